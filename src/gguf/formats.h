@@ -1,0 +1,40 @@
+/* Tensor formats: one table (formats.def), and the values of their blocks on the CPU. */
+#ifndef VLY_GGUF_FORMATS_H
+#define VLY_GGUF_FORMATS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Volley's own dense numbers for the formats, in the table's order. */
+typedef enum {
+#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, computable) VLY_FORMAT_##name,
+#include "gguf/formats.def"
+#undef VLY_FORMAT
+    VLY_N_FORMATS
+} vly_format_id;
+
+typedef struct {
+    vly_format_id id;
+    const char *name; /* lower case, as in formats.def: "q8_0" */
+    uint32_t ggml_id;
+    uint32_t block_weights; /* weights in a block; a row is a whole number of blocks */
+    uint32_t block_bytes;
+    /* Values of `n_blocks` blocks at `blocks` (unaligned) to `out` [n_blocks * block_weights]; NULL
+     * where Volley does not compute with the format. */
+    void (*dequantize)(const void *blocks, size_t n_blocks, float *out);
+} vly_format;
+
+/* NULL for a number that the table does not have. */
+const vly_format *vly_format_by_ggml_id(uint32_t ggml_id);
+const vly_format *vly_format_by_id(vly_format_id id);
+
+/* The names of the formats that Volley computes with, "f32, f16, ...", for messages. Static. */
+const char *vly_format_computable_names(void);
+
+/* IEEE half and bfloat16 bits to float; half rounds to nearest even on the way back. */
+float vly_f16_to_f32(uint16_t bits);
+uint16_t vly_f32_to_f16(float value);
+float vly_bf16_to_f32(uint16_t bits);
+
+#endif
