@@ -1,9 +1,13 @@
 # Volley. `make help` lists the targets; config=release|debug|asan|tsan chooses how to build.
-config ?= release
-CC     ?= gcc
-GLSLC  ?= glslc
-PREFIX ?= /usr/local
+config  ?= release
+PREFIX  ?= /usr/local
 DATADIR ?= $(PREFIX)/share/volley
+GLSLC   ?= glslc
+ifeq ($(origin CC),default)
+  CC := gcc
+endif
+jobs    ?= $(shell nproc)
+MAKEFLAGS += --no-print-directory
 
 build := build/$(config)
 pkgs  := vulkan libuv libcjson libpcre2-8 libxxhash
@@ -12,27 +16,44 @@ cflags_release := -O2 -DNDEBUG
 cflags_debug   := -O1 -g -DVLY_VALIDATE=1
 cflags_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 cflags_tsan    := -O1 -g -fsanitize=thread
-CFLAGS  += -std=c17 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes \
-           -Wmissing-prototypes -Wwrite-strings -Wvla -Werror -ffp-contract=off -fno-math-errno \
-           $(cflags_$(config)) -Iinclude -Isrc -I. -I$(build)/shaders -MMD -MP \
-           -DVLY_DATADIR='"$(DATADIR)"' $(shell pkg-config --cflags $(pkgs))
-LDLIBS  += $(shell pkg-config --libs $(pkgs)) -lm -lpthread
-LDFLAGS += $(filter -fsanitize=%,$(cflags_$(config)))
-
 ifeq ($(cflags_$(config)),)
   $(error config=$(config) is not one of release debug asan tsan)
 endif
 
-lib_src   := $(sort $(wildcard src/*/*.c drafts/*.c))
-lib_obj   := $(lib_src:%.c=$(build)/%.o)
-test_src  := $(sort $(wildcard tests/unit/*.c tests/kernels/*.c))
-test_bin  := $(test_src:%.c=$(build)/%)
-unit_bin   := $(filter $(build)/tests/unit/%,$(test_bin))
-kernel_bin := $(filter $(build)/tests/kernels/%,$(test_bin))
+# These goals compile nothing and must work before the libraries are there.
+ifneq ($(filter-out help format uninstall,$(or $(MAKECMDGOALS),all)),)
+  ifneq ($(shell pkg-config --exists $(pkgs) && echo found),found)
+    $(error libraries are missing: run ./deps.sh first)
+  endif
+  pkg_cflags := $(shell pkg-config --cflags $(pkgs))
+  pkg_libs   := $(shell pkg-config --libs $(pkgs))
+endif
+CFLAGS  += -std=c17 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes \
+           -Wmissing-prototypes -Wwrite-strings -Wvla -Werror -ffp-contract=off -fno-math-errno \
+           $(cflags_$(config)) -Iinclude -Isrc -I. -I$(build)/shaders -MMD -MP \
+           -DVLY_DATADIR='"$(DATADIR)"' $(pkg_cflags)
+LDLIBS  += $(pkg_libs) -lm -lpthread
+LDFLAGS += $(filter -fsanitize=%,$(cflags_$(config)))
 
-all: $(build)/volley
+c_files := $(sort $(wildcard src/*.c src/*/*.c drafts/*.c tests/*/*.c))
+h_files := $(sort $(wildcard include/*.h src/*/*.h drafts/*.h tests/*/*.h))
+
+lib_src  := $(sort $(wildcard src/*/*.c drafts/*.c))
+lib_obj  := $(lib_src:%.c=$(build)/%.o)
+test_src := $(sort $(wildcard tests/unit/test_*.c tests/kernels/test_*.c tests/e2e/test_*.c))
+test_bin := $(test_src:%.c=$(build)/%)
+
+all: $(build)/volley ## build the program into build/<config>/
 
 include shaders/shaders.mk
+
+# Rewritten when the compiler or a flag differs from the last build's, so that objects follow
+# (PREFIX is among the flags: it says where the installed program finds its models).
+flags := $(CC) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
+built := $(file <$(build)/flags)
+$(build)/flags: $(if $(filter-out $(built),$(flags))$(filter-out $(flags),$(built)),always)
+	@mkdir -p $(@D)
+	@echo '$(subst ','\'',$(flags))' > $@
 
 $(build)/volley: $(build)/src/main.o $(build)/libvolley.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -40,13 +61,62 @@ $(build)/volley: $(build)/src/main.o $(build)/libvolley.a
 $(build)/libvolley.a: $(lib_obj) $(build)/shaders/embedded.o
 	rm -f $@ && $(AR) rcs $@ $^
 
-$(build)/%.o: %.c | $(shader_headers)
+$(build)/%.o: %.c $(build)/flags | $(shader_headers)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -c -o $@ $<
 
 $(test_bin): $(build)/%: $(build)/%.o $(build)/libvolley.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
-.PHONY: all
+unit-bin:   $(filter $(build)/tests/unit/%,$(test_bin))
+kernel-bin: $(filter $(build)/tests/kernels/%,$(test_bin))
+e2e-bin:    $(filter $(build)/tests/e2e/%,$(test_bin)) $(build)/volley
+
+demo: ## write a story with the shipped pair of models
+	$(MAKE) -j$(jobs) all
+	$(build)/volley run -p "Once upon a time"
+
+test: ## build and run every test: unit, kernels, end to end, fuzzing; ends in "N passed, N failed"
+	$(MAKE) -j$(jobs) config=release e2e-bin kernel-bin
+	$(MAKE) -j$(jobs) config=asan unit-bin
+	$(MAKE) -j$(jobs) config=debug kernel-bin
+	tests/run.sh tree unit kernels e2e
+
+test-asan: ## run the unit, kernel and end-to-end tests under the address and UB sanitizers
+	$(MAKE) -j$(jobs) config=asan unit-bin kernel-bin e2e-bin
+	CONFIG=asan tests/run.sh unit kernels e2e
+
+test-kernels: ## run the kernel tests, in release and under the Vulkan validation layer
+	$(MAKE) -j$(jobs) config=release kernel-bin
+	$(MAKE) -j$(jobs) config=debug kernel-bin
+	tests/run.sh kernels
+
+format: ## format the C sources in place
+	clang-format -i $(c_files) $(h_files)
+
+lint: all ## formatting, layers of includes, clang's warnings, cppcheck; any finding is an error
+	clang-format --dry-run -Werror $(c_files) $(h_files)
+	tests/run.sh tree
+	clang -fsyntax-only $(filter-out -MMD -MP,$(CFLAGS)) $(c_files)
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
+	    --suppress=missingIncludeSystem --error-exitcode=1 -Iinclude -Isrc -I. -I$(build)/shaders \
+	    src drafts
+
+install: all ## install under DESTDIR and PREFIX (/usr/local)
+	install -D -m 755 $(build)/volley $(DESTDIR)$(PREFIX)/bin/volley
+	install -d $(DESTDIR)$(DATADIR)/models $(DESTDIR)$(PREFIX)/share/doc/volley
+	install -m 644 models/*.gguf models/README.md $(DESTDIR)$(DATADIR)/models
+	install -m 644 LICENSE NOTICE README.md $(DESTDIR)$(PREFIX)/share/doc/volley
+
+uninstall: ## remove what install put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/volley
+	rm -rf $(DESTDIR)$(DATADIR) $(DESTDIR)$(PREFIX)/share/doc/volley
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@echo 'config=release|debug|asan|tsan, PREFIX=$(PREFIX), DESTDIR=, CC=$(CC), GLSLC=$(GLSLC)'
+
+.PHONY: all always demo test test-asan test-kernels format lint install uninstall help \
+        unit-bin kernel-bin e2e-bin
 .SECONDARY:
 -include $(lib_obj:.o=.d) $(build)/src/main.d $(test_src:%.c=$(build)/%.d)

@@ -1,0 +1,76 @@
+# Sourced by the shell tests (from anywhere inside the checkout). Prints one TAP line for each check;
+# the plan comes last, so a script that dies half-way is noticed.
+#
+#   check NAME COMMAND...            passes when the command exits 0; its output is shown if it fails
+#   check_exit NAME STATUS COMMAND.. passes when the command exits STATUS; leaves $out and $err behind
+#   check_equal NAME EXPECTED ACTUAL
+#   check_match NAME PATTERN TEXT    passes when TEXT has a match of the extended regular expression
+#   skip NAME REASON
+#
+# $volley is the program under test; $scratch a folder that goes away at the end.
+set -u
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+volley=${VOLLEY:-$root/build/release/volley}
+scratch=$(mktemp -d)
+n_checks=0
+n_failed=0
+out='' err=''
+
+finish() {
+    local status=$?
+    rm -rf "$scratch"
+    [ $status = 0 ] || exit $status
+    echo "1..$n_checks"
+    [ $n_failed = 0 ]
+    exit
+}
+trap finish EXIT
+
+pass() {
+    n_checks=$((n_checks + 1))
+    echo "ok $n_checks - $1"
+}
+
+# fail NAME TEXT: the text says what was expected and what came.
+fail() {
+    n_checks=$((n_checks + 1))
+    n_failed=$((n_failed + 1))
+    echo "not ok $n_checks - $1"
+    printf '%s\n' "$2" | tail -n 40 | sed 's/^/#   /'
+}
+
+skip() {
+    n_checks=$((n_checks + 1))
+    echo "ok $n_checks - $1 # SKIP $2"
+}
+
+check() {
+    local name=$1 text
+    shift
+    if text=$("$@" 2>&1); then pass "$name"; else fail "$name" "$* failed:"$'\n'"$text"; fi
+}
+
+check_exit() {
+    local name=$1 expected=$2 status=0
+    shift 2
+    "$@" >"$scratch/out" 2>"$scratch/err" </dev/null || status=$?
+    # Variables of the shell hold no NUL bytes; tests of binary output read the files.
+    out=$(tr -d '\0' <"$scratch/out") err=$(tr -d '\0' <"$scratch/err")
+    if [ $status = "$expected" ]; then
+        pass "$name"
+    else
+        fail "$name" "$*: expected exit status $expected, got $status"$'\n'"$out"$'\n'"$err"
+    fi
+}
+
+check_equal() {
+    if [ "$2" = "$3" ]; then pass "$1"; else fail "$1" "expected: $2"$'\n'"got: $3"; fi
+}
+
+check_match() {
+    if printf '%s\n' "$3" | grep -qE -- "$2"; then
+        pass "$1"
+    else
+        fail "$1" "expected a match of: $2"$'\n'"in: $3"
+    fi
+}

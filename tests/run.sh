@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Runs built tests and counts them:  tests/run.sh SUITE...   (tree unit kernels e2e fuzz)
+#
+# Every test is a program that prints TAP lines ("ok 1 - name", "not ok 2 - name", "# SKIP"); cmocka
+# does so when asked. One that dies, runs out of time, prints no result or fewer than it planned is a
+# failure besides. The last line is the sum: "N passed, N failed" (", N skipped" where there are any).
+# The exit status is 0 only when something ran and nothing failed.
+#
+# CONFIG          the configuration to test, instead of each suite's own
+# TEST_SECONDS    the longest that one program may take (900)
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+export CMOCKA_MESSAGE_OUTPUT=TAP
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+export VOLLEY=${VOLLEY:-$PWD/build/${CONFIG:-release}/volley}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export XDG_CACHE_HOME=$scratch/cache # tests neither need nor touch the user's pipeline cache
+
+# Prints "passed failed skipped" of TAP on standard input, given the program's exit status `status`.
+count='
+/^ok / || /^not ok / { seen++; if (/# SKIP/) skipped++; else if (/^ok /) passed++; else failed++ }
+/^1\.\.[0-9]+/ { planned += substr($1, 4) }
+END {
+    if (!seen || seen < planned || (status != 0 && !failed)) failed++
+    print passed + 0, failed + 0, skipped + 0
+}'
+# Prints the failed results with the comments that follow each.
+failures='/^not ok / && !/# SKIP/ { show = 1 } /^ok / || /# SKIP/ { show = 0 } show'
+
+# run_test NAME COMMAND...: leaves the counts in $scratch/NAME.count and, when it failed, what there
+# is to know in $scratch/NAME.failure.
+run_test() {
+    local name=$1 log=$scratch/${1//\//-} started=$SECONDS status passed failed skipped
+    shift
+    timeout -k 10 "${TEST_SECONDS:-900}" "$@" </dev/null >"$log.out" 2>"$log.err"
+    status=$?
+    read -r passed failed skipped < <(awk -v status=$status "$count" "$log.out")
+    echo "$passed $failed $skipped" >"$log.count"
+    printf '%-44s %5d passed %3d failed %3d skipped %5d s\n' "$name" "$passed" "$failed" \
+        "$skipped" $((SECONDS - started))
+    [ "$failed" = 0 ] && return
+    {
+        echo "=== $name: exit status $status: $*"
+        [ $status = 124 ] && echo "out of time after ${TEST_SECONDS:-900} s"
+        [ $status -gt 128 ] && echo "ended by signal $((status - 128))"
+        awk "$failures" "$log.out"
+        tail -n 60 "$log.err"
+    } >"$log.failure"
+}
+
+# start NAME COMMAND...: run_test beside as many others as `parallel` allows.
+parallel=1
+start() {
+    while [ "$(jobs -rp | wc -l)" -ge "$parallel" ]; do wait -n; done
+    run_test "$@" &
+}
+
+# start_built SUITE CONFIG: every cmocka program of tests/SUITE as CONFIG built it.
+start_built() {
+    local source program
+    for source in tests/"$1"/test_*.c; do
+        [ -e "$source" ] || continue
+        program=build/$2/${source%.c}
+        start "$2/$1/$(basename "$program")" "$program"
+    done
+}
+
+for suite in "$@"; do
+    parallel=1 # the GPU's driver and the timings of end-to-end tests want the machine for themselves
+    case $suite in
+    tree) start tree tests/tree.sh ;;
+    unit)
+        parallel=$(nproc)
+        start_built unit "${CONFIG:-asan}"
+        ;;
+    kernels)
+        for config in ${CONFIG:-debug release}; do start_built kernels "$config"; done
+        ;;
+    e2e)
+        start_built e2e "${CONFIG:-release}"
+        for script in tests/e2e/test_*.sh; do
+            [ -e "$script" ] && start "e2e/$(basename "$script")" bash "$script"
+        done
+        ;;
+    *)
+        echo "tests/run.sh: no suite is called '$suite'" >&2
+        exit 2
+        ;;
+    esac
+    wait
+done
+
+cat "$scratch"/*.failure 2>/dev/null
+cat "$scratch"/*.count 2>/dev/null | awk '
+    { passed += $1; failed += $2; skipped += $3 }
+    END {
+        printf "%d passed, %d failed%s\n", passed, failed, skipped ? ", " skipped " skipped" : ""
+        exit !(passed > 0 && failed == 0)
+    }'

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Checks on the source tree itself: which folder includes what, and the models' hashes.
+. "$(dirname "$0")/e2e/lib.sh"
+cd "$root" || exit 1
+
+# The layers, lowest first; folders of one line may include each other.
+layers='
+base
+gguf
+text sample
+gpu
+kv
+model
+spec drafts
+engine
+serve
+cli'
+
+# Prints every quoted include of another folder that does not point down the layers.
+upward_includes() {
+    grep -HnE '^ *# *include +"[a-z_]+/' src/*/*.[ch] drafts/*.[ch] 2>/dev/null |
+        awk -v layers="$layers" '
+        BEGIN {
+            n = split(layers, line, "\n")
+            for (i = 1; i <= n; i++) {
+                m = split(line[i], folder, " ")
+                for (j = 1; j <= m; j++) rank[folder[j]] = i
+            }
+        }
+        {
+            split($0, at, ":")
+            sub(/^src\//, "", at[1])
+            from = at[1]; sub(/\/.*/, "", from)
+            to = $0; sub(/^[^"]*"/, "", to); sub(/\/.*/, "", to)
+            if (from == to || to == "shaders") next # shaders/shared.h belongs to both sides
+            if (!(from in rank)) print "no layer is known for folder " from ": " $0
+            else if (!(to in rank) || rank[to] > rank[from]) print $0
+        }'
+}
+check_equal 'includes point down the layers' '' "$(upward_includes)"
+
+check_equal 'only src/gpu includes vulkan.h' '' \
+    "$(grep -rlE '# *include +[<"]vulkan/' src drafts include tests | grep -v '^src/gpu/')"
+
+check_equal 'nothing below main.c and the commands ends the process' '' \
+    "$(grep -nE '\b(exit|_exit|quick_exit|abort) *\(' src/*/*.c drafts/*.c 2>/dev/null |
+        grep -v '^src/cli/')"
+
+check 'the shipped models are the ones that SHA256SUMS names' \
+    sh -c 'cd models && sha256sum --quiet -c SHA256SUMS'
+check 'so are the test models' sh -c 'cd tests/models && sha256sum --quiet -c SHA256SUMS'
