@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# What holds for the command line whatever the commands are: help, versions, wrong usage.
+. "$(dirname "$0")/lib.sh"
+
+# wrong_usage NAME ARGUMENT...: exit status 2, a message on standard error, nothing on standard output.
+wrong_usage() {
+    local name=$1
+    shift
+    check_exit "$name: exit status 2" 2 "$volley" "$@"
+    check_equal "$name: standard output stays empty" '' "$out"
+    check_match "$name: standard error says why" '[a-z]' "$err"
+}
+
+check_exit 'volley --help exits 0' 0 "$volley" --help
+check_equal 'and writes nothing to standard error' '' "$err"
+help=$out
+for command in run verify logits tokenize inspect devices; do
+    check_match "it lists $command" "^ +$command( |$)" "$help"
+done
+
+check_exit 'volley --version exits 0' 0 "$volley" --version
+version=$(sed -n 's/^#define VLY_VERSION "\(.*\)"/\1/p' "$root/include/volley.h")
+check_equal 'and prints the version of the header' "volley $version" "$out"
+
+wrong_usage 'no command'
+wrong_usage 'unknown command' no-such-command
+check_match 'unknown command: it is named' 'no-such-command' "$err"
+wrong_usage 'unknown option' --no-such-option
+
+# The commands are the words that begin the indented lines below a line "Commands" or "commands:".
+commands=$(printf '%s\n' "$help" |
+    awk '/^[A-Za-z]/ { inside = /^[Cc]ommands/ } inside && /^ +[a-z]/ { print $1 }')
+check_match 'help has a list of commands' '[a-z]' "$commands"
+for command in $commands; do
+    check_exit "$command --help exits 0" 0 "$volley" "$command" --help
+    check_match "$command --help goes to standard output" "volley $command" "$out"
+    check_equal "$command --help leaves standard error empty" '' "$err"
+    wrong_usage "$command, unknown option" "$command" --no-such-option
+    check_match "$command, unknown option: it is named" 'no-such-option' "$err"
+done
+
+# A full disk or a closed pipe is a failure, not a success with nothing written.
+if [ -w /dev/full ]; then
+    check_exit 'help to a full disk exits 1' 1 sh -c '"$1" --help >/dev/full' sh "$volley"
+fi
