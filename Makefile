@@ -91,6 +91,9 @@ test-kernels: ## run the kernel tests, in release and under the Vulkan validatio
 	$(MAKE) -j$(jobs) config=debug kernel-bin
 	tests/run.sh kernels
 
+bench: all ## speed of the shipped pair, without and with the draft, as CSV
+	bench/pair.sh
+
 format: ## format the C sources in place
 	clang-format -i $(c_files) $(h_files)
 
@@ -116,7 +119,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 	@echo 'config=release|debug|asan|tsan, PREFIX=$(PREFIX), DESTDIR=, CC=$(CC), GLSLC=$(GLSLC)'
 
-.PHONY: all always demo test test-asan test-kernels format lint install uninstall help \
+.PHONY: all always demo test test-asan test-kernels bench format lint install uninstall help \
         unit-bin kernel-bin e2e-bin
 .SECONDARY:
 -include $(lib_obj:.o=.d) $(build)/src/main.d $(test_src:%.c=$(build)/%.d)

@@ -46,6 +46,18 @@ check_equal 'nothing below main.c and the commands ends the process' '' \
     "$(grep -nE '\b(exit|_exit|quick_exit|abort) *\(' src/*/*.c drafts/*.c 2>/dev/null |
         grep -v '^src/cli/')"
 
+# Prints the relative links of the documents that lead nowhere.
+dead_links() {
+    local document link
+    for document in *.md */*.md tests/*/*.md; do
+        [ -e "$document" ] || continue
+        grep -oE '\]\([^)#]+' "$document" | cut -c 3- | grep -v '^[a-z]*:' | while read -r link; do
+            [ -e "$(dirname "$document")/$link" ] || echo "$document: $link"
+        done
+    done
+}
+check_equal 'links between documents lead somewhere' '' "$(dead_links)"
+
 check 'the shipped models are the ones that SHA256SUMS names' \
     sh -c 'cd models && sha256sum --quiet -c SHA256SUMS'
 check 'so are the test models' sh -c 'cd tests/models && sha256sum --quiet -c SHA256SUMS'
