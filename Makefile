@@ -43,6 +43,9 @@ lib_obj  := $(lib_src:%.c=$(build)/%.o)
 test_src := $(sort $(wildcard tests/unit/test_*.c tests/kernels/test_*.c tests/e2e/test_*.c))
 test_bin := $(test_src:%.c=$(build)/%)
 
+# $(call say,WHAT) before a command shows one short line instead of it; V=1 shows the command.
+say = $(if $(V),,@echo '  $1 $@' &&)
+
 all: $(build)/volley ## build the program into build/<config>/
 
 include shaders/shaders.mk
@@ -56,17 +59,17 @@ $(build)/flags: $(if $(filter-out $(built),$(flags))$(filter-out $(flags),$(buil
 	@echo '$(subst ','\'',$(flags))' > $@
 
 $(build)/volley: $(build)/src/main.o $(build)/libvolley.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call say,LINK) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(build)/libvolley.a: $(lib_obj) $(build)/shaders/embedded.o
-	rm -f $@ && $(AR) rcs $@ $^
+	$(call say,AR) rm -f $@ && $(AR) rcs $@ $^
 
 $(build)/%.o: %.c $(build)/flags | $(shader_headers)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -c -o $@ $<
+	$(call say,CC) $(CC) $(CFLAGS) -c -o $@ $<
 
 $(test_bin): $(build)/%: $(build)/%.o $(build)/libvolley.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	$(call say,LINK) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 unit-bin:   $(filter $(build)/tests/unit/%,$(test_bin))
 kernel-bin: $(filter $(build)/tests/kernels/%,$(test_bin))
@@ -117,7 +120,7 @@ uninstall: ## remove what install put there
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
-	@echo 'config=release|debug|asan|tsan, PREFIX=$(PREFIX), DESTDIR=, CC=$(CC), GLSLC=$(GLSLC)'
+	@echo 'config=release|debug|asan|tsan, PREFIX=$(PREFIX), DESTDIR=, V=1, CC=$(CC), GLSLC=$(GLSLC)'
 
 .PHONY: all always demo test test-asan test-kernels bench format lint install uninstall help \
         unit-bin kernel-bin e2e-bin
