@@ -31,6 +31,7 @@ missing='' # Debian's names
 need() {   # need PACKAGE CHECK...: notes the package unless the check succeeds
     package=$1
     shift
+    case "$missing " in *" $package "*) return ;; esac
     "$@" || missing="$missing $package"
 }
 
@@ -85,6 +86,10 @@ case $missing in
         version=$(clang -dumpversion)
     else
         version=$(apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9][0-9]*\)$/\1/p')
+    fi
+    if [ -z "$version" ]; then
+        echo 'deps.sh: cannot tell the version of the clang package' >&2
+        exit 1
     fi
     missing=$(echo "$missing" | sed "s/libclang-rt-dev/libclang-rt-${version%%.*}-dev/")
     ;;
