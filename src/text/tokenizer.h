@@ -1,5 +1,5 @@
-/* Tokenizers made from a GGUF file's metadata: SentencePiece BPE ("llama") and byte-level BPE ("gpt2").
- * A tokenizer never changes after creation and may be shared. */
+/* Tokenizers made from a GGUF file's metadata: SentencePiece BPE ("llama") and byte-level BPE
+ * ("gpt2"). A tokenizer never changes after creation and may be shared. */
 #ifndef VLY_TEXT_TOKENIZER_H
 #define VLY_TEXT_TOKENIZER_H
 
@@ -58,8 +58,8 @@ vly_bytes vly_tokenizer_bytes(const vly_tokenizer *tokenizer, uint32_t id);
 /* Can text holding byte `byte` be spelled at all? (SmolLM2's vocabulary lacks 21 bytes.) */
 bool vly_tokenizer_spells(const vly_tokenizer *tokenizer, uint8_t byte);
 
-/* Does encoding put a dummy space before text (SentencePiece's add_space_prefix)? Then decoding from
- * the very start of a text drops that one space. */
+/* Does encoding put a dummy space before text (SentencePiece's add_space_prefix)? Then decoding
+ * from the very start of a text drops that one space. */
 bool vly_tokenizer_space_prefix(const vly_tokenizer *tokenizer);
 
 /* Appends the ids of `len` bytes of text (any bytes; need not be UTF-8) to `out`; `flags` are
