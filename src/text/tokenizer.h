@@ -64,13 +64,16 @@ bool vly_tokenizer_space_prefix(const vly_tokenizer *tokenizer);
 
 /* Appends the ids of `len` bytes of text (any bytes; need not be UTF-8) to `out`; `flags` are
  * VLY_ENCODE_*. Time is near linear in len. Bytes that the vocabulary cannot spell are left out
- * (SentencePiece without byte tokens: the unknown token instead). Thread-safe.
- * Errors: VLY_E_HOST_MEMORY. */
+ * (SentencePiece without byte tokens: the unknown token instead). SentencePiece reads U+2581 in
+ * text as a space, which is how it writes spaces. Special tokens: at each place the longest that
+ * the text spells; user-defined ones always, control tokens where asked for. Thread-safe. Errors,
+ * with `out` as long as before: VLY_E_HOST_MEMORY, VLY_E_INVALID (text of 2 GiB or more). */
 int vly_tokenizer_encode(const vly_tokenizer *tokenizer, const char *text, size_t len,
                          unsigned flags, vly_ids *out, vly_error *err);
 
-/* Appends the bytes of `n` ids to `out`: control tokens give nothing; where `at_start`, one leading
- * space that the dummy prefix made is dropped. */
+/* Appends the bytes of `n` ids to `out`: control tokens give nothing, nor do ids that the
+ * vocabulary does not have; where `at_start`, one leading space that the dummy prefix made is
+ * dropped. 0 or VLY_E_HOST_MEMORY. */
 int vly_tokenizer_decode(const vly_tokenizer *tokenizer, const uint32_t *ids, size_t n,
                          bool at_start, vly_text *out);
 
