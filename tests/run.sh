@@ -8,9 +8,11 @@
 #
 # CONFIG          the configuration to test, instead of each suite's own
 # TEST_SECONDS    the longest that one program may take (900)
+# FUZZ_SECONDS    how long each fuzzer runs (60)
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
+unset MAKEFLAGS MAKELEVEL # of a make that runs this
 export CMOCKA_MESSAGE_OUTPUT=TAP
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
@@ -83,6 +85,13 @@ for suite in "$@"; do
         start_built e2e "${CONFIG:-release}"
         for script in tests/e2e/test_*.sh; do
             [ -e "$script" ] && start "e2e/$(basename "$script")" bash "$script"
+        done
+        ;;
+    fuzz)
+        parallel=$(nproc)
+        for source in tests/fuzz/fuzz_*.c; do
+            name=$(basename "$source" .c)
+            start "fuzz/$name" make -s "${name/fuzz_/fuzz-}" FUZZ_SECONDS="${FUZZ_SECONDS:-60}"
         done
         ;;
     *)
