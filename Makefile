@@ -42,6 +42,7 @@ lib_src  := $(sort $(wildcard src/*/*.c drafts/*.c))
 lib_obj  := $(lib_src:%.c=$(build)/%.o)
 test_src := $(sort $(wildcard tests/unit/test_*.c tests/kernels/test_*.c tests/e2e/test_*.c))
 test_bin := $(test_src:%.c=$(build)/%)
+test_support := $(patsubst %.c,$(build)/%.o,$(sort $(wildcard tests/support/*.c)))
 
 # $(call say,WHAT) before a command shows one short line instead of it; V=1 shows the command.
 say = $(if $(V),,@echo '  $1 $@' &&)
@@ -49,6 +50,7 @@ say = $(if $(V),,@echo '  $1 $@' &&)
 all: $(build)/volley ## build the program into build/<config>/
 
 include shaders/shaders.mk
+include tests/fuzz/fuzz.mk
 
 # Rewritten when the compiler or a flag differs from the last build's, so that objects follow
 # (PREFIX is among the flags: it says where the installed program finds its models).
@@ -68,7 +70,7 @@ $(build)/%.o: %.c $(build)/flags | $(shader_headers)
 	@mkdir -p $(@D)
 	$(call say,CC) $(CC) $(CFLAGS) -c -o $@ $<
 
-$(test_bin): $(build)/%: $(build)/%.o $(build)/libvolley.a
+$(test_bin): $(build)/%: $(build)/%.o $(test_support) $(build)/libvolley.a
 	$(call say,LINK) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 unit-bin:   $(filter $(build)/tests/unit/%,$(test_bin))
@@ -119,10 +121,10 @@ uninstall: ## remove what install put there
 	rm -rf $(DESTDIR)$(DATADIR) $(DESTDIR)$(PREFIX)/share/doc/volley
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) tests/fuzz/fuzz.mk | expand -t 16
 	@echo 'config=release|debug|asan|tsan, PREFIX=$(PREFIX), DESTDIR=, V=1, CC=$(CC), GLSLC=$(GLSLC)'
 
 .PHONY: all always demo test test-asan test-kernels bench format lint install uninstall help \
         unit-bin kernel-bin e2e-bin
 .SECONDARY:
--include $(lib_obj:.o=.d) $(build)/src/main.d $(test_src:%.c=$(build)/%.d)
+-include $(lib_obj:.o=.d) $(build)/src/main.d $(test_src:%.c=$(build)/%.d) $(test_support:.o=.d)

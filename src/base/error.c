@@ -25,8 +25,10 @@ int vly_fail_within(vly_error *err, const char *format, ...)
     va_start(args, format);
     int n = vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof err->message)
-        snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s", old);
+    /* What does not fit is cut, as in vly_fail. */
+    if (n >= 0 && (size_t)n + sizeof ": " < sizeof err->message)
+        snprintf(err->message + n, sizeof err->message - (size_t)n, ": %.*s",
+                 (int)(sizeof err->message - sizeof ": ") - n, old);
     return err->code;
 }
 
