@@ -85,7 +85,8 @@ test: ## build and run every test: unit, kernels, end to end, fuzzing; ends in "
 	$(MAKE) -j$(jobs) config=release e2e-bin kernel-bin
 	$(MAKE) -j$(jobs) config=asan unit-bin
 	$(MAKE) -j$(jobs) config=debug kernel-bin
-	tests/run.sh tree unit kernels e2e
+	$(MAKE) -j$(jobs) fuzz-bin
+	tests/run.sh tree unit kernels e2e fuzz
 
 test-asan: ## run the unit, kernel and end-to-end tests under the address and UB sanitizers
 	$(MAKE) -j$(jobs) config=asan unit-bin kernel-bin e2e-bin
