@@ -1,5 +1,36 @@
+// The residual stream's start: x = the token's embedding, xn = x * weights of the first norm, and the
+// sum of x's squares. One subgroup a token.
 #version 460
-layout(local_size_x_id = 0) in;
+#extension GL_GOOGLE_include_directive : require
+#define VLY_TEXEL 0
+#include "common.glsl"
+#include "quant/format.glsl"
+layout(push_constant, scalar) uniform Push { vly_push_embed p; };
+
 void main()
 {
+    uint token = gl_WorkGroupID.x;
+    if (token >= p.step.s.n_tok) return;
+    uint row = p.step.s.token[token].id;
+    precise float squares = 0.0;
+    for (uint part = gl_SubgroupInvocationID; part < p.blocks * PARTS; part += gl_SubgroupSize) {
+        uint block = row * p.blocks + part / PARTS;
+        uvec4 w = READ_WEIGHTS(row * p.blocks * PARTS + part);
+#if HAS_SCALE
+        float scale = f16_of_word(READ_SCALES(block >> 1), block);
+#else
+        float scale = 1.0;
+#endif
+        [[unroll]] for (uint j = 0; j < QUADS; j++) {
+            uint quad = part * QUADS + j;
+            precise vec4 x = part_quad(w, j) * scale;
+            precise vec4 xn = x * READ_ACT(p.norm_quad + quad);
+            p.act.at[p.x_quad + token * p.stride + quad] = x;
+            p.act.at[p.xn_quad + token * p.stride + quad] = xn;
+            squares = dot_add(x, x, squares);
+        }
+    }
+    squares = subgroupAdd(squares);
+    if (subgroupElect())
+        p.act.at[p.squares_quad + token] = vec4(squares, 0.0, 0.0, 0.0);
 }

@@ -1,0 +1,166 @@
+// Grouped-query attention of one token over its pages, with an online softmax (Milakov and Gimelshein,
+// arXiv 1805.02867; Dao et al., arXiv 2205.14135). One subgroup for each (KV head and HEADS of its
+// query heads, token). Positions are taken in blocks that start at fixed positions, so the order of
+// every sum depends on the position alone and never on what else is in the step.
+//
+// In decode and verify passes (STORED = 0) the step's own K and V come from the activations, rounded
+// as their pages will have them, and the token's own are stored on the way.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#include "common.glsl"
+#include "kv.glsl"
+layout(constant_id = 2) const uint HEADS = 1;     // query heads of this workgroup
+layout(constant_id = 3) const uint POSITIONS = 1; // positions of a block that one lane scores
+layout(constant_id = 4) const uint STORED = 0;
+layout(constant_id = 5) const uint PART_LANES = 4; // lanes that share a position's V; a power of two
+layout(constant_id = 6) const uint PART_ROUNDS = 1; // parts of V of one lane
+
+#define LANES gl_WorkGroupSize.x
+#define BLOCK (LANES * POSITIONS)
+
+uint kv_head, q_quad, slot, first, first_pos, len;
+float s[HEADS][POSITIONS];  // of the block: scores, then weights
+float v_scale[POSITIONS];   // of the block's V
+float weight[HEADS];        // of one position
+vec4 sum[HEADS][PART_ROUNDS * KV_QUADS];
+
+bool is_fresh(uint pos)
+{
+    return STORED == 0u && pos >= first_pos;
+}
+
+// Scores of this lane's positions against every head, and the scales of their V.
+void score(uint start)
+{
+    vly_page page[POSITIONS];
+    uint pos[POSITIONS];
+    float k_scale[POSITIONS];
+    bool any_fresh = !(STORED != 0u) && start + BLOCK > first_pos;
+    [[unroll]] for (uint i = 0; i < POSITIONS; i++) {
+        pos[i] = min(start + i * LANES + gl_SubgroupInvocationID, len - 1u);
+        page[i] = page_of(slot, pos[i]);
+        k_scale[i] = kv_read_scale(page[i], KV_K, kv_head, pos[i]);
+        v_scale[i] = kv_read_scale(page[i], KV_V, kv_head, pos[i]);
+        [[unroll]] for (uint h = 0; h < HEADS; h++) s[h][i] = 0.0;
+        if (any_fresh && is_fresh(pos[i])) {
+            uint k_quad = fresh_quad(KV_K, first + pos[i] - first_pos, kv_head);
+            uint v_quad = fresh_quad(KV_V, first + pos[i] - first_pos, kv_head);
+            float k_high = 0.0, v_high = 0.0;
+            for (uint d = 0; d < HEAD_DIM / 4u; d++) {
+                k_high = max(k_high, quad_max(READ_ACT(k_quad + d)));
+                v_high = max(v_high, quad_max(READ_ACT(v_quad + d)));
+            }
+            k_scale[i] = kv_scale(k_high);
+            v_scale[i] = kv_scale(v_high);
+        }
+    }
+    for (uint part = 0; part < KV_PARTS; part++) {
+        uvec4 raw[POSITIONS];
+        [[unroll]] for (uint i = 0; i < POSITIONS; i++)
+            raw[i] = kv_read(page[i], kv_quad_of(KV_K, kv_head, pos[i]) + part);
+        [[unroll]] for (uint j = 0; j < KV_QUADS; j++) {
+            vec4 k[POSITIONS];
+            [[unroll]] for (uint i = 0; i < POSITIONS; i++) {
+                k[i] = kv_unpack(raw[i], j);
+                if (any_fresh && is_fresh(pos[i])) {
+                    uint quad = fresh_quad(KV_K, first + pos[i] - first_pos, kv_head);
+                    k[i] = kv_round(READ_ACT(quad + part * KV_QUADS + j), k_scale[i]);
+                }
+            }
+            [[unroll]] for (uint h = 0; h < HEADS; h++) {
+                vec4 q = READ_ACT(q_quad + h * (HEAD_DIM / 4u) + part * KV_QUADS + j);
+                [[unroll]] for (uint i = 0; i < POSITIONS; i++)
+                    s[h][i] = dot_add(k[i], q, s[h][i]);
+            }
+        }
+    }
+    [[unroll]] for (uint i = 0; i < POSITIONS; i++) {
+        precise float factor = k_scale[i] * p.scale;
+        bool there = start + i * LANES + gl_SubgroupInvocationID < len;
+        [[unroll]] for (uint h = 0; h < HEADS; h++) {
+            precise float scaled = s[h][i] * factor;
+            s[h][i] = there ? scaled : NEGATIVE_INFINITY;
+        }
+    }
+}
+
+// Adds weight * V of one position, this lane's parts, to the sums.
+void add_v(uint pos, float scale)
+{
+    vly_page page = page_of(slot, pos);
+    [[unroll]] for (uint round = 0; round < PART_ROUNDS; round++) {
+        uint part = min(gl_SubgroupInvocationID % PART_LANES + round * PART_LANES, KV_PARTS - 1u);
+        uvec4 raw = kv_read(page, kv_quad_of(KV_V, kv_head, pos) + part);
+        [[unroll]] for (uint j = 0; j < KV_QUADS; j++) {
+            vec4 v = kv_unpack(raw, j);
+            if (is_fresh(pos)) {
+                uint quad = fresh_quad(KV_V, first + pos - first_pos, kv_head);
+                v = kv_round(READ_ACT(quad + part * KV_QUADS + j), scale);
+            }
+            [[unroll]] for (uint h = 0; h < HEADS; h++)
+                sum[h][round * KV_QUADS + j] = fma(vec4(weight[h]), v, sum[h][round * KV_QUADS + j]);
+        }
+    }
+}
+
+void main()
+{
+    uint token = gl_WorkGroupID.y;
+    if (token >= p.step.s.n_tok) return;
+    uint group = p.n_head / p.n_head_kv, groups = group / HEADS;
+    kv_head = gl_WorkGroupID.x / groups;
+    uint head = kv_head * group + gl_WorkGroupID.x % groups * HEADS;
+    q_quad = p.qkv_quad + token * p.qkv_stride + head * (HEAD_DIM / 4u);
+    slot = p.step.s.token[token].slot;
+    first = p.step.s.token[token].first;
+    first_pos = p.step.s.token[first].pos;
+    len = p.step.s.token[token].pos + 1u;
+    if (STORED == 0u && gl_WorkGroupID.x % groups == 0u) kv_store(token, kv_head);
+
+    float high[HEADS], total[HEADS];
+    [[unroll]] for (uint h = 0; h < HEADS; h++) {
+        high[h] = NEGATIVE_INFINITY;
+        total[h] = 0.0;
+        [[unroll]] for (uint j = 0; j < PART_ROUNDS * KV_QUADS; j++) sum[h][j] = vec4(0.0);
+    }
+    for (uint start = 0; start < len; start += BLOCK) {
+        score(start);
+        [[unroll]] for (uint h = 0; h < HEADS; h++) {
+            float top = s[h][0];
+            [[unroll]] for (uint i = 1; i < POSITIONS; i++) top = max(top, s[h][i]);
+            top = max(high[h], subgroupMax(top));
+            precise float keep = exp(high[h] - top);
+            precise float added = 0.0;
+            [[unroll]] for (uint i = 0; i < POSITIONS; i++) {
+                s[h][i] = exp(s[h][i] - top);
+                added += s[h][i];
+            }
+            total[h] = fma(total[h], keep, subgroupAdd(added));
+            high[h] = top;
+            [[unroll]] for (uint j = 0; j < PART_ROUNDS * KV_QUADS; j++) sum[h][j] *= keep;
+        }
+        // LANES / PART_LANES positions at a time; each lane takes its parts of one of them.
+        [[unroll]] for (uint i = 0; i < POSITIONS; i++)
+            for (uint n = 0; n < PART_LANES && start + i * LANES + n * (LANES / PART_LANES) < len; n++) {
+                uint lane = n * (LANES / PART_LANES) + gl_SubgroupInvocationID / PART_LANES;
+                float scale = subgroupShuffle(v_scale[i], lane);
+                [[unroll]] for (uint h = 0; h < HEADS; h++) {
+                    precise float w = subgroupShuffle(s[h][i], lane) * scale;
+                    weight[h] = w;
+                }
+                add_v(min(start + i * LANES + lane, len - 1u), scale);
+            }
+    }
+    [[unroll]] for (uint h = 0; h < HEADS; h++)
+        [[unroll]] for (uint round = 0; round < PART_ROUNDS; round++)
+            [[unroll]] for (uint j = 0; j < KV_QUADS; j++) {
+                precise vec4 v = sum[h][round * KV_QUADS + j];
+                for (uint step_ = PART_LANES; step_ < LANES; step_ *= 2u)
+                    v += subgroupShuffleXor(v, step_);
+                uint part = gl_SubgroupInvocationID + round * PART_LANES;
+                precise vec4 y = v / total[h];
+                if (gl_SubgroupInvocationID < PART_LANES && part < KV_PARTS)
+                    p.act.at[p.out_quad + token * p.out_stride +
+                             (head + h) * (HEAD_DIM / 4u) + part * KV_QUADS + j] = y;
+            }
+}

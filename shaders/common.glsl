@@ -1,0 +1,56 @@
+// Included first by every kernel: extensions, references, and reads that go through device addresses
+// or, where VLY_TEXEL is set, through the texel views of set 0 (see src/gpu/gpu.h).
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_buffer_reference2 : require
+#extension GL_EXT_buffer_reference_uvec2 : require
+#extension GL_EXT_scalar_block_layout : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_vote : require
+#extension GL_KHR_shader_subgroup_arithmetic : require
+#extension GL_KHR_shader_subgroup_ballot : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+
+#define VLY_GLSL 1
+
+layout(buffer_reference, buffer_reference_align = 16) readonly buffer RefU4 { uvec4 at[]; };
+layout(buffer_reference, buffer_reference_align = 4) buffer RefU1 { uint at[]; };
+layout(buffer_reference, buffer_reference_align = 16) buffer RefAct { vec4 at[]; };
+layout(buffer_reference, buffer_reference_align = 8) buffer RefAct2 { vec2 at[]; };
+layout(buffer_reference, buffer_reference_align = 4) buffer RefAct1 { float at[]; };
+layout(buffer_reference, buffer_reference_align = 16) readonly buffer RefPages;
+layout(buffer_reference, buffer_reference_align = 4) buffer RefResults;
+layout(buffer_reference, buffer_reference_align = 16) buffer RefKv { uvec4 at[]; };
+layout(buffer_reference, buffer_reference_align = 4) buffer RefKv1 { uint at[]; };
+layout(buffer_reference, buffer_reference_align = 4) buffer RefStep;
+
+#include "shared.h"
+
+layout(buffer_reference, scalar, buffer_reference_align = 4) buffer RefStep { vly_step s; };
+layout(buffer_reference, scalar, buffer_reference_align = 4) buffer RefResults { vly_results s; };
+layout(buffer_reference, scalar, buffer_reference_align = 16) readonly buffer RefPages { vly_page at[]; };
+
+layout(local_size_x_id = 0) in;
+
+#if VLY_TEXEL
+layout(set = 0, binding = 0) uniform utextureBuffer view_weights;
+layout(set = 0, binding = 1) uniform utextureBuffer view_words;
+layout(set = 0, binding = 2) uniform textureBuffer view_act;
+layout(set = 0, binding = 3) uniform utextureBuffer view_kv;
+#define READ_WEIGHTS(i) texelFetch(view_weights, int(p.weights_quad + (i)))
+#define READ_SCALES(i)  texelFetch(view_words, int(p.scales_word + (i))).x
+#define READ_ACT(i)     texelFetch(view_act, int(i))
+#else
+#define READ_WEIGHTS(i) p.weights.at[i]
+#define READ_SCALES(i)  p.scales.at[i]
+#define READ_ACT(i)     p.act.at[i]
+#endif
+
+#define NEGATIVE_INFINITY uintBitsToFloat(0xff800000u)
+
+// Four fused multiply-adds in a fixed order: the order of every sum in Volley is written out, so that
+// the bits of a token do not depend on how many others are computed with it.
+float dot_add(vec4 w, vec4 x, float sum)
+{
+    return fma(w.w, x.w, fma(w.z, x.z, fma(w.y, x.y, fma(w.x, x.x, sum))));
+}

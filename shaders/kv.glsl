@@ -1,0 +1,134 @@
+// The KV cache's page, as kernels see it. One KV head of one layer of a page holds K [32][HEAD_DIM],
+// V [32][HEAD_DIM], and in int8 also the f16 scales K [32], V [32]. Every token is quantised alone
+// (symmetric, one scale), so that rolling back never touches a neighbour.
+layout(constant_id = 1) const uint HEAD_DIM = 64;
+layout(push_constant, scalar) uniform Push { vly_push_attention p; };
+
+#if KV_INT8
+#define KV_QUADS 4 // quads of values in a 16-byte part
+#else
+#define KV_QUADS 2
+#endif
+#define KV_PARTS (HEAD_DIM / (4 * KV_QUADS)) // parts of a token's K or V
+#define KV_K 0u
+#define KV_V 1u
+
+vly_page page_of(uint slot, uint pos)
+{
+    return p.pages.at[slot * p.pages_stride + pos / VLY_PAGE_TOKENS];
+}
+
+// Quad of K or V of a position, from the page's start.
+uint kv_quad_of(uint which, uint kv_head, uint pos)
+{
+    return p.layer_quad + kv_head * p.head_quads +
+           (which * VLY_PAGE_TOKENS + pos % VLY_PAGE_TOKENS) * KV_PARTS;
+}
+
+uint kv_scales_quad(uint which, uint kv_head)
+{
+    return p.layer_quad + kv_head * p.head_quads + 2u * VLY_PAGE_TOKENS * KV_PARTS +
+           which * (VLY_PAGE_TOKENS / 8u);
+}
+
+uvec4 kv_read(vly_page page, uint quad)
+{
+#if VLY_TEXEL
+    return texelFetch(view_kv, int(page.quad + quad));
+#else
+    return RefKv(uvec2(page.address_lo, page.address_hi)).at[quad];
+#endif
+}
+
+float kv_read_scale(vly_page page, uint which, uint kv_head, uint pos)
+{
+#if KV_INT8
+    uint i = pos % VLY_PAGE_TOKENS;
+    uint word = kv_read(page, kv_scales_quad(which, kv_head) + i / 8u)[i % 8u / 2u];
+    return unpackHalf2x16((i & 1u) != 0u ? word >> 16 : word).x;
+#else
+    return 1.0;
+#endif
+}
+
+// Four values of a part, before the scale.
+vec4 kv_unpack(uvec4 part, uint j)
+{
+#if KV_INT8
+    int q = int(part[j]);
+    return vec4(q << 24 >> 24, q << 16 >> 24, q << 8 >> 24, q >> 24);
+#else
+    return vec4(unpackHalf2x16(part[2u * j]), unpackHalf2x16(part[2u * j + 1u]));
+#endif
+}
+
+// The scale of a token whose largest magnitude is `high`, as it will be stored.
+float kv_scale(float high)
+{
+#if KV_INT8
+    return unpackHalf2x16(packHalf2x16(vec2(high / 127.0, 0.0))).x;
+#else
+    return 1.0;
+#endif
+}
+
+// What storing and reading back makes of four values, before the scale.
+vec4 kv_round(vec4 v, float scale)
+{
+#if KV_INT8
+    precise float inverse = scale > 0.0 ? 1.0 / scale : 0.0;
+    precise vec4 q = v * inverse;
+    return clamp(roundEven(q), -127.0, 127.0);
+#else
+    return vec4(unpackHalf2x16(packHalf2x16(v.xy)), unpackHalf2x16(packHalf2x16(v.zw)));
+#endif
+}
+
+// Quad of a step token's fresh K or V in the activations.
+uint fresh_quad(uint which, uint token, uint kv_head)
+{
+    return p.qkv_quad + token * p.qkv_stride +
+           (p.n_head + which * p.n_head_kv + kv_head) * (HEAD_DIM / 4u);
+}
+
+float quad_max(vec4 v)
+{
+    vec4 a = abs(v);
+    return max(max(a.x, a.y), max(a.z, a.w));
+}
+
+// Quantises K and V of a step's token into its page. Called by a whole subgroup.
+void kv_store(uint token, uint kv_head)
+{
+    uint pos = p.step.s.token[token].pos;
+    vly_page page = page_of(p.step.s.token[token].slot, pos);
+    RefKv1 words = RefKv1(uvec2(page.address_lo, page.address_hi));
+    for (uint which = KV_K; which <= KV_V; which++) {
+        uint from = fresh_quad(which, token, kv_head);
+        uint to = kv_quad_of(which, kv_head, pos) * 4u;
+        float high = 0.0;
+        for (uint i = gl_SubgroupInvocationID; i < HEAD_DIM / 4u; i += gl_SubgroupSize)
+            high = max(high, quad_max(READ_ACT(from + i)));
+        float scale = kv_scale(subgroupMax(high));
+        for (uint i = gl_SubgroupInvocationID; i < HEAD_DIM / 4u; i += gl_SubgroupSize) {
+            vec4 v = kv_round(READ_ACT(from + i), scale);
+#if KV_INT8
+            ivec4 q = ivec4(v) & 255;
+            words.at[to + i] = uint(q.x | q.y << 8 | q.z << 16 | q.w << 24);
+#else
+            words.at[to + 2u * i] = packHalf2x16(v.xy);
+            words.at[to + 2u * i + 1u] = packHalf2x16(v.zw);
+#endif
+        }
+#if KV_INT8
+        // Two tokens share a word and may be stored at the same time: each changes its own half.
+        if (subgroupElect()) {
+            uint i = pos % VLY_PAGE_TOKENS;
+            uint at = kv_scales_quad(which, kv_head) * 4u + i / 2u;
+            uint shift = (i & 1u) * 16u;
+            atomicAnd(words.at[at], ~(0xffffu << shift));
+            atomicOr(words.at[at], packHalf2x16(vec2(scale, 0.0)) << shift);
+        }
+#endif
+    }
+}

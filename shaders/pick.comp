@@ -1,0 +1,241 @@
+// Picks the next token of each row of logits: the argmax of logit / T + noise over the tokens that
+// temperature, top-k, top-p and min-p leave, in this order; with T = 0 the argmax of the logits.
+// One workgroup a row. Thresholds are found by bisection over the bits of a float, so that no sort is
+// needed; which rows a thread looks at is fixed, so that every sum has one order.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#include "common.glsl"
+#include "noise.glsl"
+layout(push_constant, scalar) uniform Push { vly_push_pick p; };
+
+#define WIDTH gl_WorkGroupSize.x
+// -log(-log u) lies between -3.2 and 22.9 here: what is further below the best cannot win.
+#define NOISE_SPAN 27.0
+
+shared float shared_value[128];
+shared uint shared_id[128];
+
+uint thread;   // 0 .. WIDTH - 1
+uint n_blocks; // row blocks of the head
+uint mine;     // start of this thread's candidates: (row, logit bits) pairs
+uint n_mine;
+
+float workgroup_max(float v)
+{
+    v = subgroupMax(v);
+    barrier();
+    if (subgroupElect()) shared_value[gl_SubgroupID] = v;
+    barrier();
+    for (uint i = 0; i < gl_NumSubgroups; i++) v = max(v, shared_value[i]);
+    return v;
+}
+
+float workgroup_add(float v)
+{
+    v = subgroupAdd(v);
+    barrier();
+    if (subgroupElect()) shared_value[gl_SubgroupID] = v;
+    barrier();
+    precise float sum = 0.0;
+    for (uint i = 0; i < gl_NumSubgroups; i++) sum += shared_value[i];
+    return sum;
+}
+
+// The id of the greatest value; of equal ones the lowest id.
+uint workgroup_argmax(float v, uint id)
+{
+    float high = subgroupMax(v);
+    uint low_id = subgroupMin(v == high ? id : VLY_NO_ID);
+    barrier();
+    if (subgroupElect()) {
+        shared_value[gl_SubgroupID] = high;
+        shared_id[gl_SubgroupID] = low_id;
+    }
+    barrier();
+    for (uint i = 0; i < gl_NumSubgroups; i++) high = max(high, shared_value[i]);
+    low_id = VLY_NO_ID;
+    for (uint i = 0; i < gl_NumSubgroups; i++)
+        if (shared_value[i] == high) low_id = min(low_id, shared_id[i]);
+    return low_id;
+}
+
+// Floats as unsigned numbers in the same order, and back.
+uint ordered(float v)
+{
+    uint bits = floatBitsToUint(v);
+    return (bits & 0x80000000u) != 0u ? ~bits : bits | 0x80000000u;
+}
+
+// Keys below that of minus infinity are no numbers; they stand for it.
+float unordered(uint key)
+{
+    if (key < 0x007fffffu) return NEGATIVE_INFINITY;
+    return uintBitsToFloat((key & 0x80000000u) != 0u ? key & 0x7fffffffu : ~key);
+}
+
+vec2 block_stats(uint row, uint block)
+{
+    vec4 two = READ_ACT(p.stats_quad + row * p.stats_stride + block / 2u);
+    return (block & 1u) != 0u ? two.zw : two.xy;
+}
+
+float candidate_logit(uint i)
+{
+    return uintBitsToFloat(p.scratch.at[mine + 2u * i + 1u]);
+}
+
+// The greatest t such that at least k row blocks have a logit >= t: at most the k-th greatest logit.
+float kth_block(uint row, uint k)
+{
+    uint key = 0u;
+    for (uint bit = 0x80000000u; bit != 0u; bit >>= 1) {
+        float t = unordered(key | bit), n = 0.0;
+        for (uint b = thread; b < n_blocks; b += WIDTH) n += block_stats(row, b).x >= t ? 1.0 : 0.0;
+        if (workgroup_add(n) >= float(k)) key |= bit;
+    }
+    return unordered(key);
+}
+
+// The greatest t >= floor_ such that the candidates >= t come to `target` or more: counted, or by mass,
+// that is exp((logit - high) * inv_t). floor_ where there is none.
+float threshold(float target, bool by_mass, float high, float inv_t, float floor_)
+{
+    uint key = 0u;
+    for (uint bit = 0x80000000u; bit != 0u; bit >>= 1) {
+        float t = max(unordered(key | bit), floor_);
+        precise float sum = 0.0;
+        for (uint i = 0; i < n_mine; i++) {
+            float l = candidate_logit(i);
+            if (l >= t) sum += by_mass ? exp((l - high) * inv_t) : 1.0;
+        }
+        if (workgroup_add(sum) >= target) key |= bit;
+    }
+    return max(unordered(key), floor_);
+}
+
+// This thread's rows with a logit >= low, as candidates.
+void collect(uint row, float low)
+{
+    n_mine = 0u;
+    for (uint b = thread; b < n_blocks; b += WIDTH) {
+        if (block_stats(row, b).x < low) continue;
+        for (uint i = 0; i < p.block_rows; i += 4u) {
+            uint id = b * p.block_rows + i;
+            vec4 l = READ_ACT(p.logits_quad + row * p.logits_stride + id / 4u);
+            [[unroll]] for (uint j = 0; j < 4u; j++)
+                if (l[j] >= low && id + j < p.n_vocab) {
+                    p.scratch.at[mine + 2u * n_mine] = id + j;
+                    p.scratch.at[mine + 2u * n_mine + 1u] = floatBitsToUint(l[j]);
+                    n_mine++;
+                }
+        }
+    }
+}
+
+// The lowest logit that the filters leave; collects candidates that include all those left.
+float filter_rows(uint row, vly_step_sampling how, float high)
+{
+    float inv_t = 1.0 / how.temperature;
+    bool top_k = how.top_k > 0u && how.top_k < p.n_vocab, top_p = how.top_p < 1.0;
+    float min_p = how.min_p > 0.0 ? high + how.temperature * log(how.min_p) : NEGATIVE_INFINITY;
+    float low = NEGATIVE_INFINITY, total = 0.0;
+    if (top_k) {
+        if (how.top_k <= n_blocks) low = kth_block(row, how.top_k);
+    } else if (top_p) {
+        precise float sum = 0.0;
+        for (uint b = thread; b < n_blocks; b += WIDTH) {
+            vec2 stats = block_stats(row, b);
+            if (stats.x > NEGATIVE_INFINITY) sum += stats.y * exp((stats.x - high) * inv_t);
+        }
+        total = workgroup_add(sum);
+        // Fewer than n_vocab tokens, each of less than (1 - top_p) / n_vocab, cannot be needed.
+        low = max(min_p, high + how.temperature * log((1.0 - how.top_p) * total / float(p.n_vocab)));
+        low = min(low, high);
+    } else {
+        low = max(min_p, high - how.temperature * NOISE_SPAN);
+    }
+    collect(row, low);
+    if (top_k) low = threshold(float(how.top_k), false, high, inv_t, low);
+    if (top_p) {
+        if (top_k) {
+            precise float sum = 0.0;
+            for (uint i = 0; i < n_mine; i++)
+                if (candidate_logit(i) >= low) sum += exp((candidate_logit(i) - high) * inv_t);
+            total = workgroup_add(sum);
+        }
+        low = threshold(how.top_p * total, true, high, inv_t, low);
+    }
+    return min(max(low, min_p), high);
+}
+
+uint pick_greedy(uint row, float high)
+{
+    uint best = VLY_NO_ID;
+    for (uint b = thread; b < n_blocks && best == VLY_NO_ID; b += WIDTH) {
+        if (block_stats(row, b).x != high) continue;
+        for (uint i = 0; i < p.block_rows; i++) {
+            uint id = b * p.block_rows + i;
+            vec4 l = READ_ACT(p.logits_quad + row * p.logits_stride + id / 4u);
+            if (l[id & 3u] == high && id < p.n_vocab) {
+                best = id;
+                break;
+            }
+        }
+    }
+    return workgroup_argmax(best == VLY_NO_ID ? 0.0 : 1.0, best);
+}
+
+uint pick_sampled(uint row, vly_step_sampling how, float high, uint noise_pos)
+{
+    float low = filter_rows(row, how, high);
+    float best = NEGATIVE_INFINITY;
+    uint best_id = VLY_NO_ID;
+    for (uint i = 0; i < n_mine; i++) {
+        float l = candidate_logit(i);
+        if (l < low) continue;
+        uint id = p.scratch.at[mine + 2u * i];
+        uint key = p.draft != 0u ? p.row_target.at[id] : id;
+        precise float score =
+            (l - high) / how.temperature + gumbel(how.seed_lo, how.seed_hi, noise_pos, key);
+        if (score > best || best_id == VLY_NO_ID) {
+            best = score;
+            best_id = id;
+        }
+    }
+    return workgroup_argmax(best, best_id);
+}
+
+void main()
+{
+    uint row = gl_WorkGroupID.x;
+    if (row >= p.step.s.n_rows) return;
+    thread = gl_LocalInvocationIndex;
+    n_blocks = (p.n_vocab + p.block_rows - 1u) / p.block_rows;
+    mine = row * p.scratch_stride + thread * ((n_blocks + WIDTH - 1u) / WIDTH) * p.block_rows * 2u;
+
+    uint token = p.step.s.row[row];
+    uint slot = p.step.s.token[token].slot, pos = p.step.s.token[token].pos;
+    vly_step_sampling how = p.step.s.sampling[slot];
+
+    float high = NEGATIVE_INFINITY;
+    for (uint b = thread; b < n_blocks; b += WIDTH) high = max(high, block_stats(row, b).x);
+    high = workgroup_max(high);
+    uint id = how.temperature > 0.0 ? pick_sampled(row, how, high, pos + 1u + how.noise_shift)
+                                    : pick_greedy(row, high);
+    if (id >= p.n_vocab) id = 0u; // logits that are no numbers
+    barrier();
+    if (thread != 0u) return;
+    if (p.draft == 0u) {
+        p.results.s.id[row] = id;
+        return;
+    }
+    // A draft step: its pick is the next step's token, and a token of the verify pass.
+    uint own = p.row_id.at[id], j = p.step.s.n_drafted;
+    p.results.s.id[j] = p.row_target.at[id];
+    p.results.s.draft_id[j] = own;
+    p.target.s.token[1u + j].id = p.row_target.at[id];
+    p.step.s.n_drafted = j + 1u;
+    p.step.s.n_tok = 1u;
+    p.step.s.row[0] = 0u;
+    p.step.s.token[0] = vly_step_token(own, pos + 1u, slot, 0u);
+}

@@ -1,0 +1,174 @@
+/* What C and GLSL share: the step buffer, push constants, limits and the keyed noise. Compiled by both.
+ *
+ * Everything that varies from step to step lives in the step buffer; recorded commands never change.
+ * Offsets called "quads" count 16-byte units (4 floats) from the base that the same struct names. */
+#ifndef VLY_SHARED_H
+#define VLY_SHARED_H
+
+#ifdef VLY_GLSL
+#define VLY_U32          uint
+#define VLY_F32          float
+#define VLY_STRUCT(name) name
+#define VLY_INLINE
+#define VLY_ADDRESS(ref) ref
+#else
+#include <stdint.h>
+#define VLY_U32          uint32_t
+#define VLY_F32          float
+#define VLY_STRUCT(name) struct name
+#define VLY_INLINE       static inline
+#define VLY_ADDRESS(ref) uint64_t
+#endif
+
+#define VLY_MAX_CHUNK  512 /* tokens in one prompt-processing pass */
+#define VLY_MAX_BATCH  16  /* tokens in one decode or verify pass, and rows of logits in any pass */
+#define VLY_MAX_SLOTS  64  /* sequences that one step can address */
+#define VLY_PAGE_TOKENS 32 /* tokens in a KV page */
+
+#define VLY_NO_ID 0xffffffffu
+
+/* One token of a step. */
+struct vly_step_token {
+    VLY_U32 id;
+    VLY_U32 pos;   /* position in its sequence, from 0 */
+    VLY_U32 slot;  /* row of the page table, and of `sampling` */
+    VLY_U32 first; /* index in the step of the first token of the same sequence */
+};
+
+/* How the next token of one sequence is picked. */
+struct vly_step_sampling {
+    VLY_F32 temperature; /* 0: greedy */
+    VLY_F32 top_p;       /* >= 1: off */
+    VLY_F32 min_p;       /* <= 0: off */
+    VLY_U32 top_k;       /* 0: off */
+    VLY_U32 seed_lo, seed_hi;
+    VLY_U32 noise_shift; /* added to (position + 1) for the noise's key; draft and target share keys */
+    VLY_U32 pad;
+};
+
+struct vly_step {
+    VLY_U32 n_tok;     /* tokens in the pass, <= VLY_MAX_CHUNK */
+    VLY_U32 n_rows;    /* rows of logits wanted, <= VLY_MAX_BATCH */
+    VLY_U32 n_drafted; /* draft steps done in this block: advanced by the pick */
+    VLY_U32 pad;
+    VLY_U32 row[VLY_MAX_BATCH]; /* token index whose logits are row r */
+    VLY_STRUCT(vly_step_sampling) sampling[VLY_MAX_SLOTS];
+    VLY_STRUCT(vly_step_token) token[VLY_MAX_CHUNK];
+};
+
+/* What a step tells the host. */
+struct vly_results {
+    VLY_U32 id[VLY_MAX_BATCH];       /* picks as target ids: of row r, or of draft step j */
+    VLY_U32 draft_id[VLY_MAX_BATCH]; /* draft steps: the same picks as the draft's own ids */
+};
+
+/* An entry of the page table: where a page lies. */
+struct vly_page {
+    VLY_U32 address_lo, address_hi;
+    VLY_U32 quad; /* the same place in the texel view of the cache */
+    VLY_U32 pad;
+};
+
+/* Roles of a matrix-vector product: what its epilogue does with the rows. */
+#define VLY_ROLE_QKV    0 /* rows of Q, K, V: scale by the norm, rotate Q and K */
+#define VLY_ROLE_ADD    1 /* add to the residual stream, write the next norm's input and its squares */
+#define VLY_ROLE_SWIGLU 2 /* row pairs (gate, up): scale by the norm, silu(gate) * up */
+#define VLY_ROLE_LOGITS 3 /* scale by the norm, write logits and the statistics of each row block */
+
+/* Specialisation constants of the matvec kernels: 0 width, then these. */
+#define VLY_MATVEC_ROLE    1
+#define VLY_MATVEC_COLUMNS 2 /* tokens that one workgroup computes together */
+#define VLY_MATVEC_PAIRS   3 /* row pairs of a subgroup (subgroup form only) */
+
+/* y[token][row] = sum_k W[row][k] x[token][k] over tokens of the step. W is [rows][blocks * 32], rows
+ * even (padded), one 16-byte part after the other; x is [token][in_stride] in `act`. */
+struct vly_push_matvec {
+    VLY_ADDRESS(RefU4) weights; /* parts */
+    VLY_ADDRESS(RefU1) scales;  /* two f16 block scales a word */
+    VLY_ADDRESS(RefAct) act;
+    VLY_ADDRESS(RefStep) step;
+    VLY_U32 weights_quad, scales_word; /* the same places, from the start of the bound texel views */
+    VLY_U32 rows;                      /* even; the real count is rows_used */
+    VLY_U32 blocks;                    /* blocks of 32 weights in a row */
+    VLY_U32 rows_used;
+    VLY_U32 row_base;         /* of the output row of row 0 (parts of QKV in several formats) */
+    VLY_U32 in_quad, in_stride;   /* x: start and quads per token */
+    VLY_U32 out_quad, out_stride; /* y */
+    VLY_U32 norm_quad, norm_stride; /* partial sums of squares of x, [token][norm_stride quads] */
+    VLY_U32 norm_parts;             /* quads of them; 0: x is not normed */
+    VLY_U32 extra[4];
+    /* QKV: extra = {rotated rows, head size, rope table quad, 0}
+     * ADD: extra = {xn quad, quad of the next norm's weights, partial squares out quad, stride}
+     * LOGITS: extra = {block statistics quad, its stride in quads, 0, 0} */
+    VLY_F32 norm_epsilon;
+    VLY_U32 dim; /* of the norm */
+};
+
+/* x[token] = embedding row, xn = x * norm weights, squares = sum x^2. One subgroup a token. */
+struct vly_push_embed {
+    VLY_ADDRESS(RefU4) weights;
+    VLY_ADDRESS(RefU1) scales;
+    VLY_ADDRESS(RefAct) act;
+    VLY_ADDRESS(RefStep) step;
+    VLY_U32 norm_quad; /* weights of the first norm, in `act` */
+    VLY_U32 blocks;
+    VLY_U32 x_quad, xn_quad, stride; /* of x and xn alike */
+    VLY_U32 squares_quad;            /* one quad a token, the sum in its first float */
+};
+
+/* Attention of one layer over the pages, with the step's own K and V taken from `qkv`.
+ * Page: per layer, per KV head: K [32][head_dim], V [32][head_dim], then for int8 the f16 scales
+ * K [32], V [32]. */
+struct vly_push_attention {
+    VLY_ADDRESS(RefAct) act;
+    VLY_ADDRESS(RefStep) step;
+    VLY_ADDRESS(RefPages) pages; /* page table [slot][pages_stride] */
+    VLY_U32 pages_stride;
+    VLY_U32 qkv_quad, qkv_stride; /* [token][q heads | k heads | v heads] */
+    VLY_U32 out_quad, out_stride;
+    VLY_U32 n_head, n_head_kv;
+    VLY_U32 layer_quad; /* of this layer inside a page */
+    VLY_U32 head_quads; /* of one KV head inside a layer of a page */
+    VLY_F32 scale;      /* 1 / sqrt(head_dim) */
+};
+
+/* Picks a token for each row of logits. */
+struct vly_push_pick {
+    VLY_ADDRESS(RefAct) act;
+    VLY_ADDRESS(RefStep) step;
+    VLY_ADDRESS(RefStep) target;  /* draft steps: the step buffer of the verify pass */
+    VLY_ADDRESS(RefResults) results;
+    VLY_ADDRESS(RefU1) row_id;     /* draft steps: head row -> own token id */
+    VLY_ADDRESS(RefU1) row_target; /* draft steps: head row -> target token id */
+    VLY_ADDRESS(RefU1) scratch;    /* candidates: [row][scratch_stride] words */
+    VLY_U32 logits_quad, logits_stride;
+    VLY_U32 stats_quad, stats_stride; /* (max, sum of exp((l - max) / T)) of each row block */
+    VLY_U32 n_vocab;                  /* rows of the head */
+    VLY_U32 block_rows;               /* rows of a block: a multiple of 4 */
+    VLY_U32 scratch_stride;           /* >= 2 * width * ceil(blocks / width) * block_rows */
+    VLY_U32 draft;                    /* 1: a draft step, which advances both step buffers */
+};
+
+/* ---- The keyed noise -------------------------------------------------------------------------
+ * A hash of (seed, position, target token id): pcg4d of Jarzynski and Olano, "Hash Functions for GPU
+ * Rendering", JCGT 9(3), 2020. The same on every device and in C. */
+VLY_INLINE VLY_U32 vly_noise_hash(VLY_U32 seed_lo, VLY_U32 seed_hi, VLY_U32 pos, VLY_U32 id)
+{
+    VLY_U32 x = seed_lo * 1664525u + 1013904223u, y = seed_hi * 1664525u + 1013904223u;
+    VLY_U32 z = pos * 1664525u + 1013904223u, w = id * 1664525u + 1013904223u;
+    x += y * w;
+    y += z * x;
+    z += x * y;
+    w += y * z;
+    x ^= x >> 16;
+    y ^= y >> 16;
+    z ^= z >> 16;
+    w ^= w >> 16;
+    x += y * w;
+    y += z * x;
+    z += x * y;
+    w += y * z;
+    return x ^ w;
+}
+
+#endif
