@@ -109,14 +109,14 @@ static int load_tokens(vly_tokenizer *t, const vly_gguf *gguf, vly_error *err)
                         "tokenizer.ggml.tokens: expected 1 to %d tokens, found %llu", INT32_MAX,
                         (unsigned long long)pieces->count);
     t->n_vocab = (uint32_t)pieces->count;
+    size_t n_bytes;
+    rc = sum_pieces(gguf, pieces, &n_bytes, err);
+    if (rc) return rc;
     if (vly_gguf_find(gguf, "tokenizer.ggml.token_type")) {
         rc = vly_tokenizer_array(gguf, "tokenizer.ggml.token_type", VLY_ITEMS_INT, t->n_vocab,
                                  &types, err);
         if (rc) return rc;
     }
-    size_t n_bytes;
-    rc = sum_pieces(gguf, pieces, &n_bytes, err);
-    if (rc) return rc;
     t->tokens = calloc(t->n_vocab, sizeof *t->tokens);
     t->arena = malloc(2 * n_bytes + 1);
     if (!t->tokens || !t->arena || vly_piece_table_init(&t->pieces, t->n_vocab))
