@@ -1,6 +1,38 @@
-# Compiles every shader of shaders.def and embeds it. Included by the Makefile.
-shader_headers :=
-$(build)/shaders/embedded.o:
+# Compiles every row of shaders.def and embeds it (embedded.c). Included by the Makefile.
+#
+# rules.mk is made from shaders.def: for each row the rule that compiles it, and in <name>.row its
+# options, rewritten only when they differ, so that an edit to one row compiles one shader again.
+spv_dir     := $(build)/shaders
+glslc_flags := -O --target-env=vulkan1.2 -Werror -fshader-stage=compute -Ishaders
+
+$(spv_dir)/rules.mk: shaders/shaders.def shaders/shaders.mk
 	@mkdir -p $(@D)
-	echo 'extern int vly_embedded_placeholder; int vly_embedded_placeholder;' > $(build)/shaders/embedded.c
-	$(CC) $(CFLAGS) -c -o $@ $(build)/shaders/embedded.c
+	@sed -n 's/^VLY_SHADER(\([^,]*\), *"\([^"]*\)", *"\([^"]*\)").*/\1 \2 \3/p' $< | \
+	while read -r name file defines; do \
+	    row="$$defines shaders/$$file"; \
+	    [ "$$(cat $(spv_dir)/$$name.row 2>/dev/null)" = "$$row" ] || \
+	        echo "$$row" > $(spv_dir)/$$name.row; \
+	    echo "spv_files += $(spv_dir)/$$name.spv"; \
+	    echo "$(spv_dir)/$$name.spv: shaders/$$file $(spv_dir)/$$name.row"; \
+	done > $@.new
+	@mv $@.new $@
+
+include $(spv_dir)/rules.mk
+
+$(spv_files): shaders/shaders.mk
+	$(call say,GLSLC) $(GLSLC) $(glslc_flags) -MD -MF $(@:.spv=.d) -MT $@ -o $@ \
+	    $$(cat $(@:.spv=.row))
+
+$(spv_dir)/embedded.o: private CFLAGS += -DVLY_SPV_DIR='"$(spv_dir)"'
+$(spv_dir)/embedded.o: $(spv_files)
+
+# The kernel of tests/kernels/test_gpu.c, which includes it as numbers.
+shader_headers := $(spv_dir)/test_gpu.inc
+$(spv_dir)/test_gpu.inc: tests/kernels/test_gpu.comp shaders/shaders.mk
+	@mkdir -p $(@D)
+	$(call say,GLSLC) $(GLSLC) $(glslc_flags) -mfmt=num -o $@ $<
+
+# A header of a shader that is gone is not an error: the shader is compiled again without it.
+shaders/%.glsl shaders/%.h: ;
+
+-include $(spv_files:.spv=.d) $(spv_dir)/embedded.d
