@@ -30,7 +30,7 @@ END {
     print passed + 0, failed + 0, skipped + 0
 }'
 # Prints the failed results with the comments that follow each.
-failures='/^not ok / && !/# SKIP/ { show = 1 } /^ok / || /# SKIP/ { show = 0 } show'
+failures='/^not ok / { show = !/# SKIP/ } !/^(not ok |#)/ { show = 0 } show'
 
 # run_test NAME COMMAND...: leaves the counts in $scratch/NAME.count and, when it failed, what there
 # is to know in $scratch/NAME.failure.
