@@ -1,4 +1,73 @@
-int main(void)
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    int (*function)(int argc, char **argv);
+    const char *summary;
+} commands[] = {
+#define VLY_COMMAND(name, function, summary) {#name, function, summary},
+#include "cli/commands.def"
+#undef VLY_COMMAND
+};
+#define N_COMMANDS (sizeof commands / sizeof commands[0])
+
+static void print_help(FILE *to)
 {
-    return 0;
+    fprintf(to, "usage: volley COMMAND [OPTION...]\n"
+                "       volley help COMMAND\n"
+                "       volley --version\n\n"
+                "Writes text with a target model, which a small draft model speeds up.\n\n"
+                "Commands:\n");
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fprintf(to, "\nExit status: 0 done, 1 failed, 2 wrong usage.\n");
+}
+
+static int run_command(int argc, char **argv)
+{
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        if (strcmp(argv[0], commands[i].name) == 0) return commands[i].function(argc, argv);
+    fprintf(stderr, "volley: unknown %s '%s'\n\n", argv[0][0] == '-' ? "option" : "command",
+            argv[0]);
+    print_help(stderr);
+    return 2;
+}
+
+static int dispatch(int argc, char **argv)
+{
+    if (argc < 2) {
+        fprintf(stderr, "volley: a command is missing\n\n");
+        print_help(stderr);
+        return 2;
+    }
+    bool help = strcmp(argv[1], "help") == 0;
+    if (help && argc == 3) {
+        static char option[] = "--help";
+        char *words[] = {argv[2], option, NULL};
+        return run_command(2, words);
+    }
+    if (help || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_help(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("volley %s\n", VLY_VERSION);
+        return 0;
+    }
+    return run_command(argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+    int status = dispatch(argc, argv);
+    /* A full disk is a failure, not a success with half a result. */
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "volley: error: cannot write to standard output: %s\n", strerror(errno));
+        if (status == 0) status = 1;
+    }
+    return status;
 }

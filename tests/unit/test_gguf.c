@@ -534,24 +534,21 @@ static void a_vocabulary_alone_is_a_file(void **state)
     vly_gguf_close(gguf);
 }
 
-#define test_of_version(test, version)                                                             \
-    {                                                                                              \
-#test " (v" #version ")", test, NULL, NULL, (void *)(uintptr_t)version                     \
-    }
+#define OF_VERSION(test, version) #test " (v" #version ")", test, NULL, NULL, (void *)version
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        test_of_version(scalars_come_out, 2),
-        test_of_version(scalars_come_out, 3),
-        test_of_version(arrays_come_out, 2),
-        test_of_version(arrays_come_out, 3),
-        test_of_version(tensors_come_out, 2),
-        test_of_version(tensors_come_out, 3),
-        test_of_version(no_shortened_file_is_read, 2),
-        test_of_version(no_shortened_file_is_read, 3),
-        test_of_version(no_changed_byte_leads_outside, 2),
-        test_of_version(no_changed_byte_leads_outside, 3),
+        {OF_VERSION(scalars_come_out, 2)},
+        {OF_VERSION(scalars_come_out, 3)},
+        {OF_VERSION(arrays_come_out, 2)},
+        {OF_VERSION(arrays_come_out, 3)},
+        {OF_VERSION(tensors_come_out, 2)},
+        {OF_VERSION(tensors_come_out, 3)},
+        {OF_VERSION(no_shortened_file_is_read, 2)},
+        {OF_VERSION(no_shortened_file_is_read, 3)},
+        {OF_VERSION(no_changed_byte_leads_outside, 2)},
+        {OF_VERSION(no_changed_byte_leads_outside, 3)},
         cmocka_unit_test(typed_reads_check_type_and_range),
         cmocka_unit_test(a_float_must_be_finite),
         cmocka_unit_test(many_names_are_all_found),

@@ -1,0 +1,84 @@
+#include "cli/cli.h"
+
+#include "text/tokenizer.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int vly_cli_usage_error(const char *command, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "volley %s: ", command);
+    vfprintf(stderr, format, args);
+    fprintf(stderr, "\ntry 'volley %s --help'\n", command);
+    va_end(args);
+    return 2;
+}
+
+int vly_cli_option_error(const char *command, int got, char *const argv[])
+{
+    const char *argument = argv[optind - 1];
+    if (got == ':') return vly_cli_usage_error(command, "option '%s' needs a value", argument);
+    if (optopt == 0) return vly_cli_usage_error(command, "unknown option '%s'", argument);
+    if (strncmp(argument, "--", 2) == 0 && strchr(argument, '='))
+        return vly_cli_usage_error(command, "option '%s' takes no value", argument);
+    return vly_cli_usage_error(command, "unknown option '-%c'", optopt);
+}
+
+int vly_cli_fail(const vly_error *err)
+{
+    fprintf(stderr, "volley: error: %s\n", err->message);
+    return 1;
+}
+
+/* Is `text` not empty and all of `characters`? */
+static bool spelled_with(const char *text, const char *characters)
+{
+    return *text && text[strspn(text, characters)] == '\0';
+}
+
+int vly_cli_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out)
+{
+    if (!spelled_with(text, "0123456789")) return -1;
+    errno = 0;
+    unsigned long long value = strtoull(text, NULL, 10);
+    if (errno || value < min || value > max) return -1;
+    *out = value;
+    return 0;
+}
+
+int vly_cli_parse_double(const char *text, double min, double max, double *out)
+{
+    if (!spelled_with(text, "0123456789+-.eE")) return -1;
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value >= min && value <= max)) return -1;
+    /* What overflowed is infinite, which a caller's [0, INFINITY] would let pass. */
+    if (value - value != 0) return -1;
+    *out = value;
+    return 0;
+}
+
+char *vly_cli_utf8(vly_bytes bytes)
+{
+    static const char replacement[] = "\xef\xbf\xbd";
+    vly_utf8_stream stream = {0};
+    vly_text text = {0};
+    int rc = vly_text_append(&text, "", 0);
+    while (rc == 0 && bytes.len > 0) {
+        const char *nul = memchr(bytes.data, '\0', bytes.len);
+        size_t n = nul ? (size_t)(nul - bytes.data) : bytes.len;
+        rc = vly_utf8_stream_push(&stream, bytes.data, n, &text);
+        if (rc == 0) rc = vly_utf8_stream_finish(&stream, &text);
+        if (rc == 0 && nul) rc = vly_text_append(&text, replacement, sizeof replacement - 1);
+        n += nul != NULL;
+        bytes = (vly_bytes){bytes.data + n, bytes.len - n};
+    }
+    if (rc) vly_text_free(&text);
+    return text.data;
+}

@@ -1,0 +1,34 @@
+/* What the commands share. A command is `int vly_cli_NAME(int argc, char **argv)`, listed in
+ * commands.def: argv[0] is its name; it returns the exit status: 0, 1 for a failure, 2 for wrong
+ * usage. Results go to stdout (main checks that they were written), all else to stderr. */
+#ifndef VLY_CLI_CLI_H
+#define VLY_CLI_CLI_H
+
+#include "base/error.h"
+#include "base/vec.h"
+
+#define VLY_COMMAND(name, function, summary) int function(int argc, char **argv);
+#include "cli/commands.def"
+#undef VLY_COMMAND
+
+/* Prints "volley COMMAND: message" and where the help is, to stderr; returns 2. */
+int vly_cli_usage_error(const char *command, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Reports what getopt_long, with opterr = 0 and an option string that begins with ":", did not
+ * like: `got` is what it returned, '?' or ':'. Returns 2. */
+int vly_cli_option_error(const char *command, int got, char *const argv[]);
+
+/* Prints "volley: error: message" to stderr; returns 1. */
+int vly_cli_fail(const vly_error *err);
+
+/* Reads all of `text` as a number, decimal and within [min, max], to *out; 0 or -1. No spaces, no
+ * sign where unsigned, no hexadecimal, no infinity. */
+int vly_cli_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out);
+int vly_cli_parse_double(const char *text, double min, double max, double *out);
+
+/* `bytes` as terminated UTF-8, to be freed by the caller, NULL without memory: for JSON and
+ * terminals. What is ill-formed, and NUL, becomes U+FFFD. */
+char *vly_cli_utf8(vly_bytes bytes);
+
+#endif
