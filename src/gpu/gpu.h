@@ -82,7 +82,8 @@ uint64_t vly_gpu_available_bytes(const vly_gpu *gpu);
 typedef enum {
     VLY_GPU_DEVICE,  /* device-local; `mapped` is set only on unified devices */
     VLY_GPU_STEP,    /* host-written, device-read: host-visible coherent, device-local if it can be */
-    VLY_GPU_READBACK /* device-written, host-read: host-visible coherent, cached if it can be */
+    VLY_GPU_READBACK, /* device-written, host-read: host-visible coherent, cached if it can be */
+    VLY_GPU_PAGES     /* as VLY_GPU_DEVICE, but not zeroed: memory that is never touched costs nothing */
 } vly_gpu_memory;
 
 /* A buffer with its own allocation, zeroed. Usable for storage, transfer, texel views, addresses. */
@@ -167,8 +168,10 @@ void vly_gpu_cmd_timestamp(vly_gpu_commands *commands, uint32_t slot);
 int vly_gpu_commands_end(vly_gpu_commands *commands, vly_error *err);
 void vly_gpu_commands_destroy(vly_gpu_commands *commands);
 
-/* Nanoseconds of the marked slots 0..n-1, relative to slot 0, of the last completed submission. */
-int vly_gpu_commands_times(const vly_gpu_commands *commands, uint32_t n, double *ns, vly_error *err);
+/* Device times of the marked slots 0..n-1 in the last completed submission, in nanoseconds on the
+ * device's own clock: times of different commands can be compared. */
+int vly_gpu_commands_times(const vly_gpu_commands *commands, uint32_t n, uint64_t *ns,
+                           vly_error *err);
 
 /* ---- Submission ------------------------------------------------------------------------------- */
 

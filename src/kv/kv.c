@@ -1,0 +1,201 @@
+#include "kv/kv.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SLAB_BYTES (64ull << 20) /* pages are allocated about this much at a time */
+
+struct vly_kv {
+    vly_gpu *gpu;
+    vly_kv_shape shape;
+    uint64_t page_bytes;
+    uint32_t max_pages, slab_pages, table_stride;
+    vly_gpu_buffer *slab;
+    uint32_t n_slabs, max_slabs;
+    uint32_t *free_page; /* stack */
+    uint32_t n_free, n_used, n_peak;
+    uint32_t *held; /* [max_slots][table_stride]: page numbers of the sequences */
+    bool slot_taken[VLY_MAX_SLOTS];
+    vly_gpu_buffer table; /* of struct vly_page, [max_slots][table_stride] */
+};
+
+uint32_t vly_kv_head_bytes(const vly_kv_shape *shape)
+{
+    uint32_t values = 2 * VLY_PAGE_TOKENS * shape->head_dim;
+    return shape->int8 ? values + 2 * VLY_PAGE_TOKENS * 2 : values * 2;
+}
+
+uint64_t vly_kv_page_bytes(const vly_kv_shape *shape)
+{
+    return (uint64_t)shape->n_layer * shape->n_head_kv * vly_kv_head_bytes(shape);
+}
+
+static uint32_t pages_for(uint32_t n_tok)
+{
+    return n_tok / VLY_PAGE_TOKENS + (n_tok % VLY_PAGE_TOKENS != 0);
+}
+
+uint64_t vly_kv_bytes_for(const vly_kv_shape *shape, uint32_t n_tok)
+{
+    return pages_for(n_tok) * vly_kv_page_bytes(shape);
+}
+
+static int add_slab(vly_kv *kv, vly_error *err)
+{
+    int rc = vly_gpu_buffer_create(kv->gpu, kv->slab_pages * kv->page_bytes, VLY_GPU_PAGES,
+                                   "KV cache", &kv->slab[kv->n_slabs], err);
+    if (rc) return rc;
+    uint32_t first = kv->n_slabs++ * kv->slab_pages;
+    uint32_t n = kv->max_pages - first < kv->slab_pages ? kv->max_pages - first : kv->slab_pages;
+    while (n-- > 0) kv->free_page[kv->n_free++] = first + n;
+    return 0;
+}
+
+int vly_kv_create(vly_gpu *gpu, const vly_kv_shape *shape, vly_kv **out, vly_error *err)
+{
+    vly_kv *kv = calloc(1, sizeof *kv);
+    if (!kv) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the KV cache's tables");
+    kv->gpu = gpu;
+    kv->shape = *shape;
+    kv->page_bytes = vly_kv_page_bytes(shape);
+    kv->max_pages = pages_for(shape->max_tokens);
+    kv->table_stride = pages_for(shape->slot_tokens);
+    bool one_slab = vly_gpu_get_info(gpu)->type == VLY_GPU_CPU;
+    uint64_t fit = SLAB_BYTES / kv->page_bytes;
+    kv->slab_pages = one_slab || fit > kv->max_pages ? kv->max_pages : fit ? (uint32_t)fit : 1;
+    kv->max_slabs = (kv->max_pages + kv->slab_pages - 1) / kv->slab_pages;
+    kv->slab = calloc(kv->max_slabs, sizeof *kv->slab);
+    kv->free_page = calloc(kv->max_slabs * (size_t)kv->slab_pages, sizeof *kv->free_page);
+    kv->held = calloc((size_t)shape->max_slots * kv->table_stride, sizeof *kv->held);
+    int rc = 0;
+    if (!kv->slab || !kv->free_page || !kv->held)
+        rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the KV cache's tables");
+    if (rc == 0)
+        rc = vly_gpu_buffer_create(gpu,
+                                   (uint64_t)shape->max_slots * kv->table_stride *
+                                       sizeof(struct vly_page),
+                                   VLY_GPU_STEP, "page table", &kv->table, err);
+    if (rc == 0 && one_slab) rc = add_slab(kv, err);
+    if (rc) {
+        vly_kv_destroy(kv);
+        return rc;
+    }
+    *out = kv;
+    return 0;
+}
+
+void vly_kv_destroy(vly_kv *kv)
+{
+    if (!kv) return;
+    for (uint32_t i = 0; i < kv->n_slabs; i++) vly_gpu_buffer_destroy(kv->gpu, &kv->slab[i]);
+    vly_gpu_buffer_destroy(kv->gpu, &kv->table);
+    free(kv->slab);
+    free(kv->free_page);
+    free(kv->held);
+    free(kv);
+}
+
+uint64_t vly_kv_table_address(const vly_kv *kv)
+{
+    return kv->table.address;
+}
+
+uint32_t vly_kv_table_stride(const vly_kv *kv)
+{
+    return kv->table_stride;
+}
+
+const vly_gpu_buffer *vly_kv_view_buffer(const vly_kv *kv)
+{
+    return kv->max_slabs == 1 && kv->n_slabs == 1 ? &kv->slab[0] : NULL;
+}
+
+const vly_kv_shape *vly_kv_get_shape(const vly_kv *kv)
+{
+    return &kv->shape;
+}
+
+uint64_t vly_kv_used_bytes(const vly_kv *kv)
+{
+    return kv->n_used * kv->page_bytes;
+}
+
+uint64_t vly_kv_peak_bytes(const vly_kv *kv)
+{
+    return kv->n_peak * kv->page_bytes;
+}
+
+int vly_kv_seq_init(vly_kv *kv, vly_kv_seq *out, vly_error *err)
+{
+    for (uint32_t i = 0; i < kv->shape.max_slots; i++)
+        if (!kv->slot_taken[i]) {
+            kv->slot_taken[i] = true;
+            *out = (vly_kv_seq){.kv = kv, .slot = i};
+            return 0;
+        }
+    return vly_fail(err, VLY_E_CONTEXT, "all %u sequences of the KV cache are taken",
+                    kv->shape.max_slots);
+}
+
+/* Gives back the pages beyond the first `n_pages`. */
+static void give_back(vly_kv_seq *seq, uint32_t n_pages)
+{
+    vly_kv *kv = seq->kv;
+    const uint32_t *held = kv->held + (size_t)seq->slot * kv->table_stride;
+    while (seq->n_pages > n_pages) {
+        kv->free_page[kv->n_free++] = held[--seq->n_pages];
+        kv->n_used--;
+    }
+}
+
+void vly_kv_seq_deinit(vly_kv_seq *seq)
+{
+    if (!seq->kv) return;
+    give_back(seq, 0);
+    seq->kv->slot_taken[seq->slot] = false;
+    *seq = (vly_kv_seq){0};
+}
+
+int vly_kv_reserve(vly_kv_seq *seq, uint32_t n_tok, vly_error *err)
+{
+    vly_kv *kv = seq->kv;
+    uint32_t had = seq->n_pages, need = pages_for(n_tok);
+    if (need > kv->table_stride)
+        return vly_fail(err, VLY_E_CONTEXT, "%u tokens do not fit a context of %u", n_tok,
+                        kv->shape.slot_tokens);
+    while (seq->n_pages < need) {
+        int rc = 0;
+        if (kv->n_free == 0)
+            rc = kv->n_slabs < kv->max_slabs
+                     ? add_slab(kv, err)
+                     : vly_fail(err, VLY_E_CONTEXT, "the KV cache's %u pages are all in use",
+                                kv->max_pages);
+        if (rc) {
+            give_back(seq, had);
+            return rc;
+        }
+        uint32_t page = kv->free_page[--kv->n_free];
+        const vly_gpu_buffer *slab = &kv->slab[page / kv->slab_pages];
+        uint64_t offset = page % kv->slab_pages * kv->page_bytes, address = slab->address + offset;
+        size_t entry = (size_t)seq->slot * kv->table_stride + seq->n_pages++;
+        kv->held[entry] = page;
+        ((struct vly_page *)kv->table.mapped)[entry] = (struct vly_page){
+            (uint32_t)address, (uint32_t)(address >> 32), (uint32_t)(offset / 16), 0};
+        if (++kv->n_used > kv->n_peak) kv->n_peak = kv->n_used;
+    }
+    return 0;
+}
+
+void vly_kv_commit(vly_kv_seq *seq, uint32_t n)
+{
+    assert(seq->n_tok + n <= seq->n_pages * VLY_PAGE_TOKENS);
+    seq->n_tok += n;
+}
+
+void vly_kv_truncate(vly_kv_seq *seq, uint32_t n_tok)
+{
+    assert(n_tok <= seq->n_tok);
+    seq->n_tok = n_tok;
+    give_back(seq, pages_for(n_tok));
+}

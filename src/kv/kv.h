@@ -1,0 +1,65 @@
+/* The paged KV cache of one model. A page holds K and V of 32 tokens of all layers; a sequence owns
+ * pages and a count of committed tokens. Rolling back moves the count and gives pages back: nothing is
+ * copied. Page layout: shaders/kv.glsl.
+ *
+ * Memory is taken in slabs of pages as sequences need them, between steps. Where the kernels read
+ * through texel views (device type CPU) the pages must lie in one buffer, so there one slab of the
+ * greatest size is reserved; its memory is only touched, and so only used, page by page. */
+#ifndef VLY_KV_H
+#define VLY_KV_H
+
+#include "gpu/gpu.h"
+#include "shaders/shared.h"
+
+typedef struct vly_kv vly_kv;
+
+typedef struct {
+    uint32_t n_layer, n_head_kv, head_dim;
+    bool int8;           /* else f16 */
+    uint32_t max_tokens; /* of all sequences together, rounded up to pages */
+    uint32_t max_slots;  /* sequences at a time, <= VLY_MAX_SLOTS */
+    uint32_t slot_tokens; /* of one sequence at most */
+} vly_kv_shape;
+
+/* One sequence's part of the cache. */
+typedef struct {
+    vly_kv *kv;
+    uint32_t slot;    /* row of the page table */
+    uint32_t n_tok;   /* committed: their K and V are in the pages */
+    uint32_t n_pages; /* held */
+} vly_kv_seq;
+
+/* Bytes of a page of this shape, of one head of a layer in it, and of all pages for `n_tok` tokens. */
+uint64_t vly_kv_page_bytes(const vly_kv_shape *shape);
+uint32_t vly_kv_head_bytes(const vly_kv_shape *shape);
+uint64_t vly_kv_bytes_for(const vly_kv_shape *shape, uint32_t n_tok);
+
+int vly_kv_create(vly_gpu *gpu, const vly_kv_shape *shape, vly_kv **out, vly_error *err);
+void vly_kv_destroy(vly_kv *kv);
+
+/* For recording: the page table's device address (rows of vly_kv_table_stride entries), and the buffer
+ * that texel views read (NULL where pages lie in several). */
+uint64_t vly_kv_table_address(const vly_kv *kv);
+uint32_t vly_kv_table_stride(const vly_kv *kv);
+const vly_gpu_buffer *vly_kv_view_buffer(const vly_kv *kv);
+const vly_kv_shape *vly_kv_get_shape(const vly_kv *kv);
+
+/* Bytes of the pages that sequences hold now, and the most that they ever held. */
+uint64_t vly_kv_used_bytes(const vly_kv *kv);
+uint64_t vly_kv_peak_bytes(const vly_kv *kv);
+
+/* Opens an empty sequence. VLY_E_CONTEXT where all slots are taken. */
+int vly_kv_seq_init(vly_kv *kv, vly_kv_seq *out, vly_error *err);
+/* Gives everything back. Zeroed sequences are left alone. */
+void vly_kv_seq_deinit(vly_kv_seq *seq);
+
+/* Makes sure that positions 0 .. n_tok - 1 have pages, so that a step may write them. VLY_E_CONTEXT
+ * (beyond slot_tokens or max_tokens), VLY_E_DEVICE_MEMORY; the sequence is then as it was. */
+int vly_kv_reserve(vly_kv_seq *seq, uint32_t n_tok, vly_error *err);
+/* The next `n` positions have been written and are right. They must be reserved. */
+void vly_kv_commit(vly_kv_seq *seq, uint32_t n);
+/* Forgets all tokens from position `n_tok` <= seq->n_tok on, and gives back pages that only they, or
+ * positions reserved beyond them, used. */
+void vly_kv_truncate(vly_kv_seq *seq, uint32_t n_tok);
+
+#endif

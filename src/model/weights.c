@@ -1,0 +1,315 @@
+#include "model/weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK_BYTES (1ull << 30) /* weights lie in buffers of at most this size */
+#define RING_BYTES  (64ull << 20)
+#define ALIGNMENT   256u
+
+static uint64_t align_up(uint64_t n)
+{
+    return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static uint64_t parts_bytes(const vly_matrix *m, uint64_t rows)
+{
+    return rows * m->blocks * vly_layout_of(m->format)->parts * 16u;
+}
+
+static uint64_t scales_bytes(const vly_matrix *m, uint64_t rows)
+{
+    return rows * m->blocks * vly_layout_of(m->format)->scale_bytes;
+}
+
+/* ---- Planning ---------------------------------------------------------------------------------- */
+
+typedef struct {
+    const vly_gguf *gguf;
+    vly_weights *weights;
+    uint64_t chunk_limit;
+    vly_error *err;
+} planner;
+
+static int find(const planner *p, const char *name, uint64_t columns, uint64_t rows,
+                const vly_gguf_tensor **out)
+{
+    const vly_gguf_tensor *t = vly_gguf_tensor_find(p->gguf, name);
+    const char *path = vly_gguf_path(p->gguf);
+    if (!t) return vly_fail(p->err, VLY_E_FORMAT, "%s: tensor %s is missing", path, name);
+    if (t->dims[0] != columns || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1)
+        return vly_fail(p->err, VLY_E_FORMAT,
+                        "%s: tensor %s is %llu x %llu; expected %llu x %llu by the metadata", path,
+                        name, (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
+                        (unsigned long long)columns, (unsigned long long)rows);
+    if (!vly_layout_of(t->format->id))
+        return vly_fail(p->err, VLY_E_UNSUPPORTED,
+                        "%s: tensor %s has format %s; the formats that work are %s", path, name,
+                        t->format->name, vly_format_computable_names());
+    *out = t;
+    return 0;
+}
+
+/* Finds a place for the planes in the last chunk, or opens another. */
+static int place(planner *p, vly_matrix *m)
+{
+    vly_weights *w = p->weights;
+    uint64_t parts = align_up(parts_bytes(m, m->rows)), scales = align_up(scales_bytes(m, m->rows));
+    if (parts + scales > p->chunk_limit)
+        return vly_fail(p->err, VLY_E_UNSUPPORTED,
+                        "tensor %.*s takes %.1f MiB; the device's buffers hold at most %.1f MiB",
+                        (int)m->tensor[0]->name.len, m->tensor[0]->name.data,
+                        (double)(parts + scales) / 1048576.0, (double)p->chunk_limit / 1048576.0);
+    if (w->n_chunks == 0 || w->chunk_bytes[w->n_chunks - 1] + parts + scales > p->chunk_limit) {
+        uint64_t *sizes = realloc(w->chunk_bytes, (w->n_chunks + 1) * sizeof *sizes);
+        if (!sizes) return vly_fail(p->err, VLY_E_HOST_MEMORY, "no memory for the weights' plan");
+        w->chunk_bytes = sizes;
+        w->chunk_bytes[w->n_chunks++] = 0;
+    }
+    m->chunk = w->n_chunks - 1;
+    m->parts = w->chunk_bytes[m->chunk];
+    m->scales = m->parts + parts;
+    w->chunk_bytes[m->chunk] += parts + scales;
+    w->n_bytes += parts + scales;
+    return 0;
+}
+
+/* Plans a matrix over tensors that have been found. Tensors of unlike formats are laid out as F32. */
+static int plan_matrix(planner *p, vly_matrix *m, vly_row_order order, uint32_t rows)
+{
+    m->order = order;
+    m->columns = (uint32_t)m->tensor[0]->dims[0];
+    m->blocks = (m->columns + 31) / 32;
+    m->rows_used = rows;
+    m->rows = (rows + 1) / 2 * 2;
+    m->format = m->tensor[0]->format->id;
+    for (uint32_t i = 1; i < m->n_tensors; i++)
+        if (m->tensor[i]->format->id != m->format) m->format = VLY_FORMAT_f32;
+    return place(p, m);
+}
+
+static int plan_single(planner *p, const char *name, uint32_t columns, uint32_t rows, vly_matrix *m)
+{
+    m->n_tensors = 1;
+    int rc = find(p, name, columns, rows, &m->tensor[0]);
+    return rc ? rc : plan_matrix(p, m, VLY_ROWS_STACKED, rows);
+}
+
+static int plan_qkv(planner *p, const vly_model_config *c, uint32_t i, vly_layer_weights *layer)
+{
+    static const char *const names[3] = {"attn_q", "attn_k", "attn_v"};
+    uint32_t rows[3] = {c->n_head * c->head_dim, c->n_head_kv * c->head_dim,
+                        c->n_head_kv * c->head_dim};
+    const vly_gguf_tensor *t[3];
+    char name[64];
+    int rc;
+    for (int j = 0; j < 3; j++) {
+        snprintf(name, sizeof name, "blk.%u.%s.weight", i, names[j]);
+        if ((rc = find(p, name, c->dim, rows[j], &t[j]))) return rc;
+        snprintf(name, sizeof name, "blk.%u.%s.bias", i, names[j]);
+        if (vly_gguf_tensor_find(p->gguf, name))
+            return vly_fail(p->err, VLY_E_UNSUPPORTED, "%s: tensor %s: biases are not supported",
+                            vly_gguf_path(p->gguf), name);
+    }
+    if (t[0]->format == t[1]->format && t[1]->format == t[2]->format) {
+        layer->n_qkv = 1;
+        layer->qkv[0].n_tensors = 3;
+        memcpy(layer->qkv[0].tensor, t, sizeof t);
+        return plan_matrix(p, &layer->qkv[0], VLY_ROWS_STACKED, rows[0] + rows[1] + rows[2]);
+    }
+    layer->n_qkv = 3;
+    for (int j = 0; j < 3; j++) {
+        layer->qkv[j].n_tensors = 1;
+        layer->qkv[j].tensor[0] = t[j];
+        if ((rc = plan_matrix(p, &layer->qkv[j], VLY_ROWS_STACKED, rows[j]))) return rc;
+    }
+    return 0;
+}
+
+static int plan_layer(planner *p, const vly_model_config *c, uint32_t i, vly_layer_weights *layer)
+{
+    char name[64];
+#define NAME(suffix) (snprintf(name, sizeof name, "blk.%u." suffix ".weight", i), name)
+    int rc = plan_qkv(p, c, i, layer);
+    if (rc) return rc;
+    layer->gate_up.n_tensors = 2;
+    if ((rc = find(p, NAME("attn_norm"), c->dim, 1, &layer->attn_norm)) ||
+        (rc = find(p, NAME("ffn_norm"), c->dim, 1, &layer->ffn_norm)) ||
+        (rc = plan_single(p, NAME("attn_output"), c->n_head * c->head_dim, c->dim, &layer->out)) ||
+        (rc = find(p, NAME("ffn_gate"), c->dim, c->ff_dim, &layer->gate_up.tensor[0])) ||
+        (rc = find(p, NAME("ffn_up"), c->dim, c->ff_dim, &layer->gate_up.tensor[1])) ||
+        (rc = plan_matrix(p, &layer->gate_up, VLY_ROWS_INTERLEAVED, 2 * c->ff_dim)) ||
+        (rc = plan_single(p, NAME("ffn_down"), c->ff_dim, c->dim, &layer->down)))
+        return rc;
+#undef NAME
+    return 0;
+}
+
+static int plan_head(planner *p, const vly_model_config *c, const uint32_t *rows, uint32_t n_rows)
+{
+    vly_weights *w = p->weights;
+    const char *name = c->tied_head ? "token_embd.weight" : "output.weight";
+    if (c->tied_head && !rows) {
+        w->head = w->embed;
+        return 0;
+    }
+    w->head.n_tensors = 1;
+    int rc = find(p, name, c->dim, c->n_vocab, &w->head.tensor[0]);
+    if (rc) return rc;
+    w->head.gather = rows;
+    return plan_matrix(p, &w->head, rows ? VLY_ROWS_GATHERED : VLY_ROWS_STACKED,
+                       rows ? n_rows : c->n_vocab);
+}
+
+int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config,
+                     const vly_gpu_info *info, const uint32_t *head_rows, uint32_t n_head_rows,
+                     vly_weights *out, vly_error *err)
+{
+    *out = (vly_weights){.n_layer = config->n_layer};
+    uint64_t limit = CHUNK_BYTES;
+    if (info->max_allocation_bytes < limit) limit = info->max_allocation_bytes;
+    if (info->max_buffer_bytes < limit) limit = info->max_buffer_bytes;
+    /* The kernels that read through texel views address scales as 4-byte texels. */
+    if (info->type == VLY_GPU_CPU && info->max_texel_elements * 4ull < limit)
+        limit = info->max_texel_elements * 4ull;
+    planner p = {gguf, out, limit, err};
+    out->layer = calloc(config->n_layer, sizeof *out->layer);
+    if (!out->layer) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the weights' plan");
+    const vly_gguf_tensor *embed = vly_gguf_tensor_find(gguf, "token_embd.weight");
+    uint32_t embed_rows = embed && embed->dims[1] <= UINT32_MAX ? (uint32_t)embed->dims[1] : 0;
+    int rc = plan_single(&p, "token_embd.weight", config->dim, embed_rows, &out->embed);
+    for (uint32_t i = 0; rc == 0 && i < config->n_layer; i++)
+        rc = plan_layer(&p, config, i, &out->layer[i]);
+    if (rc == 0) rc = find(&p, "output_norm.weight", config->dim, 1, &out->output_norm);
+    if (rc == 0) rc = plan_head(&p, config, head_rows, n_head_rows);
+    if (rc) vly_weights_deinit(NULL, out);
+    return rc;
+}
+
+/* ---- Uploading --------------------------------------------------------------------------------- */
+
+typedef struct {
+    vly_gpu_upload *ring;
+    vly_weights *weights;
+    vly_progress progress;
+    void *progress_arg;
+    uint64_t done;
+    float *row; /* a row as floats, for matrices whose tensors have unlike formats */
+    vly_error *err;
+} uploader;
+
+/* Row r of the matrix as it lies in the file; NULL for a row of padding. */
+static const uint8_t *source_row(const vly_matrix *m, uint32_t r, const vly_format **format)
+{
+    const vly_gguf_tensor *t = m->tensor[0];
+    uint64_t row = r;
+    if (r >= m->rows_used) return NULL;
+    if (m->order == VLY_ROWS_GATHERED) {
+        row = m->gather[r];
+    } else if (m->order == VLY_ROWS_INTERLEAVED) {
+        t = m->tensor[r % 2];
+        row = r / 2;
+    } else {
+        for (uint32_t i = 0; row >= m->tensor[i]->dims[1]; t = m->tensor[++i])
+            row -= m->tensor[i]->dims[1];
+    }
+    *format = t->format;
+    return t->data + row * (m->columns / t->format->block_weights) * t->format->block_bytes;
+}
+
+static void repack(uploader *u, const vly_matrix *m, uint32_t r, uint8_t *parts, uint8_t *scales)
+{
+    const vly_format *format;
+    const uint8_t *row = source_row(m, r, &format);
+    if (!row) {
+        memset(parts, 0, parts_bytes(m, 1));
+        memset(scales, 0, scales_bytes(m, 1));
+        return;
+    }
+    if (format->id != m->format) {
+        format->dequantize(row, m->columns / format->block_weights, u->row);
+        row = (const uint8_t *)u->row;
+    }
+    vly_repack_row(m->format, row, m->columns, parts, scales);
+}
+
+/* Uploads in bands of rows, each small against the ring. Bands have an even number of rows, so that the
+ * 2-byte scales of a band start on a word. */
+static int upload_matrix(uploader *u, const vly_matrix *m)
+{
+    const vly_gpu_buffer *buffer = &u->weights->chunk[m->chunk];
+    uint64_t row_bytes = parts_bytes(m, 1), scale_row = scales_bytes(m, 1);
+    uint64_t fit = RING_BYTES / 8 / (row_bytes + scale_row) / 2 * 2;
+    uint32_t band = (uint32_t)(fit < 2 ? 2 : fit);
+    uint8_t *scales = malloc(scale_row ? band * scale_row : 1);
+    if (!scales) return vly_fail(u->err, VLY_E_HOST_MEMORY, "no memory to lay out weights");
+    int rc = 0;
+    for (uint32_t r = 0; rc == 0 && r < m->rows; r += band) {
+        uint32_t n = m->rows - r < band ? m->rows - r : band;
+        void *space;
+        rc = vly_gpu_upload_stage(u->ring, buffer, m->parts + r * row_bytes, n * row_bytes, &space,
+                                  u->err);
+        if (rc) break;
+        for (uint32_t i = 0; i < n; i++)
+            repack(u, m, r + i, (uint8_t *)space + i * row_bytes, scales + i * scale_row);
+        if (scale_row) {
+            rc = vly_gpu_upload_stage(u->ring, buffer, m->scales + r * scale_row, n * scale_row,
+                                      &space, u->err);
+            if (rc) break;
+            memcpy(space, scales, n * scale_row);
+        }
+        u->done += n * (row_bytes + scale_row);
+        if (u->progress) u->progress(u->progress_arg, u->done, u->weights->n_bytes);
+    }
+    free(scales);
+    return rc;
+}
+
+static int upload_all(uploader *u)
+{
+    vly_weights *w = u->weights;
+    int rc = upload_matrix(u, &w->embed);
+    for (uint32_t i = 0; rc == 0 && i < w->n_layer; i++) {
+        const vly_layer_weights *l = &w->layer[i];
+        for (uint32_t j = 0; rc == 0 && j < l->n_qkv; j++) rc = upload_matrix(u, &l->qkv[j]);
+        if (rc == 0) rc = upload_matrix(u, &l->out);
+        if (rc == 0) rc = upload_matrix(u, &l->gate_up);
+        if (rc == 0) rc = upload_matrix(u, &l->down);
+    }
+    bool own_head = w->head.chunk != w->embed.chunk || w->head.parts != w->embed.parts;
+    if (rc == 0 && own_head) rc = upload_matrix(u, &w->head);
+    return rc ? rc : vly_gpu_upload_finish(u->ring, u->err);
+}
+
+int vly_weights_upload(vly_gpu *gpu, vly_weights *weights, vly_progress progress, void *progress_arg,
+                       vly_error *err)
+{
+    uploader u = {.weights = weights, .progress = progress, .progress_arg = progress_arg, .err = err};
+    weights->chunk = calloc(weights->n_chunks, sizeof *weights->chunk);
+    uint32_t widest = weights->embed.columns;
+    for (uint32_t i = 0; i < weights->n_layer; i++)
+        if (weights->layer[i].down.columns > widest) widest = weights->layer[i].down.columns;
+    u.row = malloc(widest * sizeof *u.row);
+    int rc = 0;
+    if (!weights->chunk || !u.row)
+        rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory to lay out weights");
+    for (uint32_t i = 0; rc == 0 && i < weights->n_chunks; i++)
+        rc = vly_gpu_buffer_create(gpu, weights->chunk_bytes[i], VLY_GPU_DEVICE, "weights",
+                                   &weights->chunk[i], err);
+    if (rc == 0) rc = vly_gpu_upload_create(gpu, RING_BYTES, &u.ring, err);
+    if (rc == 0) rc = upload_all(&u);
+    if (u.ring) vly_gpu_upload_destroy(u.ring);
+    free(u.row);
+    return rc;
+}
+
+void vly_weights_deinit(vly_gpu *gpu, vly_weights *weights)
+{
+    for (uint32_t i = 0; weights->chunk && i < weights->n_chunks; i++)
+        vly_gpu_buffer_destroy(gpu, &weights->chunk[i]);
+    free(weights->chunk);
+    free(weights->chunk_bytes);
+    free(weights->layer);
+    *weights = (vly_weights){0};
+}

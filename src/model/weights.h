@@ -1,0 +1,68 @@
+/* The weights of a model: planned (checked against the shape and measured) before anything is
+ * allocated, then uploaded and laid out once. */
+#ifndef VLY_MODEL_WEIGHTS_H
+#define VLY_MODEL_WEIGHTS_H
+
+#include "model/config.h"
+#include "model/repack.h"
+
+/* Where a matrix's rows come from. */
+typedef enum {
+    VLY_ROWS_STACKED,     /* all rows of tensor 0, then of tensor 1, ... */
+    VLY_ROWS_INTERLEAVED, /* rows 2 i of tensor 0, rows 2 i + 1 of tensor 1 */
+    VLY_ROWS_GATHERED     /* rows `gather[i]` of tensor 0 */
+} vly_row_order;
+
+/* A matrix on the device: [rows][blocks * 32], y = W x. */
+typedef struct {
+    vly_format_id format; /* as laid out */
+    uint32_t rows;        /* even: an odd count gets a row of zeros */
+    uint32_t rows_used;
+    uint32_t columns, blocks;
+    uint32_t chunk;         /* which of the weights' buffers */
+    uint64_t parts, scales; /* byte offsets of its planes in that buffer, multiples of 256 */
+
+    /* Source, until uploaded. */
+    const vly_gguf_tensor *tensor[3];
+    uint32_t n_tensors;
+    vly_row_order order;
+    const uint32_t *gather;
+} vly_matrix;
+
+typedef struct {
+    uint32_t n_qkv; /* 1 where Q, K and V share a format (stacked), else 3 */
+    vly_matrix qkv[3];
+    vly_matrix out, gate_up, down;
+    const vly_gguf_tensor *attn_norm, *ffn_norm;
+} vly_layer_weights;
+
+typedef struct {
+    vly_matrix embed;
+    vly_matrix head; /* the same planes as `embed` where the head is tied and not pruned */
+    vly_layer_weights *layer;
+    uint32_t n_layer;
+    const vly_gguf_tensor *output_norm;
+    vly_gpu_buffer *chunk;
+    uint64_t *chunk_bytes;
+    uint32_t n_chunks;
+    uint64_t n_bytes; /* of all chunks */
+} vly_weights;
+
+/* Told as weights arrive: bytes done of all. */
+typedef void (*vly_progress)(void *arg, uint64_t done, uint64_t total);
+
+/* Finds every tensor, checks its shape and format against the config and decides where it will lie.
+ * `head_rows` [n_head_rows], where not NULL, keeps only these rows of the head, in this order (it must
+ * outlive the upload). `gguf` must outlive the upload. Errors name the tensor: VLY_E_FORMAT (missing, or
+ * another shape), VLY_E_UNSUPPORTED (format). */
+int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config,
+                     const vly_gpu_info *info, const uint32_t *head_rows, uint32_t n_head_rows,
+                     vly_weights *out, vly_error *err);
+
+/* Allocates and uploads what was planned. */
+int vly_weights_upload(vly_gpu *gpu, vly_weights *weights, vly_progress progress, void *progress_arg,
+                       vly_error *err);
+
+void vly_weights_deinit(vly_gpu *gpu, vly_weights *weights);
+
+#endif
