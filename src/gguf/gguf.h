@@ -56,8 +56,8 @@ typedef struct {
 
 /* Maps and checks the file at `path`. Errors: VLY_E_NOT_FOUND, VLY_E_IO, VLY_E_FORMAT (names the
  * field, what was expected and what came), VLY_E_UNSUPPORTED (version, big-endian file, unknown
- * tensor format), VLY_E_HOST_MEMORY. *out is owned by the caller, NULL on failure. The file must not
- * shrink while it is open: as with every mapping, reading what is gone ends the process. */
+ * tensor format), VLY_E_HOST_MEMORY. *out is owned by the caller, NULL on failure. The file must
+ * not shrink while it is open: as with every mapping, reading what is gone ends the process. */
 int vly_gguf_open(const char *path, vly_gguf **out, vly_error *err);
 
 /* The same over `n` bytes that stay the caller's and must outlive the object. */
@@ -81,9 +81,9 @@ vly_bytes vly_gguf_string_at(const vly_gguf *gguf, const vly_gguf_entry *array, 
 double vly_gguf_float_at(const vly_gguf_entry *array, uint64_t i);
 int64_t vly_gguf_int_at(const vly_gguf_entry *array, uint64_t i);
 
-/* Typed reads. Any integer type serves for u32 if the value fits, F32 and F64 for f32 if it is finite.
- * A missing key is VLY_E_FORMAT; with `_or` it gives `fallback`. A value of another type or range is
- * always VLY_E_FORMAT and names the key. */
+/* Typed reads. Any integer type serves for u32 if the value fits, F32 and F64 for f32 if it is
+ * finite. A missing key is VLY_E_FORMAT; with `_or` it gives `fallback`. A value of another type or
+ * range is always VLY_E_FORMAT and names the key. */
 int vly_gguf_u32(const vly_gguf *gguf, const char *key, uint32_t *out, vly_error *err);
 int vly_gguf_u32_or(const vly_gguf *gguf, const char *key, uint32_t fallback, uint32_t *out,
                     vly_error *err);
