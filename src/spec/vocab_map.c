@@ -1,0 +1,152 @@
+#include "spec/vocab_map.h"
+
+#include "base/clock.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <xxhash.h>
+
+/* Target tokens by their bytes: open addressing, at most half full. The seed is random, so that no
+ * vocabulary can be made whose tokens all collide. */
+typedef struct {
+    const vly_tokenizer *target;
+    uint32_t *slots; /* id + 1; 0 is empty */
+    size_t mask;
+    uint64_t seed;
+} token_index;
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+static bool same_bytes(vly_bytes a, vly_bytes b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+/* Where `bytes` are, or the empty slot where they would go. */
+static uint32_t *slot_of(const token_index *index, vly_bytes bytes)
+{
+    size_t i = XXH3_64bits_withSeed(bytes.data, bytes.len, index->seed) & index->mask;
+    while (index->slots[i] &&
+           !same_bytes(vly_tokenizer_bytes(index->target, index->slots[i] - 1), bytes))
+        i = (i + 1) & index->mask;
+    return &index->slots[i];
+}
+
+/* How readily a model writes its bytes with a token of this type: 0 is best, 3 is not as text. */
+static int rank_of(const vly_tokenizer *tokenizer, uint32_t id)
+{
+    if (id == vly_tokenizer_eos(tokenizer)) return 3;
+    switch (vly_tokenizer_type(tokenizer, id)) {
+    case VLY_TOKEN_NORMAL:
+        return 0;
+    case VLY_TOKEN_USER_DEFINED:
+        return 1;
+    case VLY_TOKEN_BYTE:
+        return 2;
+    default:
+        return 3;
+    }
+}
+
+static int index_init(token_index *index, const vly_tokenizer *target, uint32_t n, vly_error *err)
+{
+    *index = (token_index){.target = target};
+    size_t n_slots = 2;
+    while (n_slots < 2 * (size_t)n) n_slots *= 2;
+    index->mask = n_slots - 1;
+    index->slots = calloc(n_slots, sizeof *index->slots);
+    if (!index->slots)
+        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory to index %u target tokens", n);
+    if (getrandom(&index->seed, sizeof index->seed, GRND_NONBLOCK) != sizeof index->seed)
+        index->seed = vly_clock_ns();
+    for (uint32_t id = 0; id < n; id++) {
+        vly_bytes bytes = vly_tokenizer_bytes(target, id);
+        int rank = rank_of(target, id);
+        if (rank == 3 || bytes.len == 0) continue;
+        uint32_t *slot = slot_of(index, bytes);
+        if (!*slot || rank < rank_of(target, *slot - 1)) *slot = id + 1;
+    }
+    return 0;
+}
+
+static bool same_vocabulary(const vly_tokenizer *a, const vly_tokenizer *b)
+{
+    uint32_t n = vly_tokenizer_n_vocab(a);
+    if (n != vly_tokenizer_n_vocab(b)) return false;
+    for (uint32_t id = 0; id < n; id++)
+        if (vly_tokenizer_type(a, id) != vly_tokenizer_type(b, id) ||
+            !same_bytes(vly_tokenizer_piece(a, id), vly_tokenizer_piece(b, id)) ||
+            !same_bytes(vly_tokenizer_bytes(a, id), vly_tokenizer_bytes(b, id)))
+            return false;
+    return true;
+}
+
+/* Fills `out` for draft tokens below n_draft and target tokens below n_target; *n_text counts those
+ * that map by their bytes. */
+static int map_by_bytes(const vly_tokenizer *draft, uint32_t n_draft, const vly_tokenizer *target,
+                        uint32_t n_target, vly_vocab_map *out, uint32_t *n_text, vly_error *err)
+{
+    token_index index;
+    int rc = index_init(&index, target, n_target, err);
+    if (rc) return rc;
+    uint32_t draft_eos = vly_tokenizer_eos(draft), target_eos = vly_tokenizer_eos(target);
+    for (uint32_t id = 0; id < n_draft; id++) {
+        uint32_t to = VLY_NO_TOKEN;
+        if (id == draft_eos) {
+            if (target_eos < n_target) to = target_eos;
+        } else if (rank_of(draft, id) < 3) {
+            vly_bytes bytes = vly_tokenizer_bytes(draft, id);
+            uint32_t slot = bytes.len ? *slot_of(&index, bytes) : 0;
+            if (slot) {
+                to = slot - 1;
+                ++*n_text;
+            }
+        }
+        if (to == VLY_NO_TOKEN) continue;
+        out->draft_id[out->n_mapped] = id;
+        out->target_id[out->n_mapped++] = to;
+    }
+    free(index.slots);
+    return 0;
+}
+
+int vly_vocab_map_init(const vly_tokenizer *draft, const vly_tokenizer *target,
+                       uint32_t n_head_rows, uint32_t n_target_rows, vly_vocab_map *out,
+                       vly_error *err)
+{
+    *out = (vly_vocab_map){.n_draft = vly_tokenizer_n_vocab(draft),
+                           .n_target = vly_tokenizer_n_vocab(target)};
+    uint32_t n_draft = min_u32(out->n_draft, n_head_rows);
+    uint32_t n_target = min_u32(out->n_target, n_target_rows);
+    uint32_t n_text = 0;
+    int rc = 0;
+    out->draft_id = malloc((n_draft + (size_t)1) * sizeof *out->draft_id);
+    out->target_id = malloc((n_draft + (size_t)1) * sizeof *out->target_id);
+    if (!out->draft_id || !out->target_id) {
+        rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory to map %u draft tokens", n_draft);
+    } else if (same_vocabulary(draft, target)) {
+        out->identity = true;
+        out->n_mapped = n_text = min_u32(n_draft, n_target);
+        for (uint32_t id = 0; id < out->n_mapped; id++) out->draft_id[id] = out->target_id[id] = id;
+    } else {
+        rc = map_by_bytes(draft, n_draft, target, n_target, out, &n_text, err);
+    }
+    if (!rc && n_text == 0)
+        rc = vly_fail(err, VLY_E_DRAFT,
+                      "expected a draft that shares tokens with the target, but none of its %u "
+                      "tokens stands for the same text as one of the target's %u",
+                      n_draft, n_target);
+    if (rc) vly_vocab_map_deinit(out);
+    return rc;
+}
+
+void vly_vocab_map_deinit(vly_vocab_map *map)
+{
+    free(map->draft_id);
+    free(map->target_id);
+    *map = (vly_vocab_map){0};
+}
