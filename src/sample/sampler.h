@@ -13,31 +13,7 @@
 
 #include "base/error.h"
 
-typedef struct {
-    uint32_t id;
-    float bias; /* added to the logit before temperature; -INFINITY bans the token */
-} vly_logit_bias;
-
-typedef struct {
-    float temperature; /* 0: greedy, ties go to the lowest id. Range 0..100 */
-    uint32_t top_k;    /* 0: off */
-    float top_p;       /* (0, 1]; 1: off */
-    float min_p;       /* [0, 1]; 0: off */
-    uint64_t seed;
-    /* Penalties over the last `penalty_last_n` tokens of the text, prompt included (0: off; UINT32_MAX:
-     * all). Repetition: Keskar et al., arXiv 1909.05858 (logit > 0 divided, else multiplied; 1: off).
-     * Presence and frequency: subtracted once, and per occurrence (0: off). */
-    float repeat_penalty;
-    float presence_penalty;
-    float frequency_penalty;
-    uint32_t penalty_last_n;
-    const vly_logit_bias *bias; /* n_bias entries, the caller's */
-    uint32_t n_bias;
-} vly_sampling;
-
-/* What `volley run` takes where nothing is asked for: temperature 0.7, top-p 0.95, the rest off. The
- * seed is 0: the caller chooses one. */
-vly_sampling vly_sampling_default(void);
+/* vly_sampling and its default are public: volley.h. */
 
 /* VLY_E_INVALID, naming the parameter, its range and what came, where one is out of range. */
 int vly_sampling_check(const vly_sampling *sampling, uint32_t n_vocab, vly_error *err);

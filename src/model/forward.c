@@ -1,0 +1,259 @@
+/* The forward pass, as it is recorded. A layer is five dependent steps:
+ *   A  Q, K, V = W xn, scaled by the norm, Q and K rotated
+ *   B  attention over the cache's pages; the step's own K and V are stored on the way
+ *   C  x += W attention; xn for the next norm
+ *   D  ff = silu(gate) * up, scaled by the norm
+ *   E  x += W ff; xn for the next norm
+ * The norms have no step of their own: whoever writes x also writes xn = x * norm weights and the sums
+ * of squares of its rows, and whoever multiplies xn scales its sums by 1 / rms(x). */
+#include "model/model_internal.h"
+
+#include <math.h>
+
+typedef struct {
+    vly_model *m;
+    vly_gpu_commands *commands;
+    uint32_t n; /* tokens, or rows of logits */
+    int rc;
+    vly_error *err;
+} recorder;
+
+static vly_gpu_kernel *kernel(recorder *r, int shader, const uint32_t *constants, uint32_t n)
+{
+    vly_gpu_kernel *k = NULL;
+    if (r->rc == 0)
+        r->rc = vly_gpu_kernel_get(r->m->gpu, (vly_shader_id)shader, constants, n,
+                                   r->m->geometry.lanes, &k, r->err);
+    return k;
+}
+
+/* y = W x in the given role. `p` holds what the role needs beyond the matrix. */
+static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_push_matvec p)
+{
+    const vly_model *m = r->m;
+    const vly_geometry *g = &m->geometry;
+    const vly_layout *layout = vly_layout_of(w->format);
+    const vly_gpu_buffer *chunk = &m->weights.chunk[w->chunk];
+    uint32_t columns = r->n < VLY_MAX_BATCH ? r->n : VLY_MAX_BATCH;
+    uint32_t constants[] = {g->width, role, columns, g->pairs};
+    vly_gpu_kernel *k = kernel(r, g->lane_form ? layout->lane : layout->subgroup, constants,
+                               g->lane_form ? 3 : 4);
+    if (!k) return;
+    p.weights = chunk->address + w->parts;
+    p.scales = chunk->address + w->scales;
+    p.weights_quad = (uint32_t)(w->parts / 16);
+    p.scales_word = (uint32_t)(w->scales / 4);
+    p.act = m->act.address;
+    p.step = m->step.address;
+    p.rows = w->rows;
+    p.rows_used = w->rows_used;
+    p.blocks = w->blocks;
+    p.norm_epsilon = m->config.norm_epsilon;
+    p.dim = m->config.dim;
+    vly_gpu_cmd_dispatch(r->commands, k, m->views ? m->views[w->chunk] : NULL, &p, sizeof p,
+                         vly_row_blocks(g, w->rows) / (g->width / g->lanes),
+                         (r->n + columns - 1) / columns, 1);
+}
+
+static void barrier(recorder *r)
+{
+    vly_gpu_cmd_barrier(r->commands);
+}
+
+static void embed(recorder *r)
+{
+    const vly_model *m = r->m;
+    const vly_matrix *w = &m->weights.embed;
+    const vly_gpu_buffer *chunk = &m->weights.chunk[w->chunk];
+    vly_gpu_kernel *k = kernel(r, vly_layout_of(w->format)->embed, &m->geometry.lanes, 1);
+    struct vly_push_embed p = {
+        .weights = chunk->address + w->parts,
+        .scales = chunk->address + w->scales,
+        .act = m->act.address,
+        .step = m->step.address,
+        .norm_quad = m->at.norms,
+        .blocks = w->blocks,
+        .x_quad = m->at.x,
+        .xn_quad = m->at.xn,
+        .stride = m->at.x_stride,
+        .squares_quad = m->at.embed_squares,
+    };
+    if (k) vly_gpu_cmd_dispatch(r->commands, k, NULL, &p, sizeof p, r->n, 1, 1);
+}
+
+/* The norm of x as the consumer of xn takes it: sums of squares from the embedding or from a residual
+ * product. */
+static struct vly_push_matvec normed(const vly_model *m, bool first)
+{
+    const vly_act_layout *at = &m->at;
+    return (struct vly_push_matvec){
+        .in_quad = at->xn,
+        .in_stride = at->x_stride,
+        .norm_quad = first ? at->embed_squares : at->squares,
+        .norm_stride = first ? 1 : at->squares_stride,
+        .norm_parts = first ? 1 : at->squares_stride,
+    };
+}
+
+static void qkv(recorder *r, uint32_t layer)
+{
+    const vly_model *m = r->m;
+    const vly_layer_weights *w = &m->weights.layer[layer];
+    struct vly_push_matvec p = normed(m, layer == 0);
+    p.out_quad = m->at.qkv;
+    p.out_stride = m->at.qkv_stride;
+    p.extra[0] = (m->config.n_head + m->config.n_head_kv) * m->config.head_dim;
+    p.extra[1] = m->config.head_dim;
+    p.extra[2] = m->at.rope;
+    for (uint32_t i = 0; i < w->n_qkv; i++) {
+        matvec(r, &w->qkv[i], VLY_ROLE_QKV, p);
+        p.row_base += w->qkv[i].rows_used;
+    }
+}
+
+static uint32_t part_lanes(uint32_t lanes, uint32_t parts)
+{
+    uint32_t n = 1;
+    while (n < parts && n < lanes) n *= 2;
+    return n;
+}
+
+static void attention(recorder *r, uint32_t layer)
+{
+    vly_model *m = r->m;
+    const vly_model_config *c = &m->config;
+    const vly_kv_shape *shape = vly_kv_get_shape(m->kv);
+    uint32_t lanes = m->geometry.lanes, group = c->n_head / c->n_head_kv, heads = group;
+    while (heads > 4) heads = heads % 2 == 0 ? heads / 2 : 1;
+    uint32_t parts = shape->int8 ? c->head_dim / 16 : c->head_dim / 8;
+    uint32_t share = part_lanes(lanes, parts), stored = r->n > VLY_MAX_BATCH;
+    uint32_t constants[] = {lanes,  c->head_dim, heads, lanes < 32 ? 32 / lanes : 1,
+                            stored, share,       (parts + share - 1) / share};
+    bool texel = m->geometry.lane_form;
+    int attend = shape->int8 ? (texel ? VLY_SHADER_attention_int8_texel : VLY_SHADER_attention_int8)
+                             : (texel ? VLY_SHADER_attention_f16_texel : VLY_SHADER_attention_f16);
+    int store = shape->int8 ? (texel ? VLY_SHADER_store_int8_texel : VLY_SHADER_store_int8)
+                            : (texel ? VLY_SHADER_store_f16_texel : VLY_SHADER_store_f16);
+    uint32_t head_quads = vly_kv_head_bytes(shape) / 16;
+    struct vly_push_attention p = {
+        .act = m->act.address,
+        .step = m->step.address,
+        .pages = vly_kv_table_address(m->kv),
+        .pages_stride = vly_kv_table_stride(m->kv),
+        .qkv_quad = m->at.qkv,
+        .qkv_stride = m->at.qkv_stride,
+        .out_quad = m->at.att,
+        .out_stride = m->at.att_stride,
+        .n_head = c->n_head,
+        .n_head_kv = c->n_head_kv,
+        .layer_quad = layer * c->n_head_kv * head_quads,
+        .head_quads = head_quads,
+        .scale = 1.0f / sqrtf((float)c->head_dim),
+    };
+    const vly_gpu_views *views = m->views ? m->views[0] : NULL;
+    if (stored) { /* a prompt's chunk: all of its K and V first, in a step of their own */
+        vly_gpu_kernel *k = kernel(r, store, constants, 2);
+        if (!k) return;
+        vly_gpu_cmd_dispatch(r->commands, k, views, &p, sizeof p, c->n_head_kv, r->n, 1);
+        barrier(r);
+    }
+    vly_gpu_kernel *k = kernel(r, attend, constants, 7);
+    if (k)
+        vly_gpu_cmd_dispatch(r->commands, k, views, &p, sizeof p, c->n_head / heads, r->n, 1);
+}
+
+/* x += W in; xn = x * the weights of norm number `next_norm`. */
+static void residual(recorder *r, const vly_matrix *w, uint32_t in, uint32_t stride,
+                     uint32_t next_norm)
+{
+    const vly_act_layout *at = &r->m->at;
+    matvec(r, w, VLY_ROLE_ADD,
+           (struct vly_push_matvec){
+               .in_quad = in,
+               .in_stride = stride,
+               .out_quad = at->x,
+               .out_stride = at->x_stride,
+               .extra = {at->xn, at->norms + next_norm * at->x_stride, at->squares,
+                         at->squares_stride},
+           });
+}
+
+static void swiglu(recorder *r, uint32_t layer)
+{
+    const vly_model *m = r->m;
+    struct vly_push_matvec p = normed(m, false);
+    p.out_quad = m->at.ff;
+    p.out_stride = m->at.ff_stride;
+    matvec(r, &m->weights.layer[layer].gate_up, VLY_ROLE_SWIGLU, p);
+}
+
+static void record_layers(recorder *r)
+{
+    const vly_model *m = r->m;
+    embed(r);
+    for (uint32_t i = 0; i < m->config.n_layer; i++) {
+        barrier(r);
+        qkv(r, i);
+        barrier(r);
+        attention(r, i);
+        barrier(r);
+        residual(r, &m->weights.layer[i].out, m->at.att, m->at.att_stride, 2 * i + 1);
+        barrier(r);
+        swiglu(r, i);
+        barrier(r);
+        residual(r, &m->weights.layer[i].down, m->at.ff, m->at.ff_stride, 2 * i + 2);
+    }
+}
+
+static void record_head(recorder *r)
+{
+    const vly_model *m = r->m;
+    struct vly_push_matvec p = normed(m, false);
+    p.out_quad = m->at.logits;
+    p.out_stride = m->at.logits_stride;
+    p.extra[0] = m->at.stats;
+    p.extra[1] = m->at.stats_stride;
+    matvec(r, &m->weights.head, VLY_ROLE_LOGITS, p);
+}
+
+static void record_pick(recorder *r)
+{
+    const vly_model *m = r->m;
+    const vly_geometry *g = &m->geometry;
+    uint32_t width = VLY_PICK_WIDTH(g);
+    vly_gpu_kernel *k = kernel(r, g->lane_form ? VLY_SHADER_pick_texel : VLY_SHADER_pick, &width, 1);
+    struct vly_push_pick p = {
+        .act = m->act.address,
+        .step = m->step.address,
+        .target = m->draft_target_step,
+        .results = m->results.address,
+        .row_id = m->draft_row_id,
+        .row_target = m->draft_row_target,
+        .scratch = m->act.address + m->at.scratch * 16ull,
+        .logits_quad = m->at.logits,
+        .logits_stride = m->at.logits_stride,
+        .stats_quad = m->at.stats,
+        .stats_stride = m->at.stats_stride,
+        .n_vocab = m->weights.head.rows_used,
+        .block_rows = 2 * g->pairs,
+        .scratch_stride = m->at.scratch_words,
+        .draft = m->draft_target_step != 0,
+    };
+    if (k)
+        vly_gpu_cmd_dispatch(r->commands, k, m->views ? m->views[0] : NULL, &p, sizeof p, r->n, 1, 1);
+}
+
+int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands *commands,
+                       vly_error *err)
+{
+    recorder r = {model, commands, n, 0, err};
+    switch (pass) {
+    case VLY_PASS_LAYERS: record_layers(&r); break;
+    case VLY_PASS_HEAD: record_head(&r); break;
+    case VLY_PASS_PICK: record_pick(&r); break;
+    default:
+        vly_gpu_cmd_copy(commands, &model->act, model->at.logits * 16ull, &model->logits, 0,
+                         (uint64_t)n * model->at.logits_stride * 16);
+    }
+    return r.rc;
+}

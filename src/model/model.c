@@ -1,0 +1,314 @@
+#include "model/model_internal.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const uint32_t vly_buckets[VLY_N_BUCKETS] = {1, 2, 3, 4, 5, 6, 8, 12, 16, VLY_MAX_CHUNK};
+
+/* ---- Layout ------------------------------------------------------------------------------------ */
+
+static vly_geometry choose_geometry(const vly_gpu_info *info)
+{
+    vly_geometry g = {.lane_form = info->type == VLY_GPU_CPU, .lanes = info->subgroup_size};
+    g.width = g.lane_form ? (g.lanes > 16 ? g.lanes : 16) : 4 * g.lanes;
+    g.pairs = g.lane_form ? g.lanes : 2;
+    return g;
+}
+
+uint32_t vly_row_blocks(const vly_geometry *g, uint32_t rows)
+{
+    uint32_t group = g->width / g->lanes, per_group = 2 * g->pairs * group;
+    return (rows + per_group - 1) / per_group * group;
+}
+
+static uint32_t quads(uint32_t floats)
+{
+    return (floats + 3) / 4;
+}
+
+/* Activations that a product reads are padded to whole blocks of 32. */
+static uint32_t padded_quads(uint32_t floats)
+{
+    return (floats + 31) / 32 * 8;
+}
+
+static uint32_t take(vly_act_layout *at, uint64_t n_quads)
+{
+    uint64_t start = at->n_quads;
+    at->n_quads += (n_quads + 15) / 16 * 16; /* regions start on 256 bytes */
+    return (uint32_t)start;
+}
+
+static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, uint32_t head_rows,
+                              uint32_t n_ctx)
+{
+    vly_act_layout at = {0};
+    const uint64_t chunk = VLY_MAX_CHUNK, batch = VLY_MAX_BATCH;
+    at.dim_quads = quads(c->dim);
+    at.x_stride = padded_quads(c->dim);
+    at.qkv_stride = (c->n_head + 2 * c->n_head_kv) * (c->head_dim / 4);
+    at.att_stride = padded_quads(c->n_head * c->head_dim);
+    at.ff_stride = padded_quads(c->ff_dim);
+    at.squares_stride = quads(vly_row_blocks(g, c->dim));
+    uint32_t blocks = vly_row_blocks(g, head_rows), block_rows = 2 * g->pairs;
+    at.logits_stride = quads(blocks * block_rows);
+    at.stats_stride = quads(2 * blocks);
+    uint32_t width = VLY_PICK_WIDTH(g);
+    at.scratch_words = 2 * width * ((blocks + width - 1) / width) * block_rows;
+
+    at.norms = take(&at, (2ull * c->n_layer + 1) * at.x_stride);
+    at.rope = take(&at, (uint64_t)n_ctx * (c->head_dim / 4));
+    at.x = take(&at, chunk * at.x_stride);
+    at.xn = take(&at, chunk * at.x_stride);
+    at.qkv = take(&at, chunk * at.qkv_stride);
+    at.att = take(&at, chunk * at.att_stride);
+    at.ff = take(&at, chunk * at.ff_stride);
+    at.embed_squares = take(&at, chunk);
+    at.squares = take(&at, chunk * at.squares_stride);
+    at.logits = take(&at, batch * at.logits_stride);
+    at.stats = take(&at, batch * at.stats_stride);
+    at.scratch = take(&at, batch * at.scratch_words / 4);
+    return at;
+}
+
+/* ---- Creation ---------------------------------------------------------------------------------- */
+
+static vly_kv_shape kv_shape(const vly_model *m, const vly_model_options *o)
+{
+    uint32_t slots = o->n_slots ? o->n_slots : 1;
+    return (vly_kv_shape){
+        .n_layer = m->config.n_layer,
+        .n_head_kv = m->config.n_head_kv,
+        .head_dim = m->config.head_dim,
+        .int8 = !o->kv_f16,
+        .max_tokens = m->memory.n_ctx * slots,
+        .max_slots = slots,
+        .slot_tokens = m->memory.n_ctx,
+    };
+}
+
+/* Everything about the model that can be known without allocating on the device. */
+static int plan(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *o, vly_model *m,
+                vly_error *err)
+{
+    m->gpu = gpu;
+    int rc = vly_model_config_read(gguf, &m->config, err);
+    if (rc) return rc;
+    m->memory.n_ctx = o->n_ctx && o->n_ctx < m->config.n_ctx ? o->n_ctx : m->config.n_ctx;
+    m->geometry = choose_geometry(vly_gpu_get_info(gpu));
+    uint32_t head_rows = o->head_rows ? o->n_head_rows : m->config.n_vocab;
+    m->at = lay_out(&m->config, &m->geometry, head_rows, m->memory.n_ctx);
+    if (m->at.n_quads > UINT32_MAX)
+        return vly_fail(err, VLY_E_UNSUPPORTED, "%s: activations take %.1f GiB; at most 64 can be addressed",
+                        m->config.name, (double)m->at.n_quads / 67108864.0);
+    rc = vly_weights_plan(gguf, &m->config, vly_gpu_get_info(gpu), o->head_rows, o->n_head_rows,
+                          &m->weights, err);
+    if (rc) return rc;
+    vly_kv_shape shape = kv_shape(m, o);
+    m->memory.weights = m->weights.n_bytes;
+    m->memory.activations = m->at.n_quads * 16 + (uint64_t)VLY_MAX_BATCH * m->at.logits_stride * 16;
+    m->memory.kv = vly_kv_bytes_for(&shape, shape.slot_tokens) * shape.max_slots;
+    m->memory.kv_per_page = vly_kv_page_bytes(&shape);
+    return 0;
+}
+
+int vly_model_measure(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *options,
+                      vly_model_memory *out, vly_error *err)
+{
+    vly_model m = {0};
+    int rc = plan(gpu, gguf, options, &m, err);
+    *out = m.memory;
+    vly_weights_deinit(NULL, &m.weights);
+    return rc;
+}
+
+/* The vectors that kernels read as activations: norm weights and the table of (cos, sin). */
+static int upload_vectors(vly_model *m, vly_error *err)
+{
+    const vly_model_config *c = &m->config;
+    uint64_t row = m->at.x_stride * 16ull, n_norms = 2ull * c->n_layer + 1;
+    vly_gpu_upload *ring;
+    uint64_t rope_row = c->head_dim * 4ull;
+    int rc = vly_gpu_upload_create(m->gpu, 4 * (row > 1 << 20 ? row : 1 << 20), &ring, err);
+    if (rc) return rc;
+    for (uint64_t i = 0; rc == 0 && i < n_norms; i++) {
+        const vly_layer_weights *l = i + 1 < n_norms ? &m->weights.layer[i / 2] : NULL;
+        const vly_gguf_tensor *t = !l ? m->weights.output_norm : i % 2 ? l->ffn_norm : l->attn_norm;
+        void *space;
+        rc = vly_gpu_upload_stage(ring, &m->act, m->at.norms * 16ull + i * row, row, &space, err);
+        if (rc) break;
+        memset(space, 0, row);
+        t->format->dequantize(t->data, c->dim / t->format->block_weights, space);
+    }
+    uint32_t band = (uint32_t)((1 << 20) / rope_row);
+    for (uint32_t pos = 0; rc == 0 && pos < m->memory.n_ctx; pos += band) {
+        uint32_t n = m->memory.n_ctx - pos < band ? m->memory.n_ctx - pos : band;
+        void *space;
+        rc = vly_gpu_upload_stage(ring, &m->act, m->at.rope * 16ull + pos * rope_row, n * rope_row,
+                                  &space, err);
+        float *pair = space;
+        for (uint32_t p = 0; rc == 0 && p < n; p++)
+            for (uint32_t i = 0; i < c->head_dim / 2; i++) {
+                double angle = (pos + p) * pow((double)c->rope_base, -2.0 * i / c->head_dim);
+                *pair++ = (float)cos(angle);
+                *pair++ = (float)sin(angle);
+            }
+    }
+    if (rc == 0) rc = vly_gpu_upload_finish(ring, err);
+    vly_gpu_upload_destroy(ring);
+    return rc;
+}
+
+static int create_views(vly_model *m, vly_error *err)
+{
+    m->views = calloc(m->weights.n_chunks, sizeof(*m->views));
+    if (!m->views) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the model");
+    for (uint32_t i = 0; i < m->weights.n_chunks; i++) {
+        int rc = vly_gpu_views_create(m->gpu, &m->weights.chunk[i], &m->act,
+                                      vly_kv_view_buffer(m->kv), &m->views[i], err);
+        if (rc) return rc;
+    }
+    return 0;
+}
+
+static int create(vly_model *m, const vly_model_options *o, vly_error *err)
+{
+    vly_kv_shape shape = kv_shape(m, o);
+    int rc = vly_weights_upload(m->gpu, &m->weights, o->progress, o->progress_arg, err);
+    if (rc) return rc;
+    if ((rc = vly_kv_create(m->gpu, &shape, &m->kv, err)) ||
+        (rc = vly_gpu_buffer_create(m->gpu, m->at.n_quads * 16, VLY_GPU_DEVICE, "activations",
+                                    &m->act, err)) ||
+        (rc = vly_gpu_buffer_create(m->gpu, sizeof(struct vly_step), VLY_GPU_STEP, "step buffer",
+                                    &m->step, err)) ||
+        (rc = vly_gpu_buffer_create(m->gpu, sizeof(struct vly_results), VLY_GPU_READBACK, "results",
+                                    &m->results, err)) ||
+        (rc = vly_gpu_buffer_create(m->gpu, (uint64_t)VLY_MAX_BATCH * m->at.logits_stride * 16,
+                                    VLY_GPU_READBACK, "logits", &m->logits, err)) ||
+        (rc = upload_vectors(m, err)))
+        return rc;
+    return m->geometry.lane_form ? create_views(m, err) : 0;
+}
+
+int vly_model_create(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *options,
+                     vly_model **out, vly_error *err)
+{
+    vly_model *m = calloc(1, sizeof *m);
+    if (!m) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the model");
+    int rc = plan(gpu, gguf, options, m, err);
+    if (rc == 0) rc = create(m, options, err);
+    if (rc) {
+        vly_model_destroy(m);
+        return rc;
+    }
+    *out = m;
+    return 0;
+}
+
+void vly_model_destroy(vly_model *m)
+{
+    if (!m) return;
+    for (int i = 0; i < VLY_N_PASSES; i++)
+        for (int j = 0; j < VLY_N_BUCKETS; j++)
+            if (m->passes[i][j]) vly_gpu_commands_destroy(m->passes[i][j]);
+    for (uint32_t i = 0; m->views && i < m->weights.n_chunks; i++)
+        if (m->views[i]) vly_gpu_views_destroy(m->gpu, m->views[i]);
+    free(m->views);
+    vly_kv_destroy(m->kv);
+    vly_weights_deinit(m->gpu, &m->weights);
+    vly_gpu_buffer *buffers[] = {&m->act, &m->step, &m->results, &m->logits, &m->tables};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+        vly_gpu_buffer_destroy(m->gpu, buffers[i]);
+    free(m);
+}
+
+int vly_model_link_draft(vly_model *m, vly_model *target, const uint32_t *own_id,
+                         const uint32_t *target_id, vly_error *err)
+{
+    uint64_t bytes = (uint64_t)m->weights.head.rows_used * 4;
+    vly_gpu_upload *ring;
+    int rc = vly_gpu_buffer_create(m->gpu, 2 * bytes, VLY_GPU_DEVICE, "vocabulary map", &m->tables,
+                                   err);
+    if (rc) return rc;
+    if ((rc = vly_gpu_upload_create(m->gpu, 4 * bytes, &ring, err))) return rc;
+    const uint32_t *source[2] = {own_id, target_id};
+    for (int i = 0; rc == 0 && i < 2; i++) {
+        void *space;
+        rc = vly_gpu_upload_stage(ring, &m->tables, i * bytes, bytes, &space, err);
+        if (rc == 0) memcpy(space, source[i], bytes);
+    }
+    if (rc == 0) rc = vly_gpu_upload_finish(ring, err);
+    vly_gpu_upload_destroy(ring);
+    m->draft_row_id = m->tables.address;
+    m->draft_row_target = m->tables.address + bytes;
+    m->draft_target_step = target->step.address;
+    return rc;
+}
+
+/* ---- Access ------------------------------------------------------------------------------------ */
+
+const vly_model_config *vly_model_get_config(const vly_model *m)
+{
+    return &m->config;
+}
+
+const vly_model_memory *vly_model_get_memory(const vly_model *m)
+{
+    return &m->memory;
+}
+
+vly_kv *vly_model_kv(vly_model *m)
+{
+    return m->kv;
+}
+
+struct vly_step *vly_model_step(vly_model *m)
+{
+    return m->step.mapped;
+}
+
+const struct vly_results *vly_model_results(const vly_model *m)
+{
+    return m->results.mapped;
+}
+
+const float *vly_model_logits(const vly_model *m)
+{
+    return m->logits.mapped;
+}
+
+uint32_t vly_model_logits_stride(const vly_model *m)
+{
+    return m->at.logits_stride * 4;
+}
+
+uint32_t vly_model_head_rows(const vly_model *m)
+{
+    return m->weights.head.rows_used;
+}
+
+int vly_model_pass(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_commands **out, vly_error *err)
+{
+    static const char *const names[VLY_N_PASSES] = {"layers", "head", "pick", "logits read-back"};
+    uint32_t bucket = 0;
+    while (vly_buckets[bucket] < n) bucket++;
+    if (!m->passes[pass][bucket]) {
+        char label[256];
+        vly_gpu_commands *commands;
+        snprintf(label, sizeof label, "%s of up to %u tokens of %s", names[pass], vly_buckets[bucket],
+                 m->config.name);
+        int rc = vly_gpu_commands_create(m->gpu, label, &commands, err);
+        if (rc) return rc;
+        rc = vly_forward_record(m, pass, vly_buckets[bucket], commands, err);
+        if (rc == 0) rc = vly_gpu_commands_end(commands, err);
+        if (rc) {
+            vly_gpu_commands_destroy(commands);
+            return rc;
+        }
+        m->passes[pass][bucket] = commands;
+    }
+    *out = m->passes[pass][bucket];
+    return 0;
+}

@@ -1,0 +1,59 @@
+/* Shared by model.c (memory) and forward.c (recording). */
+#ifndef VLY_MODEL_INTERNAL_H
+#define VLY_MODEL_INTERNAL_H
+
+#include "model/model.h"
+
+/* Passes are recorded for these numbers of tokens; a pass over n takes the first bucket >= n. */
+#define VLY_N_BUCKETS 10
+extern const uint32_t vly_buckets[VLY_N_BUCKETS];
+
+/* How matrix-vector kernels are laid over the device: one row pair to a lane, read through texel views,
+ * where lanes are a processor's vector; else `pairs` row pairs to a subgroup. */
+typedef struct {
+    bool lane_form;
+    uint32_t lanes;  /* of a subgroup */
+    uint32_t width;  /* of a workgroup */
+    uint32_t pairs;  /* row pairs of a subgroup */
+} vly_geometry;
+
+/* Where things lie in the activations buffer: starts in quads (16 bytes), strides in quads a token. */
+typedef struct {
+    uint32_t norms; /* per layer: attention norm, feed-forward norm; then the output norm */
+    uint32_t dim_quads;
+    uint32_t rope;
+    uint32_t x, xn, x_stride;
+    uint32_t qkv, qkv_stride;
+    uint32_t att, att_stride;
+    uint32_t ff, ff_stride;
+    uint32_t embed_squares; /* one quad a token */
+    uint32_t squares, squares_stride;
+    uint32_t logits, logits_stride;
+    uint32_t stats, stats_stride;
+    uint32_t scratch, scratch_words; /* words a row */
+    uint64_t n_quads;
+} vly_act_layout;
+
+struct vly_model {
+    vly_gpu *gpu;
+    vly_model_config config;
+    vly_model_memory memory;
+    vly_geometry geometry;
+    vly_act_layout at;
+    vly_weights weights;
+    vly_kv *kv;
+    vly_gpu_buffer act, step, results, logits, tables;
+    vly_gpu_views **views; /* one for each chunk of the weights; lane form only */
+    uint64_t draft_row_id, draft_row_target, draft_target_step; /* addresses; 0: not a draft */
+    vly_gpu_commands *passes[VLY_N_PASSES][VLY_N_BUCKETS];
+};
+
+/* Row blocks (one per subgroup) that a product of `rows` rows has, whole workgroups. */
+uint32_t vly_row_blocks(const vly_geometry *geometry, uint32_t rows);
+#define VLY_PICK_WIDTH(geometry) ((geometry)->lane_form ? 64u : 256u)
+
+/* Records pass `pass` for `n` tokens or rows into `commands`. */
+int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands *commands,
+                       vly_error *err);
+
+#endif
