@@ -112,7 +112,7 @@ static bool bpe_pair(const vly_tokenizer *t, const char *text, const vly_symbol 
                      const vly_symbol *right, uint32_t *order, uint32_t *merged)
 {
     (void)text;
-    const struct vly_merge_slot *slot = vly_merge_table_find(&t->merges, left->id, right->id);
+    const vly_merge_slot *slot = vly_merge_table_find(&t->merges, left->id, right->id);
     if (!slot) return false;
     *order = slot->rank;
     *merged = slot->merged;

@@ -24,14 +24,14 @@ int vly_piece_table_init(vly_piece_table *table, size_t n)
 }
 
 /* The slot that holds the text, or the free one where it would go. */
-static struct vly_piece_slot *piece_slot(const vly_tokenizer *t, const char *text, size_t n,
-                                         uint32_t *hash)
+static vly_piece_slot *piece_slot(const vly_tokenizer *t, const char *text, size_t n,
+                                  uint32_t *hash)
 {
     const vly_piece_table *table = &t->pieces;
     uint64_t h = XXH3_64bits(text, n);
     *hash = (uint32_t)(h >> 32);
     for (size_t i = h & table->mask;; i = (i + 1) & table->mask) {
-        struct vly_piece_slot *slot = &table->slots[i];
+        vly_piece_slot *slot = &table->slots[i];
         if (slot->id == VLY_NO_TOKEN) return slot;
         if (slot->hash != *hash) continue;
         vly_bytes found = t->tokens[slot->id].text;
@@ -44,9 +44,9 @@ void vly_piece_table_add(vly_tokenizer *t, uint32_t id)
     vly_bytes text = t->tokens[id].text;
     if (!text.len) return;
     uint32_t hash;
-    struct vly_piece_slot *slot = piece_slot(t, text.data, text.len, &hash);
+    vly_piece_slot *slot = piece_slot(t, text.data, text.len, &hash);
     if (slot->id != VLY_NO_TOKEN) return;
-    *slot = (struct vly_piece_slot){hash, id};
+    *slot = (vly_piece_slot){hash, id};
     if (text.len > t->pieces.max_bytes) t->pieces.max_bytes = text.len;
 }
 
@@ -67,12 +67,11 @@ int vly_merge_table_init(vly_merge_table *table, size_t n)
     return 0;
 }
 
-static struct vly_merge_slot *merge_slot(const vly_merge_table *table, uint32_t left,
-                                         uint32_t right)
+static vly_merge_slot *merge_slot(const vly_merge_table *table, uint32_t left, uint32_t right)
 {
     uint32_t pair[2] = {left, right};
     for (size_t i = XXH3_64bits(pair, sizeof pair) & table->mask;; i = (i + 1) & table->mask) {
-        struct vly_merge_slot *slot = &table->slots[i];
+        vly_merge_slot *slot = &table->slots[i];
         if (slot->merged == VLY_NO_TOKEN || (slot->left == left && slot->right == right))
             return slot;
     }
@@ -81,14 +80,14 @@ static struct vly_merge_slot *merge_slot(const vly_merge_table *table, uint32_t 
 void vly_merge_table_add(vly_merge_table *table, uint32_t left, uint32_t right, uint32_t rank,
                          uint32_t merged)
 {
-    struct vly_merge_slot *slot = merge_slot(table, left, right);
-    if (slot->merged == VLY_NO_TOKEN) *slot = (struct vly_merge_slot){left, right, rank, merged};
+    vly_merge_slot *slot = merge_slot(table, left, right);
+    if (slot->merged == VLY_NO_TOKEN) *slot = (vly_merge_slot){left, right, rank, merged};
 }
 
-const struct vly_merge_slot *vly_merge_table_find(const vly_merge_table *table, uint32_t left,
-                                                  uint32_t right)
+const vly_merge_slot *vly_merge_table_find(const vly_merge_table *table, uint32_t left,
+                                           uint32_t right)
 {
-    const struct vly_merge_slot *slot = merge_slot(table, left, right);
+    const vly_merge_slot *slot = merge_slot(table, left, right);
     return slot->merged == VLY_NO_TOKEN ? NULL : slot;
 }
 

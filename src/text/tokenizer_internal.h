@@ -27,18 +27,22 @@ typedef struct {
 
 /* Text -> token id: open addressing; a slot whose id is VLY_NO_TOKEN is free. */
 typedef struct {
-    struct vly_piece_slot {
-        uint32_t hash, id;
-    } * slots;
+    uint32_t hash, id;
+} vly_piece_slot;
+
+typedef struct {
+    vly_piece_slot *slots;
     size_t mask;      /* the number of slots, a power of two, less 1 */
     size_t max_bytes; /* the longest text in the table */
 } vly_piece_table;
 
 /* (left id, right id) -> (rank, merged id), likewise; free where merged is VLY_NO_TOKEN. */
 typedef struct {
-    struct vly_merge_slot {
-        uint32_t left, right, rank, merged;
-    } * slots;
+    uint32_t left, right, rank, merged;
+} vly_merge_slot;
+
+typedef struct {
+    vly_merge_slot *slots;
     size_t mask;
 } vly_merge_table;
 
@@ -131,8 +135,8 @@ uint32_t vly_piece_table_find(const vly_tokenizer *t, const char *text, size_t n
 void vly_merge_table_add(vly_merge_table *table, uint32_t left, uint32_t right, uint32_t rank,
                          uint32_t merged);
 /* NULL where the two do not merge. */
-const struct vly_merge_slot *vly_merge_table_find(const vly_merge_table *table, uint32_t left,
-                                                  uint32_t right);
+const vly_merge_slot *vly_merge_table_find(const vly_merge_table *table, uint32_t left,
+                                           uint32_t right);
 
 /* Collects and sorts t->specials. 0 or VLY_E_HOST_MEMORY. */
 int vly_specials_init(vly_tokenizer *t);
