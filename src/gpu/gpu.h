@@ -35,12 +35,14 @@ typedef enum {
 typedef struct {
     uint32_t index; /* in the order of vkEnumeratePhysicalDevices */
     char name[256];
-    char driver[256]; /* driver name and its own version text: "llvmpipe Mesa 22.3.6 (LLVM 15.0.6)" */
+    char driver[256]; /* driver name and its own version text: "llvmpipe Mesa 22.3.6 (LLVM 15.0.6)"
+                       */
     uint32_t driver_version, vendor_id, device_id, api_version;
     uint8_t device_uuid[16], pipeline_cache_uuid[16];
     vly_gpu_type type;
-    uint64_t memory_bytes;    /* of the largest device-local heap */
-    uint64_t available_bytes; /* of it, now: VK_EXT_memory_budget where there is, else memory_bytes */
+    uint64_t memory_bytes; /* of the largest device-local heap */
+    uint64_t
+        available_bytes; /* of it, now: VK_EXT_memory_budget where there is, else memory_bytes */
     uint64_t max_buffer_bytes, max_allocation_bytes;
     uint32_t max_texel_elements;
     uint32_t subgroup_size, subgroup_size_min, subgroup_size_max;
@@ -62,14 +64,19 @@ typedef struct {
  * what to install. */
 int vly_gpu_list(vly_gpu_info **out, size_t *n, int *chosen, vly_error *err);
 
+/* Which of the n devices of vly_gpu_list `choice` takes, as vly_gpu_create would: *chosen is the
+ * index in `infos`, or -1. Error: VLY_E_NO_DEVICE (names what there is). */
+int vly_gpu_choose(const vly_gpu_info *infos, size_t n, const char *choice, int *chosen,
+                   vly_error *err);
+
 /* Opens a device. `choice`: NULL takes the best (discrete, integrated, virtual, CPU; then the
  * largest memory); a number is an index of vly_gpu_list; else a case-insensitive part of the name.
  * In a build with VLY_VALIDATE the validation layer is required and its errors end the program with
  * a message. Errors: VLY_E_NO_DEVICE (names what there is), VLY_E_DEVICE. */
 int vly_gpu_create(const char *choice, vly_gpu **out, vly_error *err);
 
-/* Waits for the queue, writes the pipeline cache ($XDG_CACHE_HOME or ~/.cache, volley/, one file for
- * each device and driver; written aside and renamed) and frees everything. */
+/* Waits for the queue, writes the pipeline cache ($XDG_CACHE_HOME or ~/.cache, volley/, one file
+ * for each device and driver; written aside and renamed) and frees everything. */
 void vly_gpu_destroy(vly_gpu *gpu);
 
 const vly_gpu_info *vly_gpu_get_info(const vly_gpu *gpu);
@@ -80,18 +87,22 @@ uint64_t vly_gpu_available_bytes(const vly_gpu *gpu);
 /* ---- Memory --------------------------------------------------------------------------------- */
 
 typedef enum {
-    VLY_GPU_DEVICE,  /* device-local; `mapped` is set only on unified devices */
-    VLY_GPU_STEP,    /* host-written, device-read: host-visible coherent, device-local if it can be */
+    VLY_GPU_DEVICE, /* device-local; `mapped` is set only on unified devices */
+    VLY_GPU_STEP, /* host-written, device-read: host-visible coherent, device-local if it can be */
+    VLY_GPU_STAGING,  /* host-written, copied from: host-visible coherent */
     VLY_GPU_READBACK, /* device-written, host-read: host-visible coherent, cached if it can be */
-    VLY_GPU_PAGES     /* as VLY_GPU_DEVICE, but not zeroed: memory that is never touched costs nothing */
+    VLY_GPU_PAGES /* as VLY_GPU_DEVICE, but not zeroed: memory that is never touched costs nothing
+                   */
 } vly_gpu_memory;
 
-/* A buffer with its own allocation, zeroed. Usable for storage, transfer, texel views, addresses. */
+/* A buffer with its own allocation, zeroed. Usable for storage, transfer, texel views, addresses.
+ */
 typedef struct {
     void *handle, *allocation; /* the device's own objects */
     uint64_t address;          /* device address, 256-byte aligned */
-    uint64_t n_bytes;
-    void *mapped; /* host pointer, or NULL */
+    uint64_t n_bytes;          /* as asked for, rounded up to whole words */
+    void *mapped;              /* host pointer, or NULL */
+    bool counted;              /* among what vly_gpu_available_bytes knows to be taken */
 } vly_gpu_buffer;
 
 /* Errors: VLY_E_DEVICE_MEMORY (message: label, bytes wanted, bytes available), VLY_E_DEVICE. */
@@ -102,9 +113,9 @@ void vly_gpu_buffer_destroy(vly_gpu *gpu, vly_gpu_buffer *buffer);
 
 /* Uploads through a ring of staging memory (on unified devices: straight into the buffer). */
 int vly_gpu_upload_create(vly_gpu *gpu, uint64_t ring_bytes, vly_gpu_upload **out, vly_error *err);
-/* *space: n_bytes of host memory (16-byte aligned; n_bytes <= ring_bytes / 4) for the caller to fill
- * before the next call on `upload`; they are then copied to `dst` at `offset` (multiple of 4). Blocks
- * while the ring is full. */
+/* *space: n_bytes of host memory (16-byte aligned; n_bytes <= ring_bytes / 4) for the caller to
+ * fill before the next call on `upload`; they are then copied to `dst` at `offset` (multiple of 4).
+ * Blocks while the ring is full. */
 int vly_gpu_upload_stage(vly_gpu_upload *upload, const vly_gpu_buffer *dst, uint64_t offset,
                          uint64_t n_bytes, void **space, vly_error *err);
 /* Waits until everything staged has arrived. */
@@ -125,9 +136,9 @@ typedef enum {
 #define VLY_GPU_MAX_PUSH_BYTES 128
 
 /* The pipeline of a shader with specialisation constants 0..n_constants-1 (constant 0 is always the
- * workgroup's width, local_size_x_id = 0) and, where `subgroup_size` is not 0 and the device can, that
- * required subgroup size with full subgroups. The same arguments give the same kernel; the gpu owns
- * it. Every pipeline has 128 bytes of push constants and set 0 of vly_gpu_views. */
+ * workgroup's width, local_size_x_id = 0) and, where `subgroup_size` is not 0 and the device can,
+ * that required subgroup size with full subgroups. The same arguments give the same kernel; the gpu
+ * owns it. Every pipeline has 128 bytes of push constants and set 0 of vly_gpu_views. */
 int vly_gpu_kernel_get(vly_gpu *gpu, vly_shader_id shader, const uint32_t *constants,
                        uint32_t n_constants, uint32_t subgroup_size, vly_gpu_kernel **out,
                        vly_error *err);
@@ -144,7 +155,8 @@ int vly_gpu_views_create(vly_gpu *gpu, const vly_gpu_buffer *weights,
                          vly_gpu_views **out, vly_error *err);
 void vly_gpu_views_destroy(vly_gpu *gpu, vly_gpu_views *views);
 
-/* ---- Recorded commands ------------------------------------------------------------------------ */
+/* ---- Recorded commands ------------------------------------------------------------------------
+ */
 
 /* Commands are recorded once and submitted any number of times, also several times in one
  * submission. Recording starts with a barrier against all that was submitted before (host writes
@@ -173,14 +185,17 @@ void vly_gpu_commands_destroy(vly_gpu_commands *commands);
 int vly_gpu_commands_times(const vly_gpu_commands *commands, uint32_t n, uint64_t *ns,
                            vly_error *err);
 
-/* ---- Submission ------------------------------------------------------------------------------- */
+/* ---- Submission -------------------------------------------------------------------------------
+ */
 
 /* Called on the loop's thread when a submission is complete: rc is 0, or VLY_E_DEVICE_LOST or
  * VLY_E_DEVICE with *err naming the step. */
 typedef void (*vly_gpu_done)(void *arg, int rc, const vly_error *err);
 
-/* Submits `n` recorded commands (in order, as one batch) and returns at once. *ticket (may be NULL)
- * is for vly_gpu_wait. `done` (may be NULL) needs an attached loop. Does not allocate. */
+/* Submits `n` recorded commands (1 to 256, in order, as one batch) and returns at once. *ticket
+ * (may be NULL) is for vly_gpu_wait. `done` (may be NULL) needs an attached loop. Does not
+ * allocate. 256 submissions can be outstanding: a further one waits for the oldest, or is an error
+ * where that one's completion is for the loop to deliver. */
 int vly_gpu_submit(vly_gpu *gpu, vly_gpu_commands *const *commands, uint32_t n, vly_gpu_done done,
                    void *arg, uint64_t *ticket, vly_error *err);
 
@@ -189,7 +204,9 @@ int vly_gpu_submit(vly_gpu *gpu, vly_gpu_commands *const *commands, uint32_t n, 
 int vly_gpu_wait(vly_gpu *gpu, uint64_t ticket, vly_error *err);
 
 /* Starts / ends delivery of completions to `loop`: a waiter thread on the timeline semaphore and
- * uv_async_send. The handle does not keep the loop alive unless submissions are outstanding. */
+ * uv_async_send. The handle keeps the loop alive only while submissions with a `done` are
+ * outstanding. Detaching waits for these and delivers them; the loop must run once more before it
+ * is closed. Not to be called from a `done`. vly_gpu_destroy detaches. */
 int vly_gpu_loop_attach(vly_gpu *gpu, struct uv_loop_s *loop, vly_error *err);
 void vly_gpu_loop_detach(vly_gpu *gpu);
 

@@ -1,0 +1,120 @@
+#include "gpu/gpu_internal.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The next submission whose completion somebody wants delivered; 0: none. The mutex is held. */
+static uint64_t next_wanted(vly_gpu *gpu)
+{
+    for (uint32_t i = 0; i < gpu->n_flights; i++) {
+        const gpu_flight *flight = gpu_flight_at(gpu, i);
+        if (flight->done && flight->value > gpu->completed) return flight->value;
+    }
+    return 0;
+}
+
+/* The waiter's thread: waits for one wanted submission after the other. Waking the loop is left to
+ * gpu_wait_slices, and after a failure to gpu_break. */
+static void *wait_and_tell(void *arg)
+{
+    vly_gpu *gpu = arg;
+    for (;;) {
+        pthread_mutex_lock(&gpu->mutex);
+        uint64_t value = 0;
+        while (!gpu->stop && !gpu->failed && !(value = next_wanted(gpu)))
+            pthread_cond_wait(&gpu->wake, &gpu->mutex);
+        bool over = gpu->stop || gpu->failed;
+        pthread_mutex_unlock(&gpu->mutex);
+        if (over || gpu_wait_slices(gpu, value, NULL)) return NULL;
+    }
+}
+
+/* Delivers what is complete, or after a failure everything, in order. */
+static void deliver(vly_gpu *gpu)
+{
+    for (;;) {
+        pthread_mutex_lock(&gpu->mutex);
+        gpu_flight flight = {0};
+        bool complete = false, ready = false;
+        vly_error err = gpu->failure;
+        if (gpu->n_flights) {
+            flight = *gpu_flight_at(gpu, 0);
+            complete = flight.value <= gpu->completed;
+            ready = complete || gpu->failed;
+        }
+        if (ready) gpu_flight_pop(gpu);
+        pthread_mutex_unlock(&gpu->mutex);
+        if (!ready) return;
+        if (complete) err = (vly_error){0};
+        if (flight.done) flight.done(flight.arg, err.code, &err);
+    }
+}
+
+static void on_async(uv_async_t *handle)
+{
+    gpu_async *loop = handle->data;
+    if (!loop->gpu) return;
+    deliver(loop->gpu);
+    if (loop->gpu && !loop->gpu->n_undelivered) uv_unref((uv_handle_t *)handle);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+/* Starts the waiter with all signals blocked: they are for the loop's thread. */
+static int start_waiter(vly_gpu *gpu)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    gpu->stop = false;
+    int failed = pthread_create(&gpu->waiter, NULL, wait_and_tell, gpu);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return failed;
+}
+
+int vly_gpu_loop_attach(vly_gpu *gpu, struct uv_loop_s *loop, vly_error *err)
+{
+    int rc = gpu_check(gpu, err);
+    if (rc) return rc;
+    if (gpu->loop) return vly_fail(err, VLY_E_INVALID, "a loop is already attached");
+    gpu_async *attached = calloc(1, sizeof *attached);
+    if (!attached) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a loop's handle");
+    attached->gpu = gpu;
+    int failed = uv_async_init(loop, &attached->async, on_async);
+    if (failed) {
+        free(attached);
+        return vly_fail(err, VLY_E_IO, "uv_async_init: %s", uv_strerror(failed));
+    }
+    attached->async.data = attached;
+    uv_unref((uv_handle_t *)&attached->async);
+    gpu->loop = attached;
+    failed = start_waiter(gpu);
+    if (failed) {
+        gpu->loop = NULL;
+        attached->gpu = NULL;
+        uv_close((uv_handle_t *)&attached->async, on_closed);
+        return vly_fail(err, VLY_E_IO, "starting the waiter: %s", strerror(failed));
+    }
+    return 0;
+}
+
+void vly_gpu_loop_detach(vly_gpu *gpu)
+{
+    gpu_async *loop = gpu->loop;
+    if (!loop) return;
+    /* A failed wait leaves a failure that `deliver` passes on. */
+    if (gpu->n_undelivered) vly_gpu_wait(gpu, gpu->submitted, NULL);
+    pthread_mutex_lock(&gpu->mutex);
+    gpu->stop = true;
+    pthread_cond_signal(&gpu->wake);
+    pthread_mutex_unlock(&gpu->mutex);
+    pthread_join(gpu->waiter, NULL);
+    gpu->loop = NULL; /* what the callbacks submit now cannot be for the loop any more */
+    deliver(gpu);
+    loop->gpu = NULL;
+    uv_close((uv_handle_t *)&loop->async, on_closed);
+}
