@@ -115,7 +115,7 @@ install: all ## install under DESTDIR and PREFIX (/usr/local)
 	install -D -m 755 $(build)/volley $(DESTDIR)$(PREFIX)/bin/volley
 	install -d $(DESTDIR)$(DATADIR)/models $(DESTDIR)$(PREFIX)/share/doc/volley
 	install -m 644 models/*.gguf models/README.md $(DESTDIR)$(DATADIR)/models
-	install -m 644 LICENSE NOTICE README.md $(DESTDIR)$(PREFIX)/share/doc/volley
+	install -m 644 LICENSE LICENSES/*.txt NOTICE README.md $(DESTDIR)$(PREFIX)/share/doc/volley
 
 uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/volley
