@@ -9,7 +9,8 @@ fuzz_cflags := -std=c17 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer-no-link,address,u
                -fno-sanitize-recover=all -fno-omit-frame-pointer -Iinclude -Isrc -I. -MMD -MP
 fuzz_names  := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 fuzz_obj    := $(patsubst %.c,build/fuzz/%.o,$(sort \
-                 $(wildcard src/base/*.c src/gguf/*.c src/text/*.c tests/support/*.c)))
+                 $(wildcard src/base/*.c src/gguf/*.c src/text/*.c \
+                 tests/support/gguf_*.c tests/support/tokenizer_*.c)))
 
 build/fuzz/%.o: %.c
 	@mkdir -p $(@D)
