@@ -1,0 +1,164 @@
+/* Drafting by a small model. All k steps run on the device without the host: each pick is the next
+ * step's token, and through the vocabulary map a token of the verify pass. The draft's context is made of
+ * bytes: committed text is encoded by the draft's own tokenizer, never mapped by id. */
+#include "base/log.h"
+#include "drafts/draft.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    vly_draft base;
+    vly_model *model;
+    const vly_tokenizer *tokenizer;
+    vly_kv_seq seq;
+    vly_ids pending; /* own tokens of the text that the cache does not hold yet */
+    uint32_t n_fed;  /* of them, in the submission under way */
+    uint32_t n_proposed;
+    bool full; /* the context has no room: said once */
+} draft_model;
+
+static int extend(vly_draft *draft, const char *bytes, size_t n, vly_error *err)
+{
+    draft_model *d = (draft_model *)draft;
+    bool start = d->seq.n_tok == 0 && d->pending.len == 0;
+    unsigned flags = start ? VLY_ENCODE_BOS : VLY_ENCODE_CONTINUE;
+    if (start && !vly_tokenizer_adds_bos(d->tokenizer)) flags = 0;
+    return vly_tokenizer_encode(d->tokenizer, bytes, n, flags, &d->pending, err);
+}
+
+/* Puts the first n pending tokens into the step and makes room for `more` after them. */
+static int feed(draft_model *d, uint32_t n, uint32_t more, vly_error *err)
+{
+    int rc = vly_kv_reserve(&d->seq, d->seq.n_tok + n + more, err);
+    if (rc) return rc;
+    struct vly_step *step = vly_model_step(d->model);
+    step->n_tok = n;
+    for (uint32_t i = 0; i < n; i++)
+        step->token[i] =
+            (struct vly_step_token){d->pending.data[i], d->seq.n_tok + i, d->seq.slot, 0};
+    d->n_fed = n;
+    return 0;
+}
+
+static void forget_pending(draft_model *d, size_t n)
+{
+    d->pending.len -= n;
+    memmove(d->pending.data, d->pending.data + n, d->pending.len * sizeof *d->pending.data);
+}
+
+static bool fits(draft_model *d, size_t n)
+{
+    if (d->seq.n_tok + n <= vly_model_get_memory(d->model)->n_ctx) return true;
+    if (!d->full)
+        vly_log(VLY_LOG_WARN, "draft", "the draft's context of %u tokens is full: no more drafting",
+                vly_model_get_memory(d->model)->n_ctx);
+    d->full = true;
+    return false;
+}
+
+static int add(draft_model *d, vly_submission *list, vly_pass pass, uint32_t n, vly_error *err)
+{
+    return vly_model_pass(d->model, pass, n, &list->commands[list->n++], err);
+}
+
+/* All but the last token: that one is fed by the first proposal. */
+static int read_text(vly_draft *draft, vly_submission *list, vly_error *err)
+{
+    draft_model *d = (draft_model *)draft;
+    d->n_fed = 0;
+    if (d->pending.len < 2 || !fits(d, d->pending.len)) return 0;
+    uint32_t n = d->pending.len - 1 < VLY_MAX_CHUNK ? (uint32_t)d->pending.len - 1 : VLY_MAX_CHUNK;
+    int rc = feed(d, n, 0, err);
+    return rc ? rc : add(d, list, VLY_PASS_LAYERS, n, err);
+}
+
+static void read_done(vly_draft *draft)
+{
+    draft_model *d = (draft_model *)draft;
+    vly_kv_commit(&d->seq, d->n_fed);
+    forget_pending(d, d->n_fed);
+}
+
+static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_submission *list,
+                   uint32_t *n, vly_error *err)
+{
+    draft_model *d = (draft_model *)draft;
+    *n = d->n_proposed = d->n_fed = 0;
+    /* Nothing to go on: the text so far has no byte that this vocabulary can spell. */
+    if (d->pending.len == 0 || d->pending.len > VLY_MAX_CHUNK) return 0;
+    uint32_t fed = (uint32_t)d->pending.len;
+    if (!fits(d, fed + k - 1)) return 0;
+    int rc = feed(d, fed, k - 1, err);
+    if (rc) return rc;
+    struct vly_step *step = vly_model_step(d->model);
+    step->n_rows = 1;
+    step->row[0] = fed - 1;
+    step->n_drafted = 0;
+    step->sampling[d->seq.slot] = *in->sampling;
+    step->sampling[d->seq.slot].noise_shift = in->target_pos - (d->seq.n_tok + fed);
+    for (uint32_t j = 0; rc == 0 && j < k; j++)
+        if ((rc = add(d, list, VLY_PASS_LAYERS, j ? 1 : fed, err)) == 0 &&
+            (rc = add(d, list, VLY_PASS_HEAD, 1, err)) == 0)
+            rc = add(d, list, VLY_PASS_PICK, 1, err);
+    *n = d->n_proposed = k;
+    return rc;
+}
+
+static const uint32_t *proposed(vly_draft *draft)
+{
+    return vly_model_results(((draft_model *)draft)->model)->id;
+}
+
+/* The cache holds what was fed and all proposals but the last. Those that the target took stay; a last
+ * one that it took is still to be fed. */
+static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
+{
+    draft_model *d = (draft_model *)draft;
+    if (d->n_proposed == 0) return 0;
+    uint32_t kept = accepted < d->n_proposed ? accepted : d->n_proposed - 1;
+    uint32_t start = d->seq.n_tok;
+    vly_kv_commit(&d->seq, d->n_fed + d->n_proposed - 1);
+    vly_kv_truncate(&d->seq, start + d->n_fed + kept);
+    forget_pending(d, d->n_fed);
+    if (accepted > kept &&
+        vly_ids_push(&d->pending, vly_model_results(d->model)->draft_id[kept]))
+        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
+    return 0;
+}
+
+static void destroy(vly_draft *draft)
+{
+    draft_model *d = (draft_model *)draft;
+    vly_kv_seq_deinit(&d->seq);
+    vly_ids_free(&d->pending);
+    free(d);
+}
+
+static const vly_draft_method method = {
+    .name = "model",
+    .extend = extend,
+    .read = read_text,
+    .read_done = read_done,
+    .propose = propose,
+    .proposed = proposed,
+    .settle = settle,
+    .destroy = destroy,
+};
+
+int vly_draft_model_create(vly_model *model, const vly_tokenizer *tokenizer, vly_draft **out,
+                           vly_error *err)
+{
+    draft_model *d = calloc(1, sizeof *d);
+    if (!d) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft");
+    d->base.method = &method;
+    d->model = model;
+    d->tokenizer = tokenizer;
+    int rc = vly_kv_seq_init(vly_model_kv(model), &d->seq, err);
+    if (rc) {
+        free(d);
+        return rc;
+    }
+    *out = &d->base;
+    return 0;
+}

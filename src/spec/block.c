@@ -1,0 +1,115 @@
+#include "spec/block.h"
+
+#include "spec/accept.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct vly_step_sampling step_sampling(const vly_sampling *s)
+{
+    return (struct vly_step_sampling){
+        .temperature = s->temperature,
+        .top_p = s->top_p,
+        .min_p = s->min_p,
+        .top_k = s->top_k,
+        .seed_lo = (uint32_t)s->seed,
+        .seed_hi = (uint32_t)(s->seed >> 32),
+    };
+}
+
+static int add(vly_block *b, vly_submission *list, vly_pass pass, uint32_t n, vly_error *err)
+{
+    return vly_model_pass(b->target, pass, n, &list->commands[list->n++], err);
+}
+
+static void add_mark(vly_block *b, vly_submission *list, int i)
+{
+    if (b->mark[i]) list->commands[list->n++] = b->mark[i];
+}
+
+/* The step of the verify pass: the last token of the text, then the drafted ones, whose ids the draft
+ * writes. */
+static void write_verify_step(vly_block *b, const struct vly_step_sampling *sampling)
+{
+    struct vly_step *step = vly_model_step(b->target);
+    uint32_t pos = b->seq->n_tok;
+    step->n_tok = step->n_rows = b->n_drafted + 1;
+    step->sampling[b->seq->slot] = *sampling;
+    step->token[0].id = b->text->data[b->text->len - 1];
+    for (uint32_t j = 0; j <= b->n_drafted; j++) {
+        step->token[j].pos = pos + j;
+        step->token[j].slot = b->seq->slot;
+        step->token[j].first = 0;
+        step->row[j] = j;
+    }
+}
+
+int vly_block_prepare(vly_block *b, uint32_t k, vly_submission *list, vly_error *err)
+{
+    struct vly_step_sampling sampling = step_sampling(b->sampling);
+    uint32_t pos = b->seq->n_tok;
+    int rc = 0;
+    b->n_drafted = 0;
+    add_mark(b, list, 0);
+    if (k > 0 && b->draft) {
+        vly_draft_input in = {pos + 1, &sampling, vly_model_step(b->target)};
+        rc = b->draft->method->propose(b->draft, &in, k, list, &b->n_drafted, err);
+        if (rc) return rc;
+    }
+    add_mark(b, list, 1);
+    if ((rc = vly_kv_reserve(b->seq, pos + b->n_drafted + 1, err))) return rc;
+    write_verify_step(b, &sampling);
+    uint32_t n = b->n_drafted + 1;
+    vly_pass last = vly_sampling_needs_host(b->sampling) ? VLY_PASS_READ : VLY_PASS_PICK;
+    if ((rc = add(b, list, VLY_PASS_LAYERS, n, err)) || (rc = add(b, list, VLY_PASS_HEAD, n, err)) ||
+        (rc = add(b, list, last, n, err)))
+        return rc;
+    add_mark(b, list, 2);
+    return 0;
+}
+
+/* The target's picks with penalties and bias: row after row on the host, each with the tokens before it
+ * as its history, up to the first that differs from the draft's. */
+static int pick_on_host(vly_block *b, const uint32_t *drafted, vly_error *err)
+{
+    uint32_t n_vocab = vly_model_head_rows(b->target), stride = vly_model_logits_stride(b->target);
+    size_t len = b->text->len;
+    uint32_t *history = malloc((len + b->n_drafted + 1) * sizeof *history);
+    float *row = malloc(n_vocab * sizeof *row);
+    int rc = 0;
+    if (!history || !row) rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory to pick on the host");
+    if (rc == 0) memcpy(history, b->text->data, len * sizeof *history);
+    for (uint32_t j = 0; rc == 0 && j <= b->n_drafted; j++) {
+        memcpy(row, vly_model_logits(b->target) + (size_t)j * stride, n_vocab * sizeof *row);
+        vly_sample_adjust(b->sampling, history, len + j, row, n_vocab);
+        rc = vly_sample_pick(b->sampling, row, n_vocab, b->seq->n_tok + 1 + j, NULL, &b->tokens[j],
+                             err);
+        history[len + j] = b->tokens[j];
+        b->n_accepted = j;
+        if (j < b->n_drafted && drafted[j] != b->tokens[j]) break;
+    }
+    free(history);
+    free(row);
+    return rc;
+}
+
+int vly_block_finish(vly_block *b, vly_error *err)
+{
+    const uint32_t *drafted = b->n_drafted ? b->draft->method->proposed(b->draft) : NULL;
+    int rc;
+    if (vly_sampling_needs_host(b->sampling)) {
+        if ((rc = pick_on_host(b, drafted, err))) return rc;
+    } else {
+        const uint32_t *pick = vly_model_results(b->target)->id;
+        b->n_accepted = vly_accept(drafted, pick, b->n_drafted);
+        memcpy(b->tokens, pick, (b->n_accepted + 1) * sizeof *pick);
+    }
+    uint32_t pos = b->seq->n_tok;
+    vly_kv_commit(b->seq, b->n_drafted + 1);
+    vly_kv_truncate(b->seq, pos + b->n_accepted + 1);
+    if (!b->draft) return 0;
+    /* The draft has the accepted tokens; the target's own one reaches it as bytes. */
+    if ((rc = b->draft->method->settle(b->draft, b->n_accepted, err))) return rc;
+    vly_bytes bytes = vly_tokenizer_bytes(b->tokenizer, b->tokens[b->n_accepted]);
+    return b->draft->method->extend(b->draft, bytes.data, bytes.len, err);
+}
