@@ -17,12 +17,10 @@ static void barrier(VkCommandBuffer buffer, VkPipelineStageFlags src, VkAccessFl
     vkCmdPipelineBarrier(buffer, src, dst, 0, 1, &all, 0, NULL, 0, NULL);
 }
 
-/* The first error of recording is kept for vly_gpu_commands_end. */
-static void spoil(vly_gpu_commands *commands, int rc, const vly_error *err)
+/* Where an error of recording goes: the first is kept for vly_gpu_commands_end. */
+static vly_error *spoil(vly_gpu_commands *commands)
 {
-    if (!rc || commands->error.code) return;
-    commands->error = *err;
-    vly_fail_within(&commands->error, "recording \"%s\"", commands->label);
+    return commands->error.code ? NULL : &commands->error;
 }
 
 int vly_gpu_commands_create(vly_gpu *gpu, const char *label, vly_gpu_commands **out, vly_error *err)
@@ -71,20 +69,15 @@ void vly_gpu_cmd_dispatch(vly_gpu_commands *commands, const vly_gpu_kernel *kern
 {
     const vly_gpu *gpu = commands->gpu;
     const uint32_t *most = gpu->caps.max_groups;
-    vly_error err;
     if (x > most[0] || y > most[1] || z > most[2]) {
-        spoil(commands,
-              vly_fail(&err, VLY_E_INVALID,
-                       "%u x %u x %u workgroups, expected at most %u x %u x %u", x, y, z, most[0],
-                       most[1], most[2]),
-              &err);
+        vly_fail(spoil(commands), VLY_E_INVALID,
+                 "%u x %u x %u workgroups, expected at most %u x %u x %u", x, y, z, most[0],
+                 most[1], most[2]);
         return;
     }
     if (push_bytes > VLY_GPU_MAX_PUSH_BYTES || push_bytes % 4) {
-        spoil(commands,
-              vly_fail(&err, VLY_E_INVALID, "%u push bytes, expected whole words, at most %d",
-                       push_bytes, VLY_GPU_MAX_PUSH_BYTES),
-              &err);
+        vly_fail(spoil(commands), VLY_E_INVALID, "%u push bytes, expected whole words, at most %d",
+                 push_bytes, VLY_GPU_MAX_PUSH_BYTES);
         return;
     }
     if (kernel != commands->kernel)
@@ -111,12 +104,9 @@ static bool check_range(vly_gpu_commands *commands, const char *what, const vly_
                         uint64_t offset, uint64_t n_bytes)
 {
     if (n_bytes && offset <= buffer->n_bytes && n_bytes <= buffer->n_bytes - offset) return true;
-    vly_error err;
-    spoil(commands,
-          vly_fail(&err, VLY_E_INVALID, "%s of %llu bytes at %llu in a buffer of %llu", what,
-                   (unsigned long long)n_bytes, (unsigned long long)offset,
-                   (unsigned long long)buffer->n_bytes),
-          &err);
+    vly_fail(spoil(commands), VLY_E_INVALID, "%s of %llu bytes at %llu in a buffer of %llu", what,
+             (unsigned long long)n_bytes, (unsigned long long)offset,
+             (unsigned long long)buffer->n_bytes);
     return false;
 }
 
@@ -135,11 +125,8 @@ void vly_gpu_cmd_fill(vly_gpu_commands *commands, const vly_gpu_buffer *dst, uin
 {
     if (!check_range(commands, "fill", dst, offset, n_bytes)) return;
     if (offset % 4 || n_bytes % 4) {
-        vly_error err;
-        spoil(commands,
-              vly_fail(&err, VLY_E_INVALID, "fill of %llu bytes at %llu, expected whole words",
-                       (unsigned long long)n_bytes, (unsigned long long)offset),
-              &err);
+        vly_fail(spoil(commands), VLY_E_INVALID, "fill of %llu bytes at %llu, expected whole words",
+                 (unsigned long long)n_bytes, (unsigned long long)offset);
         return;
     }
     vkCmdFillBuffer(commands->buffer, dst->handle, offset, n_bytes, value);
@@ -161,17 +148,14 @@ static int create_queries(vly_gpu_commands *commands, vly_error *err)
 
 void vly_gpu_cmd_timestamp(vly_gpu_commands *commands, uint32_t slot)
 {
-    vly_error err;
-    int rc = 0;
     uint8_t *byte = &commands->marked[slot / 8 % sizeof commands->marked];
     uint8_t bit = (uint8_t)(1u << slot % 8);
-    if (slot >= VLY_GPU_MAX_TIMESTAMPS || *byte & bit)
-        rc = vly_fail(&err, VLY_E_INVALID, "timestamp %u, expected one below %d, marked once", slot,
-                      VLY_GPU_MAX_TIMESTAMPS);
-    else if (!commands->queries)
-        rc = create_queries(commands, &err);
-    spoil(commands, rc, &err);
-    if (rc) return;
+    if (slot >= VLY_GPU_MAX_TIMESTAMPS || *byte & bit) {
+        vly_fail(spoil(commands), VLY_E_INVALID, "timestamp %u, expected one below %d, marked once",
+                 slot, VLY_GPU_MAX_TIMESTAMPS);
+        return;
+    }
+    if (!commands->queries && create_queries(commands, spoil(commands))) return;
     *byte |= bit;
     vkCmdWriteTimestamp(commands->buffer, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, commands->queries,
                         slot);
@@ -185,7 +169,8 @@ int vly_gpu_commands_end(vly_gpu_commands *commands, vly_error *err)
             DEVICE_STAGES | VK_PIPELINE_STAGE_HOST_BIT, DEVICE_ACCESS | VK_ACCESS_HOST_READ_BIT);
     VkResult result = vkEndCommandBuffer(commands->buffer);
     if (commands->error.code)
-        return vly_fail(err, commands->error.code, "%s", commands->error.message);
+        return vly_fail(err, commands->error.code, "recording \"%s\": %s", commands->label,
+                        commands->error.message);
     if (result) return gpu_fail_vk(err, result, "recording \"%s\"", commands->label);
     commands->ended = true;
     return 0;
