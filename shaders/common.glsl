@@ -18,11 +18,11 @@ layout(buffer_reference, buffer_reference_align = 4) buffer RefU1 { uint at[]; }
 layout(buffer_reference, buffer_reference_align = 16) buffer RefAct { vec4 at[]; };
 layout(buffer_reference, buffer_reference_align = 8) buffer RefAct2 { vec2 at[]; };
 layout(buffer_reference, buffer_reference_align = 4) buffer RefAct1 { float at[]; };
-layout(buffer_reference, buffer_reference_align = 16) readonly buffer RefPages;
-layout(buffer_reference, buffer_reference_align = 4) buffer RefResults;
+layout(buffer_reference) readonly buffer RefPages;
+layout(buffer_reference) buffer RefResults;
 layout(buffer_reference, buffer_reference_align = 16) buffer RefKv { uvec4 at[]; };
 layout(buffer_reference, buffer_reference_align = 4) buffer RefKv1 { uint at[]; };
-layout(buffer_reference, buffer_reference_align = 4) buffer RefStep;
+layout(buffer_reference) buffer RefStep;
 
 #include "shared.h"
 

@@ -40,7 +40,7 @@ int vly_json_parse(const char *text, size_t len, cJSON **out, vly_error *err)
     if (bad < len)
         return vly_fail(err, VLY_E_FORMAT, "expected JSON in UTF-8, found byte %02X at byte %zu",
                         (unsigned)(unsigned char)text[bad], bad + 1);
-    char *copy = malloc(len + 1);
+    char *copy = calloc(len + 1, 1);
     if (!copy) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for %zu bytes of JSON", len);
     size_t n = mark_nul(text, len, copy);
     const char *end = copy;
