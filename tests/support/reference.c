@@ -1,0 +1,158 @@
+#include "tests/support/reference.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* splitmix64: Steele, Lea and Flood, OOPSLA 2014. */
+uint64_t reference_random(uint64_t *state)
+{
+    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+/* The sum of 12 even ones. */
+float reference_normal(uint64_t *state)
+{
+    float sum = 0.0f;
+    for (int i = 0; i < 3; i++) {
+        uint64_t r = reference_random(state);
+        for (int j = 0; j < 4; j++) sum += (float)(r >> 16 * j & 0xffff) * 0x1p-16f;
+    }
+    return sum - 6.0f;
+}
+
+void reference_normals(uint64_t *state, float *out, size_t n)
+{
+    for (size_t i = 0; i < n; i++) out[i] = reference_normal(state);
+}
+
+static void *allocate(size_t n_bytes)
+{
+    void *p = calloc(1, n_bytes + 1);
+    if (!p) abort();
+    return p;
+}
+
+static void put_u16(uint8_t *to, uint16_t v)
+{
+    to[0] = (uint8_t)v;
+    to[1] = (uint8_t)(v >> 8);
+}
+
+/* One block of the format, as a file has it. */
+static void random_block(uint64_t *state, vly_format_id format, uint8_t *block)
+{
+    float v = reference_normal(state);
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    if (format == VLY_FORMAT_f32) {
+        for (int i = 0; i < 4; i++) block[i] = (uint8_t)(bits >> 8 * i);
+    } else if (format == VLY_FORMAT_bf16) {
+        put_u16(block, (uint16_t)(bits >> 16));
+    } else if (format == VLY_FORMAT_f16) {
+        put_u16(block, vly_f32_to_f16(v));
+    } else {
+        const vly_format *f = vly_format_by_id(format);
+        uint64_t kind = reference_random(state) % 16;
+        put_u16(block, vly_f32_to_f16(kind == 0 ? 0.0f : v / 64.0f));
+        for (uint32_t i = 2; i < f->block_bytes; i++)
+            block[i] = kind == 1 ? (i % 2 ? 0x80 : 0x7f) : (uint8_t)reference_random(state);
+    }
+}
+
+reference_matrix reference_matrix_make(uint64_t *state, vly_format_id format, uint32_t rows,
+                                       uint32_t k)
+{
+    const vly_format *f = vly_format_by_id(format);
+    size_t n = (size_t)rows * k / f->block_weights;
+    size_t scale_bytes = f->block_weights == 1 ? 0 : 2, part_bytes = f->block_bytes - scale_bytes;
+    reference_matrix m = {.format = format,
+                          .rows = rows,
+                          .k = k,
+                          .w = allocate((size_t)rows * k * sizeof(float)),
+                          .n_part_bytes = n * part_bytes,
+                          .n_scale_bytes = n * scale_bytes};
+    uint8_t *file = allocate(n * f->block_bytes);
+    m.parts = allocate(m.n_part_bytes);
+    m.scales = allocate(m.n_scale_bytes);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t *block = file + i * f->block_bytes;
+        random_block(state, format, block);
+        memcpy(m.scales + i * scale_bytes, block, scale_bytes);
+        memcpy(m.parts + i * part_bytes, block + scale_bytes, part_bytes);
+    }
+    f->dequantize(file, n, m.w);
+    free(file);
+    return m;
+}
+
+void reference_matrix_free(reference_matrix *matrix)
+{
+    free(matrix->w);
+    free(matrix->parts);
+    free(matrix->scales);
+    *matrix = (reference_matrix){0};
+}
+
+double reference_dot(const float *w, const float *x, size_t n, double *size)
+{
+    double sum = 0.0, magnitude = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double product = (double)w[i] * (double)x[i];
+        sum += product;
+        magnitude += fabs(product);
+    }
+    if (size) *size = magnitude;
+    return sum;
+}
+
+double reference_norm_factor(double squares, uint32_t dim, double epsilon)
+{
+    return 1.0 / sqrt(squares / dim + epsilon);
+}
+
+double reference_silu(double x)
+{
+    return x / (1.0 + exp(-x));
+}
+
+uint16_t reference_f16(float v, bool towards_zero)
+{
+    uint16_t bits = vly_f32_to_f16(v);
+    if (towards_zero && fabsf(vly_f16_to_f32(bits)) > fabsf(v)) bits--;
+    return bits;
+}
+
+uint16_t reference_kv_scale(const float *v, uint32_t n, bool towards_zero)
+{
+    float high = 0.0f;
+    for (uint32_t i = 0; i < n; i++) high = fmaxf(high, fabsf(v[i]));
+    return reference_f16(high / 127.0f, towards_zero);
+}
+
+void reference_kv_quantize(const float *v, uint32_t n, float scale, int8_t *out)
+{
+    float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
+    for (uint32_t i = 0; i < n; i++)
+        out[i] = (int8_t)fmaxf(-127.0f, fminf(127.0f, rintf(v[i] * inverse)));
+}
+
+void reference_attention(const float *q, const float *k, const float *v, uint32_t n, uint32_t dim,
+                         double scale, double *out)
+{
+    double *weight = allocate(n * sizeof *weight), high = -INFINITY, total = 0.0;
+    for (uint32_t i = 0; i < n; i++) {
+        weight[i] = reference_dot(q, k + (size_t)i * dim, dim, NULL) * scale;
+        high = fmax(high, weight[i]);
+    }
+    for (uint32_t i = 0; i < n; i++) total += weight[i] = exp(weight[i] - high);
+    for (uint32_t d = 0; d < dim; d++) {
+        out[d] = 0.0;
+        for (uint32_t i = 0; i < n; i++)
+            out[d] += weight[i] / total * (double)v[(size_t)i * dim + d];
+    }
+    free(weight);
+}
