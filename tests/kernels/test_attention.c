@@ -1,0 +1,464 @@
+/* Attention over the pages: what is stored, what comes out, and that a token's bits depend neither
+ * on the tokens beside it nor on whether its predecessors lie in pages already. */
+#include "tests/support/kernel_fixture.h"
+#include "tests/support/reference.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static kernel_fixture fixture;
+static bool f16_towards_zero; /* how this device turns f32 into f16 */
+
+enum { N_POS = 100, N_LAYER = 2, LAYER = 1, PAGES_STRIDE = 5, N_SLOTS = 3 };
+
+/* A model's attention and the kernels that do it. */
+typedef struct {
+    bool int8, texel;
+    uint32_t head_dim, n_head_kv, group, heads; /* heads: of a group, taken together */
+} shape;
+
+/* Two sequences, in slots 0 and 2, of N_POS tokens each. */
+typedef struct {
+    shape s;
+    float *qkv[N_SLOTS]; /* [N_POS][n_qkv] */
+    uint32_t n_qkv, n_out, head_quads, page_quads, qkv_quad, out_quad;
+    struct vly_push_attention push;
+} operands;
+
+static uint32_t parts_of(const shape *s)
+{
+    return s->head_dim / (s->int8 ? 16 : 8);
+}
+
+/* The page of a slot's position: pages lie scattered. */
+static uint32_t page_of(uint32_t slot, uint32_t pos)
+{
+    return (slot * 4 + pos / VLY_PAGE_TOKENS) * 5 % 12 + 1;
+}
+
+static uint8_t *page_at(const operands *o, uint32_t page)
+{
+    return (uint8_t *)fixture.kv.mapped + (size_t)page * o->page_quads * 16;
+}
+
+static operands operands_make(shape s, uint64_t seed)
+{
+    operands o = {.s = s};
+    o.n_out = s.n_head_kv * s.group * s.head_dim;
+    o.n_qkv = o.n_out + 2 * s.n_head_kv * s.head_dim;
+    uint32_t head_bytes = 2 * VLY_PAGE_TOKENS * s.head_dim * (s.int8 ? 1 : 2);
+    if (s.int8) head_bytes += 2 * VLY_PAGE_TOKENS * 2;
+    o.head_quads = head_bytes / 16;
+    o.page_quads = N_LAYER * s.n_head_kv * o.head_quads;
+    assert_true(13ull * o.page_quads * 16 <= fixture.kv.n_bytes);
+
+    for (int slot = 0; slot < N_SLOTS; slot += 2) {
+        o.qkv[slot] = malloc((size_t)N_POS * o.n_qkv * sizeof(float));
+        assert_non_null(o.qkv[slot]);
+        reference_normals(&seed, o.qkv[slot], (size_t)N_POS * o.n_qkv);
+        /* Some heads are all zero: then so is the scale. */
+        memset(o.qkv[slot] + (size_t)7 * o.n_qkv, 0, o.n_qkv * sizeof(float));
+    }
+    struct vly_page *table = fixture.table.mapped;
+    memset(table, 0xff, N_SLOTS * PAGES_STRIDE * sizeof *table);
+    for (uint32_t slot = 0; slot < N_SLOTS; slot += 2)
+        for (uint32_t i = 0; i * VLY_PAGE_TOKENS < N_POS; i++) {
+            uint32_t quad = page_of(slot, i * VLY_PAGE_TOKENS) * o.page_quads;
+            uint64_t address = fixture.kv.address + quad * UINT64_C(16);
+            table[slot * PAGES_STRIDE + i] = (struct vly_page){
+                .address_lo = (uint32_t)address, .address_hi = (uint32_t)(address >> 32), quad, 0};
+        }
+    kernel_fixture_reset(&fixture);
+    kernel_fixture_take(&fixture, 7);
+    o.push = (struct vly_push_attention){
+        .act = fixture.act.address,
+        .step = fixture.step.address,
+        .pages = fixture.table.address,
+        .pages_stride = PAGES_STRIDE,
+        .qkv_stride = o.n_qkv / 4 + 1,
+        .out_stride = o.n_out / 4 + 2,
+        .n_head = s.n_head_kv * s.group,
+        .n_head_kv = s.n_head_kv,
+        .layer_quad = LAYER * s.n_head_kv * o.head_quads,
+        .head_quads = o.head_quads,
+        .scale = 1.0f / sqrtf((float)s.head_dim),
+    };
+    o.push.qkv_quad = kernel_fixture_take(&fixture, (size_t)N_POS * o.push.qkv_stride);
+    o.push.out_quad = kernel_fixture_take(&fixture, (size_t)N_POS * o.push.out_stride);
+    return o;
+}
+
+static void operands_free(operands *o)
+{
+    free(o->qkv[0]);
+    free(o->qkv[2]);
+}
+
+static void forget_pages(const operands *o)
+{
+    memset(fixture.kv.mapped, 0xff, (size_t)13 * o->page_quads * 16);
+}
+
+/* Adds tokens pos .. pos + n - 1 of `slot` to the step. */
+static void add_tokens(const operands *o, uint32_t slot, uint32_t pos, uint32_t n)
+{
+    struct vly_step *step = kernel_fixture_step(&fixture);
+    uint32_t first = step->n_tok;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t t = step->n_tok++;
+        step->token[t] = (struct vly_step_token){.pos = pos + i, .slot = slot, .first = first};
+        memcpy(kernel_fixture_act(&fixture, o->push.qkv_quad + t * o->push.qkv_stride),
+               o->qkv[slot] + (size_t)(pos + i) * o->n_qkv, o->n_qkv * sizeof(float));
+    }
+}
+
+static void clear_step(void)
+{
+    memset(fixture.step.mapped, 0, fixture.step.n_bytes);
+}
+
+static void store(const operands *o)
+{
+    static const vly_shader_id shaders[2][2] = {
+        {VLY_SHADER_store_f16, VLY_SHADER_store_f16_texel},
+        {VLY_SHADER_store_int8, VLY_SHADER_store_int8_texel}};
+    uint32_t constants[] = {fixture.lanes, o->s.head_dim};
+    kernel_fixture_run(&fixture, shaders[o->s.int8][o->s.texel], constants, 2, &o->push,
+                       sizeof o->push, o->s.n_head_kv, kernel_fixture_step(&fixture)->n_tok);
+}
+
+static void attend(const operands *o, bool stored)
+{
+    static const vly_shader_id shaders[2][2] = {
+        {VLY_SHADER_attention_f16, VLY_SHADER_attention_f16_texel},
+        {VLY_SHADER_attention_int8, VLY_SHADER_attention_int8_texel}};
+    uint32_t lanes = fixture.lanes, parts = parts_of(&o->s), share = 1;
+    while (share < parts && share < lanes) share *= 2;
+    uint32_t constants[] = {lanes,
+                            o->s.head_dim,
+                            o->s.heads,
+                            lanes < 32 ? 32 / lanes : 1,
+                            stored,
+                            share,
+                            (parts + share - 1) / share};
+    kernel_fixture_run(&fixture, shaders[o->s.int8][o->s.texel], constants, 7, &o->push,
+                       sizeof o->push, o->push.n_head / o->s.heads,
+                       kernel_fixture_step(&fixture)->n_tok);
+}
+
+static const float *output(const operands *o, uint32_t token)
+{
+    return kernel_fixture_act(&fixture, o->push.out_quad + token * o->push.out_stride);
+}
+
+/* ---- What is stored ---------------------------------------------------------------------------
+ */
+
+/* K (0) or V (1) of a position and head as its page has it: its values to `out` [head_dim]; the
+ * bytes are those that quantising the step's values gives. */
+static void read_stored(const operands *o, uint32_t slot, uint32_t pos, uint32_t kv_head,
+                        uint32_t which, float *out)
+{
+    uint32_t dim = o->s.head_dim, i = pos % VLY_PAGE_TOKENS;
+    const uint8_t *head = page_at(o, page_of(slot, pos)) +
+                          (size_t)(LAYER * o->s.n_head_kv + kv_head) * o->head_quads * 16;
+    const float *fresh =
+        o->qkv[slot] + (size_t)pos * o->n_qkv + o->n_out + (which * o->s.n_head_kv + kv_head) * dim;
+    if (o->s.int8) {
+        const int8_t *q = (const int8_t *)head + (which * VLY_PAGE_TOKENS + i) * dim;
+        uint16_t scale, expected_scale = reference_kv_scale(fresh, dim, f16_towards_zero);
+        int8_t expected[256];
+        memcpy(&scale, head + 2 * VLY_PAGE_TOKENS * dim + (which * VLY_PAGE_TOKENS + i) * 2, 2);
+        assert_int_equal(scale, expected_scale);
+        reference_kv_quantize(fresh, dim, vly_f16_to_f32(scale), expected);
+        for (uint32_t d = 0; d < dim; d++) {
+            /* A division that is off by an ulp may tip a value that lies between two quants. */
+            float exact = fresh[d] / vly_f16_to_f32(scale);
+            bool between = fabsf(fabsf(exact - floorf(exact)) - 0.5f) < 1e-4f;
+            assert_in_range(abs(q[d] - expected[d]), 0, between ? 1 : 0);
+            out[d] = (float)q[d] * vly_f16_to_f32(scale);
+        }
+    } else {
+        const uint8_t *v = head + (size_t)(which * VLY_PAGE_TOKENS + i) * dim * 2;
+        for (uint32_t d = 0; d < dim; d++) {
+            uint16_t half;
+            memcpy(&half, v + 2 * d, 2);
+            assert_int_equal(half, reference_f16(fresh[d], f16_towards_zero));
+            out[d] = vly_f16_to_f32(half);
+        }
+    }
+}
+
+/* Nothing but this layer's tokens 0..n-1 of the slots in use has been written. */
+static void check_untouched(const operands *o)
+{
+    const uint8_t *before = page_at(o, 0);
+    for (uint32_t i = 0; i < o->page_quads * 16; i++) assert_int_equal(before[i], 0xff);
+    for (uint32_t page = 1; page < 13; page++) {
+        const uint8_t *other_layer = page_at(o, page);
+        for (uint32_t i = 0; i < o->page_quads * 8; i++) assert_int_equal(other_layer[i], 0xff);
+    }
+}
+
+/* ---- What comes out ---------------------------------------------------------------------------
+ */
+
+/* Outputs [N_POS][n_out] of `slot` against the reference, computed from the pages. */
+static void check_outputs(const operands *o, uint32_t slot, const float *got)
+{
+    uint32_t dim = o->s.head_dim;
+    float *k = malloc((size_t)2 * N_POS * dim * sizeof *k), *v = k + (size_t)N_POS * dim;
+    double expected[256];
+    assert_non_null(k);
+    for (uint32_t kv_head = 0; kv_head < o->s.n_head_kv; kv_head++) {
+        for (uint32_t pos = 0; pos < N_POS; pos++) {
+            read_stored(o, slot, pos, kv_head, 0, k + (size_t)pos * dim);
+            read_stored(o, slot, pos, kv_head, 1, v + (size_t)pos * dim);
+        }
+        for (uint32_t h = kv_head * o->s.group; h < (kv_head + 1) * o->s.group; h++)
+            for (uint32_t pos = 0; pos < N_POS; pos++) {
+                const float *out = got + (size_t)pos * o->n_out + h * dim;
+                reference_attention(o->qkv[slot] + (size_t)pos * o->n_qkv + h * dim, k, v, pos + 1,
+                                    dim, (double)o->push.scale, expected);
+                for (uint32_t d = 0; d < dim; d++)
+                    if (fabs((double)out[d] - expected[d]) > 2e-5)
+                        fail_msg("%s%s, head %u of %u, position %u, dimension %u: %.8g, not %.8g",
+                                 o->s.int8 ? "int8" : "f16", o->s.texel ? " texel" : "", h, dim,
+                                 pos, d, (double)out[d], expected[d]);
+            }
+    }
+    free(k);
+}
+
+static uint8_t *copy_of(const void *data, size_t n)
+{
+    uint8_t *copy = malloc(n);
+    assert_non_null(copy);
+    memcpy(copy, data, n);
+    return copy;
+}
+
+/* Every token in a step of its own: outputs [N_POS][n_out], to be freed. */
+static float *one_by_one(const operands *o, uint32_t slot)
+{
+    float *out = malloc((size_t)N_POS * o->n_out * sizeof *out);
+    assert_non_null(out);
+    for (uint32_t pos = 0; pos < N_POS; pos++) {
+        clear_step();
+        add_tokens(o, slot, pos, 1);
+        attend(o, false);
+        memcpy(out + (size_t)pos * o->n_out, output(o, 0), o->n_out * sizeof *out);
+    }
+    return out;
+}
+
+static void expect_same(const operands *o, uint32_t token, const float *alone, uint32_t pos,
+                        const char *what)
+{
+    if (memcmp(output(o, token), alone + (size_t)pos * o->n_out, o->n_out * sizeof(float)))
+        fail_msg("%s%s, head size %u, position %u: other bits %s than alone",
+                 o->s.int8 ? "int8" : "f16", o->s.texel ? " texel" : "", o->s.head_dim, pos, what);
+}
+
+/* Both sequences side by side, in steps of up to 16 tokens: the borders of steps, pages and blocks
+ * fall everywhere. */
+static void check_batches(const operands *o, const float *const *alone)
+{
+    const uint32_t sizes[] = {1, 16, 3, 15, 16, 2, 9, 16, 7, 11, 4};
+    uint32_t n_turns = sizeof sizes / sizeof *sizes;
+    assert_int_equal(1 + 16 + 3 + 15 + 16 + 2 + 9 + 16 + 7 + 11 + 4, N_POS);
+    uint32_t pos = 0, other = 0;
+    for (uint32_t turn = 0; turn < n_turns; pos += sizes[turn++]) {
+        uint32_t n = sizes[turn];
+        uint32_t n_other = other + 16 - n < N_POS ? 16 - n : N_POS - other;
+        clear_step();
+        add_tokens(o, 2, other, n_other);
+        add_tokens(o, 0, pos, n);
+        attend(o, false);
+        for (uint32_t i = 0; i < n_other; i++) expect_same(o, i, alone[2], other + i, "in a batch");
+        for (uint32_t i = 0; i < n; i++)
+            expect_same(o, n_other + i, alone[0], pos + i, "in a batch");
+        other += n_other;
+    }
+    for (; other < N_POS; other++) { /* the rest, so that its pages can be compared */
+        clear_step();
+        add_tokens(o, 2, other, 1);
+        attend(o, false);
+    }
+}
+
+/* As a prompt, in chunks: all of K and V are stored first. */
+static void check_prompt(const operands *o, const float *const *alone)
+{
+    const uint32_t ends[] = {37, N_POS};
+    uint32_t start = 0;
+    for (int chunk = 0; chunk < 2; start = ends[chunk++]) {
+        uint32_t n = ends[chunk] - start;
+        for (uint32_t slot = 0; slot < N_SLOTS; slot += 2) {
+            clear_step();
+            add_tokens(o, slot, start, n);
+            store(o);
+            attend(o, true);
+            for (uint32_t i = 0; i < n; i++)
+                expect_same(o, i, alone[slot], start + i, "in a prompt");
+        }
+    }
+}
+
+static void check_shape(shape s, uint64_t seed)
+{
+    operands o = operands_make(s, seed);
+    size_t n_kv_bytes = (size_t)13 * o.page_quads * 16;
+    forget_pages(&o);
+    float *alone[N_SLOTS] = {one_by_one(&o, 0), NULL, one_by_one(&o, 2)};
+    check_untouched(&o);
+    check_outputs(&o, 0, alone[0]);
+    check_outputs(&o, 2, alone[2]);
+    uint8_t *pages = copy_of(fixture.kv.mapped, n_kv_bytes);
+
+    forget_pages(&o);
+    check_batches(&o, (const float *const *)alone);
+    assert_memory_equal(fixture.kv.mapped, pages, n_kv_bytes);
+
+    forget_pages(&o);
+    check_prompt(&o, (const float *const *)alone);
+    assert_memory_equal(fixture.kv.mapped, pages, n_kv_bytes);
+
+    free(pages);
+    free(alone[0]);
+    free(alone[2]);
+    operands_free(&o);
+}
+
+/* Every head size with both kinds of cache and reads; the groups go round. */
+static void check_shapes(bool int8, bool texel)
+{
+    const uint32_t head_dims[] = {16, 48, 64, 80, 128, 256};
+    const struct {
+        uint32_t n_head_kv, group, heads;
+    } groups[] = {{2, 1, 1}, {1, 3, 3}, {2, 4, 4}, {1, 8, 4}, {3, 2, 1}};
+    for (uint32_t i = 0; i < 6; i++) {
+        uint32_t g = (i + 2 * int8 + 3 * texel) % 5;
+        check_shape((shape){int8, texel, head_dims[i], groups[g].n_head_kv, groups[g].group,
+                            groups[g].heads},
+                    i * 4 + 2 * int8 + texel);
+    }
+}
+
+static void test_int8(void **state)
+{
+    (void)state;
+    check_shapes(true, false);
+}
+
+static void test_int8_texel(void **state)
+{
+    (void)state;
+    check_shapes(true, true);
+}
+
+static void test_f16(void **state)
+{
+    (void)state;
+    check_shapes(false, false);
+}
+
+static void test_f16_texel(void **state)
+{
+    (void)state;
+    check_shapes(false, true);
+}
+
+/* Rolling back: tokens that are stored again over rejected ones leave what they would have left
+ * alone, at every offset within a page. */
+static void test_rollback(void **state)
+{
+    (void)state;
+    operands o = operands_make((shape){true, true, 48, 2, 1, 1}, 99);
+    forget_pages(&o);
+    float *alone = one_by_one(&o, 0);
+    uint8_t *pages = copy_of(fixture.kv.mapped, (size_t)13 * o.page_quads * 16);
+    for (uint32_t pos = 0; pos + 16 <= N_POS; pos++) {
+        /* 16 tokens of the other text from here, of which none stays. */
+        clear_step();
+        struct vly_step *step = kernel_fixture_step(&fixture);
+        add_tokens(&o, 2, pos, 16);
+        for (uint32_t i = 0; i < 16; i++) step->token[i].slot = 0;
+        attend(&o, false);
+        clear_step();
+        add_tokens(&o, 0, pos, 3);
+        attend(&o, false);
+        for (uint32_t i = 0; i < 3; i++) expect_same(&o, i, alone, pos + i, "after a rollback");
+    }
+    clear_step();
+    add_tokens(&o, 0, N_POS - 16, 16);
+    attend(&o, false);
+    assert_memory_equal(fixture.kv.mapped, pages, (size_t)13 * o.page_quads * 16);
+    free(pages);
+    free(alone);
+    operands_free(&o);
+}
+
+/* Scores far apart, and logits beyond what exp can hold: the softmax stays a number. */
+static void test_extreme_scores(void **state)
+{
+    (void)state;
+    operands o = operands_make((shape){true, false, 64, 1, 3, 3}, 7);
+    for (uint32_t pos = 0; pos < N_POS; pos++)
+        for (uint32_t d = 0; d < 3 * o.s.head_dim; d++)
+            o.qkv[0][(size_t)pos * o.n_qkv + d] *= 200.0f;
+    forget_pages(&o);
+    float *alone = one_by_one(&o, 0);
+    for (uint32_t i = 0; i < N_POS * o.n_out; i++) assert_true(fabsf(alone[i]) < 7.0f);
+    free(alone);
+    operands_free(&o);
+}
+
+/* Finds out how the device rounds to f16: GLSL leaves packHalf2x16 both ways. */
+static void probe_rounding(void)
+{
+    operands o = operands_make((shape){false, false, 16, 1, 1, 1}, 1);
+    const float between = 1.0f + 0x1.8p-11f; /* nearer to the half above */
+    uint16_t half;
+    o.qkv[0][o.n_out] = between;
+    forget_pages(&o);
+    clear_step();
+    add_tokens(&o, 0, 0, 1);
+    store(&o);
+    memcpy(&half, page_at(&o, page_of(0, 0)) + (size_t)LAYER * o.head_quads * 16, sizeof half);
+    f16_towards_zero = vly_f16_to_f32(half) < between;
+    operands_free(&o);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    if (kernel_fixture_open(&fixture)) return -1;
+    probe_rounding();
+    print_message("f32 to f16 on this device: %s\n", f16_towards_zero ? "towards zero" : "nearest");
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    kernel_fixture_close(&fixture);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_int8),     cmocka_unit_test(test_int8_texel),
+        cmocka_unit_test(test_f16),      cmocka_unit_test(test_f16_texel),
+        cmocka_unit_test(test_rollback), cmocka_unit_test(test_extreme_scores),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
