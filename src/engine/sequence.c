@@ -247,22 +247,36 @@ static int take_prompt(vly_sequence *s, const vly_request *r, vly_text *bytes, v
     return 0;
 }
 
-/* Records every pass that a block can need, so that none is recorded later. */
+/* Records every pass that a block can need, and runs each once over nothing: drivers that compile at the
+ * first dispatch do it here and not in the first block. */
+static int warm_up(vly_engine *e, vly_model *model, vly_pass last, uint32_t n_tok, uint32_t n_rows,
+                   vly_error *err)
+{
+    const vly_pass passes[] = {VLY_PASS_LAYERS, VLY_PASS_HEAD, last};
+    const uint32_t most[] = {n_tok, n_rows, n_rows};
+    struct vly_step *step = vly_model_step(model);
+    step->n_tok = step->n_rows = 0;
+    for (int p = 0; p < 3; p++)
+        for (uint32_t n = 1; n <= most[p]; n++) {
+            vly_gpu_commands *commands;
+            uint64_t ticket;
+            bool is_new = !vly_model_has_pass(model, passes[p], n);
+            int rc = vly_model_pass(model, passes[p], n, &commands, err);
+            if (rc == 0 && is_new)
+                if ((rc = vly_gpu_submit(e->gpu, &commands, 1, NULL, NULL, &ticket, err)) == 0)
+                    rc = vly_gpu_wait(e->gpu, ticket, err);
+            if (rc) return rc;
+        }
+    return 0;
+}
+
 static int record_passes(vly_sequence *s, vly_error *err)
 {
     vly_engine *e = s->engine;
-    bool host = vly_sampling_needs_host(&s->request.sampling);
-    vly_gpu_commands *unused;
-    int rc = 0;
-    for (uint32_t n = 1; rc == 0 && n <= s->request.draft_max + 1; n++) {
-        if ((rc = vly_model_pass(e->target, VLY_PASS_LAYERS, n, &unused, err)) ||
-            (rc = vly_model_pass(e->target, VLY_PASS_HEAD, n, &unused, err)) ||
-            (rc = vly_model_pass(e->target, host ? VLY_PASS_READ : VLY_PASS_PICK, n, &unused, err)))
-            return rc;
-        if (!s->draft) break;
-    }
-    for (uint32_t n = 1; rc == 0 && s->draft && n <= VLY_MAX_BATCH; n++)
-        rc = vly_model_pass(e->draft, VLY_PASS_LAYERS, n, &unused, err);
+    uint32_t n = (s->draft ? s->request.draft_max : 0) + 1;
+    vly_pass last = vly_sampling_needs_host(&s->request.sampling) ? VLY_PASS_READ : VLY_PASS_PICK;
+    int rc = warm_up(e, e->target, last, n, n, err);
+    if (rc == 0 && s->draft) rc = warm_up(e, e->draft, VLY_PASS_PICK, 4, 1, err);
     return rc;
 }
 

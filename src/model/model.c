@@ -289,11 +289,22 @@ uint32_t vly_model_head_rows(const vly_model *m)
     return m->weights.head.rows_used;
 }
 
+static uint32_t bucket_of(uint32_t n)
+{
+    uint32_t bucket = 0;
+    while (vly_buckets[bucket] < n) bucket++;
+    return bucket;
+}
+
+bool vly_model_has_pass(const vly_model *m, vly_pass pass, uint32_t n)
+{
+    return m->passes[pass][bucket_of(n)] != NULL;
+}
+
 int vly_model_pass(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_commands **out, vly_error *err)
 {
     static const char *const names[VLY_N_PASSES] = {"layers", "head", "pick", "logits read-back"};
-    uint32_t bucket = 0;
-    while (vly_buckets[bucket] < n) bucket++;
+    uint32_t bucket = bucket_of(n);
     if (!m->passes[pass][bucket]) {
         char label[256];
         vly_gpu_commands *commands;

@@ -65,4 +65,7 @@ typedef enum {
 int vly_model_pass(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands **out,
                    vly_error *err);
 
+/* Is the bucket of n recorded already? */
+bool vly_model_has_pass(const vly_model *model, vly_pass pass, uint32_t n);
+
 #endif
