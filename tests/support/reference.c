@@ -119,18 +119,11 @@ double reference_silu(double x)
     return x / (1.0 + exp(-x));
 }
 
-uint16_t reference_f16(float v, bool towards_zero)
-{
-    uint16_t bits = vly_f32_to_f16(v);
-    if (towards_zero && fabsf(vly_f16_to_f32(bits)) > fabsf(v)) bits--;
-    return bits;
-}
-
-uint16_t reference_kv_scale(const float *v, uint32_t n, bool towards_zero)
+uint16_t reference_kv_scale(const float *v, uint32_t n)
 {
     float high = 0.0f;
     for (uint32_t i = 0; i < n; i++) high = fmaxf(high, fabsf(v[i]));
-    return reference_f16(high / 127.0f, towards_zero);
+    return vly_f32_to_f16(high / 127.0f);
 }
 
 void reference_kv_quantize(const float *v, uint32_t n, float scale, int8_t *out)

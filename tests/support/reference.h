@@ -5,7 +5,6 @@
 
 #include "gguf/formats.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,11 +44,9 @@ double reference_norm_factor(double squares, uint32_t dim, double epsilon);
 
 double reference_silu(double x);
 
-/* An int8 K or V of one token: its scale as stored (f16 bits) and its quants. f16 has no scale.
- * `towards_zero`: how the device turns f32 into f16. */
-uint16_t reference_kv_scale(const float *v, uint32_t n, bool towards_zero);
+/* An int8 K or V of one token: its scale as stored (f16 bits) and its quants. */
+uint16_t reference_kv_scale(const float *v, uint32_t n);
 void reference_kv_quantize(const float *v, uint32_t n, float scale, int8_t *out);
-uint16_t reference_f16(float v, bool towards_zero);
 
 /* out[d] = sum over positions of softmax(scale q . k) v[d]; k and v are [n][dim]. */
 void reference_attention(const float *q, const float *k, const float *v, uint32_t n, uint32_t dim,
