@@ -82,3 +82,26 @@ char *vly_cli_utf8(vly_bytes bytes)
     if (rc) vly_text_free(&text);
     return text.data;
 }
+
+int vly_cli_read_text(const char *path, vly_text *text, vly_error *err)
+{
+    enum { MAX_BYTES = 1 << 30 };
+    const char *name = path ? path : "standard input";
+    FILE *file = path ? fopen(path, "rb") : stdin;
+    if (!file)
+        return vly_fail(err, errno == ENOENT ? VLY_E_NOT_FOUND : VLY_E_IO, "cannot open %s: %s",
+                        name, strerror(errno));
+    char chunk[65536];
+    int rc = 0;
+    for (size_t n; !rc && (n = fread(chunk, 1, sizeof chunk, file)) > 0;) {
+        if (text->len + n > MAX_BYTES)
+            rc = vly_fail(err, VLY_E_INVALID, "%s: expected a text of at most %d bytes", name,
+                          MAX_BYTES);
+        else if ((rc = vly_text_append(text, chunk, n)))
+            vly_fail(err, rc, "no memory for the text of %s", name);
+    }
+    if (!rc && ferror(file))
+        rc = vly_fail(err, VLY_E_IO, "cannot read %s: %s", name, strerror(errno));
+    if (path) fclose(file);
+    return rc;
+}

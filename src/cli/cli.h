@@ -27,6 +27,10 @@ int vly_cli_fail(const vly_error *err);
 int vly_cli_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out);
 int vly_cli_parse_double(const char *text, double min, double max, double *out);
 
+/* Appends all of the file `path`, or of standard input where that is NULL. VLY_E_NOT_FOUND,
+ * VLY_E_IO, VLY_E_INVALID (more than 1 GiB), VLY_E_HOST_MEMORY. */
+int vly_cli_read_text(const char *path, vly_text *text, vly_error *err);
+
 /* `bytes` as terminated UTF-8, to be freed by the caller, NULL without memory: for JSON and
  * terminals. What is ill-formed, and NUL, becomes U+FFFD. */
 char *vly_cli_utf8(vly_bytes bytes);

@@ -87,26 +87,6 @@ static int parse_options(int argc, char **argv, request *r)
     return 0;
 }
 
-/* Appends all of FILE, or of standard input where `path` is NULL. */
-static int read_all(const char *path, vly_text *text, vly_error *err)
-{
-    const char *name = path ? path : "standard input";
-    FILE *file = path ? fopen(path, "rb") : stdin;
-    if (!file)
-        return vly_fail(err, errno == ENOENT ? VLY_E_NOT_FOUND : VLY_E_IO, "cannot open %s: %s",
-                        name, strerror(errno));
-    char chunk[65536];
-    int rc = 0;
-    for (size_t n; !rc && (n = fread(chunk, 1, sizeof chunk, file)) > 0;) {
-        rc = vly_text_append(text, chunk, n);
-        if (rc) vly_fail(err, rc, "no memory for the text of %s", name);
-    }
-    if (!rc && ferror(file))
-        rc = vly_fail(err, VLY_E_IO, "cannot read %s: %s", name, strerror(errno));
-    if (path) fclose(file);
-    return rc;
-}
-
 static int append_ids(const vly_ids *ids, const char *separator, vly_text *out)
 {
     int rc = 0;
@@ -210,7 +190,7 @@ static int tokenize(const request *r, vly_error *err)
     } else if (r->text) {
         rc = print_ids(r, t, (vly_bytes){r->text, strlen(r->text)}, err);
     } else {
-        rc = read_all(r->file, &text, err);
+        rc = vly_cli_read_text(r->file, &text, err);
         if (!rc) rc = print_ids(r, t, (vly_bytes){text.data, text.len}, err);
     }
     vly_text_free(&text);

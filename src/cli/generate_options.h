@@ -1,0 +1,42 @@
+/* The options of run, verify and logits: one table says what each command takes, in which range,
+ * with which default, and how help explains it. */
+#ifndef VLY_CLI_GENERATE_OPTIONS_H
+#define VLY_CLI_GENERATE_OPTIONS_H
+
+#include "base/error.h"
+#include "base/vec.h"
+
+typedef enum { VLY_CLI_RUN = 1, VLY_CLI_VERIFY = 2, VLY_CLI_LOGITS = 4 } vly_cli_generator;
+
+typedef struct {
+    const char *target, *draft; /* NULL: not given; see vly_cli_load */
+    const char *device;
+    uint32_t n_ctx;
+    bool kv_f16;
+
+    const char *text, *file; /* of the prompt */
+    vly_ids ids;             /* the prompt as tokens (logits) */
+    bool parse_special;
+
+    uint32_t max_tokens;
+    bool ignore_end;
+    vly_sampling sampling; /* its bias is owned */
+    bool has_seed;
+    uint32_t draft_max;
+
+    uint32_t n_seeds, n_top;
+    bool echo, json, stats;
+    uint32_t verbosity;
+} vly_cli_options;
+
+/* Parses the words of `command`. 0; or the exit status to end with, the reason having been printed;
+ * or -1: help was printed, end with 0. In any case free with vly_cli_options_deinit. Configures the
+ * log. */
+int vly_cli_options_parse(vly_cli_generator command, int argc, char **argv, vly_cli_options *o);
+void vly_cli_options_deinit(vly_cli_options *o);
+
+/* The request that the options describe; prompt, callbacks and seed are left to the caller. Points
+ * into `o`. */
+vly_request vly_cli_options_request(const vly_cli_options *o);
+
+#endif

@@ -1,0 +1,131 @@
+/* Finding and loading the models, reading the prompt. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "cli/cli.h"
+#include "cli/generate.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define SHIPPED_TARGET "stories15M-q8_0.gguf"
+#define SHIPPED_DRAFT  "smol-stories-11M-q8_0.gguf"
+
+/* ---- the shipped pair ---- */
+
+/* The folder that the program lies in, to `folder` [PATH_MAX]; "." where that cannot be told. */
+static void find_program_folder(char *folder)
+{
+    ssize_t n = readlink("/proc/self/exe", folder, PATH_MAX - 1);
+    folder[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        *slash = '\0';
+    else
+        strcpy(folder, ".");
+}
+
+/* Finds both files in the first folder that has the target. */
+static int find_shipped(char target[PATH_MAX], char draft[PATH_MAX], vly_error *err)
+{
+    char program[PATH_MAX], folders[3][PATH_MAX + 32];
+    find_program_folder(program);
+    snprintf(folders[0], sizeof folders[0], "%s/models", VLY_DATADIR);
+    snprintf(folders[1], sizeof folders[1], "%s/../share/volley/models", program);
+    snprintf(folders[2], sizeof folders[2], "%s/../../models", program);
+    for (int i = 0; i < 3; i++) {
+        int n = snprintf(target, PATH_MAX, "%s/%s", folders[i], SHIPPED_TARGET);
+        int m = snprintf(draft, PATH_MAX, "%s/%s", folders[i], SHIPPED_DRAFT);
+        if (n < PATH_MAX && m < PATH_MAX && access(target, F_OK) == 0) return 0;
+    }
+    return vly_fail(
+        err, VLY_E_NOT_FOUND,
+        "the shipped pair is missing (name a target with -m): expected %s in %s, %s or %s",
+        SHIPPED_TARGET, folders[0], folders[1], folders[2]);
+}
+
+/* ---- the progress bar ---- */
+
+#define SECOND_NS UINT64_C(1000000000)
+
+typedef struct {
+    uint64_t started_ns, drawn_ns;
+    bool on_terminal, drawn;
+} progress_bar;
+
+static void draw_progress(void *arg, uint64_t done, uint64_t total)
+{
+    progress_bar *bar = arg;
+    uint64_t now = vly_clock_ns();
+    if (!bar->on_terminal || total == 0 || now - bar->started_ns < SECOND_NS ||
+        now - bar->drawn_ns < SECOND_NS / 10)
+        return;
+    static const char full[] = "########################################";
+    int width = (int)sizeof full - 1;
+    double part = (double)done / (double)total;
+    fprintf(stderr, "\rloading models [%-*.*s] %3.0f%% of %" PRIu64 " MiB", width,
+            (int)(part * width), full, 100 * part, total >> 20);
+    bar->drawn_ns = now;
+    bar->drawn = true;
+}
+
+static void clear_progress(const progress_bar *bar)
+{
+    if (bar->drawn) fputs("\r\033[K", stderr);
+}
+
+/* ---- the interface ---- */
+
+int vly_cli_load(const vly_cli_options *o, bool with_draft, vly_engine **out, vly_error *err)
+{
+    char shipped_target[PATH_MAX], shipped_draft[PATH_MAX];
+    progress_bar bar = {.started_ns = vly_clock_ns(), .on_terminal = isatty(STDERR_FILENO)};
+    vly_engine_options options = {.target = o->target,
+                                  .draft = o->draft,
+                                  .device = o->device,
+                                  .n_ctx = o->n_ctx,
+                                  .kv_f16 = o->kv_f16,
+                                  .progress = draw_progress,
+                                  .progress_arg = &bar};
+    if (!o->target) {
+        int rc = find_shipped(shipped_target, shipped_draft, err);
+        if (rc) return rc;
+        options.target = shipped_target;
+        if (!o->draft) options.draft = shipped_draft;
+    }
+    if (!with_draft || (options.draft && strcmp(options.draft, "none") == 0)) options.draft = NULL;
+    if (with_draft && !options.draft) vly_log(VLY_LOG_INFO, "cli", "no draft: decoding plainly");
+    int rc = vly_engine_create(&options, out, err);
+    clear_progress(&bar);
+    return rc;
+}
+
+int vly_cli_read_prompt(const char *command, const vly_cli_options *o, vly_text *prompt)
+{
+    vly_error err;
+    const char *text = o->text ? o->text : ""; /* so that an empty file's is no NULL */
+    if (vly_text_append(prompt, text, strlen(text))) {
+        vly_fail(&err, VLY_E_HOST_MEMORY, "no memory for the prompt");
+        return vly_cli_fail(&err);
+    }
+    if (o->text) return 0;
+    const char *path = o->file && strcmp(o->file, "-") != 0 ? o->file : NULL;
+    if (!o->file && isatty(STDIN_FILENO))
+        return vly_cli_usage_error(
+            command, "a prompt is missing: give -p TEXT or -f FILE, or pipe it to standard input");
+    if (vly_cli_read_text(path, prompt, &err)) return vly_cli_fail(&err);
+    if (prompt->len && prompt->data[prompt->len - 1] == '\n') prompt->data[--prompt->len] = '\0';
+    return 0;
+}
+
+int vly_cli_random_seed(uint64_t *seed, vly_error *err)
+{
+    if (getrandom(seed, sizeof *seed, 0) != (ssize_t)sizeof *seed)
+        return vly_fail(err, VLY_E_IO, "cannot get a random seed: %s", strerror(errno));
+    *seed >>= 11;
+    return 0;
+}
