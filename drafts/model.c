@@ -121,6 +121,7 @@ static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
     vly_kv_commit(&d->seq, d->n_fed + d->n_proposed - 1);
     vly_kv_truncate(&d->seq, start + d->n_fed + kept);
     forget_pending(d, d->n_fed);
+    d->n_proposed = 0; /* a block that asks for no proposal has none to settle */
     if (accepted > kept &&
         vly_ids_push(&d->pending, vly_model_results(d->model)->draft_id[kept]))
         return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
