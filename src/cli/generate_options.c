@@ -131,11 +131,10 @@ static const struct {
      "chosen as by 'volley run'.\n\n"},
     {VLY_CLI_LOGITS,
      "usage: volley logits -m MODEL [-p TEXT | -f FILE | --ids ID,...] [OPTION...]\n\n"
-     "Prints one JSON line for each position of a text, which is standard input without\n"
-     "-p, -f and --ids: {\"pos\",\"id\",\"top\":[[id,logit],...],\"lse\",\"mean\"}, where id is "
-     "the\n"
-     "token there, top the best logits of the token after it, lse the natural logarithm of\n"
-     "the sum of all logits' exponentials, and mean their mean.\n\n"},
+     "Prints one JSON line for each position of a text, which is standard input\n"
+     "without -p, -f and --ids: {\"pos\",\"id\",\"top\":[[id,logit],...],\"lse\",\"mean\"}.\n"
+     "id is the token at that position, top the best logits of the token after it,\n"
+     "lse the logarithm of the sum of all logits' exponentials, mean their mean.\n\n"},
 };
 
 static vly_cli_options defaults(void)
