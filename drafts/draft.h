@@ -43,10 +43,10 @@ typedef struct {
     int (*propose)(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_submission *list,
                    uint32_t *n, vly_error *err);
 
-    /* After the submission: the n proposed tokens as target ids. Static until the next proposal. */
+    /* After the submission: the n > 0 proposed tokens as target ids. Static until the next proposal. */
     const uint32_t *(*proposed)(vly_draft *draft);
 
-    /* The target accepted the first `accepted` of the n. */
+    /* The target accepted the first `accepted` of the n; not called where n was 0. */
     int (*settle)(vly_draft *draft, uint32_t accepted, vly_error *err);
 
     void (*destroy)(vly_draft *draft);

@@ -115,7 +115,6 @@ static const uint32_t *proposed(vly_draft *draft)
 static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
 {
     draft_model *d = (draft_model *)draft;
-    if (d->n_proposed == 0) return 0;
     uint32_t kept = accepted < d->n_proposed ? accepted : d->n_proposed - 1;
     uint32_t start = d->seq.n_tok;
     vly_kv_commit(&d->seq, d->n_fed + d->n_proposed - 1);

@@ -109,7 +109,7 @@ int vly_block_finish(vly_block *b, vly_error *err)
     vly_kv_truncate(b->seq, pos + b->n_accepted + 1);
     if (!b->draft) return 0;
     /* The draft has the accepted tokens; the target's own one reaches it as bytes. */
-    if ((rc = b->draft->method->settle(b->draft, b->n_accepted, err))) return rc;
+    if (b->n_drafted && (rc = b->draft->method->settle(b->draft, b->n_accepted, err))) return rc;
     vly_bytes bytes = vly_tokenizer_bytes(b->tokenizer, b->tokens[b->n_accepted]);
     return b->draft->method->extend(b->draft, bytes.data, bytes.len, err);
 }
