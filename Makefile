@@ -10,6 +10,7 @@ jobs    ?= $(shell nproc)
 MAKEFLAGS += --no-print-directory
 
 build := build/$(config)
+comma := ,
 pkgs  := vulkan libuv libcjson libpcre2-8 libxxhash
 
 cflags_release := -O2 -DNDEBUG
@@ -60,7 +61,10 @@ $(build)/flags: $(if $(filter-out $(built),$(flags))$(filter-out $(flags),$(buil
 	@mkdir -p $(@D)
 	@echo '$(subst ','\'',$(flags))' > $@
 
-$(build)/volley: $(build)/src/main.o $(build)/libvolley.a
+# Keeps what Vulkan drivers do out of the reports of sanitizers.
+sanitizer := $(if $(filter asan tsan,$(config)),$(build)/tests/sanitizer/driver.o)
+
+$(build)/volley: $(build)/src/main.o $(sanitizer) $(build)/libvolley.a
 	$(call say,LINK) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(build)/libvolley.a: $(lib_obj) $(build)/shaders/embedded.o
@@ -70,7 +74,10 @@ $(build)/%.o: %.c $(build)/flags | $(shader_headers)
 	@mkdir -p $(@D)
 	$(call say,CC) $(CC) $(CFLAGS) -c -o $@ $<
 
-$(test_bin): $(build)/%: $(build)/%.o $(test_support) $(build)/libvolley.a
+# Where this test injects failures.
+$(build)/tests/kernels/test_gpu_submit: private LDFLAGS += \
+    $(addprefix -Wl$(comma)--wrap=,vkWaitSemaphores vkQueueSubmit vkCreatePipelineCache)
+$(test_bin): $(build)/%: $(build)/%.o $(test_support) $(sanitizer) $(build)/libvolley.a
 	$(call say,LINK) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 unit-bin:   $(filter $(build)/tests/unit/%,$(test_bin))
