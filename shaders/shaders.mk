@@ -32,7 +32,7 @@ $(spv_dir)/test_gpu.inc: tests/kernels/test_gpu.comp shaders/shaders.mk
 	@mkdir -p $(@D)
 	$(call say,GLSLC) $(GLSLC) $(glslc_flags) -mfmt=num -o $@ $<
 
-# A header of a shader that is gone is not an error: the shader is compiled again without it.
-shaders/%.glsl shaders/%.h: ;
+# A source that is gone is not an error: the shader is compiled again without it.
+shaders/%.glsl shaders/%.h shaders/%.comp: ;
 
 -include $(spv_files:.spv=.d) $(spv_dir)/embedded.d

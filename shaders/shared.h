@@ -24,6 +24,7 @@
 #define VLY_MAX_BATCH  16  /* tokens in one decode or verify pass, and rows of logits in any pass */
 #define VLY_MAX_SLOTS  64  /* sequences that one step can address */
 #define VLY_PAGE_TOKENS 32 /* tokens in a KV page */
+#define VLY_SPLIT_TOKENS 512 /* positions that a workgroup of the group form takes at a time */
 
 #define VLY_NO_ID 0xffffffffu
 
@@ -130,6 +131,9 @@ struct vly_push_attention {
     VLY_U32 layer_quad; /* of this layer inside a page */
     VLY_U32 head_quads; /* of one KV head inside a layer of a page */
     VLY_F32 scale;      /* 1 / sqrt(head_dim) */
+    /* Group form with several workgroups to a token, of up to VLY_MAX_BATCH: where their splits meet. */
+    VLY_U32 partial_quad, max_splits;
+    VLY_ADDRESS(RefU1) counters; /* zeros, a word for each (token, workgroup of heads) */
 };
 
 /* Picks a token for each row of logits. */

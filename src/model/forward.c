@@ -118,6 +118,15 @@ static uint32_t part_lanes(uint32_t lanes, uint32_t parts)
     return n;
 }
 
+/* Subgroups of a workgroup of the group form: as many as leave what they share within 16 KiB. */
+static uint32_t attention_groups(const vly_geometry *g, uint32_t out_floats)
+{
+    if (g->lane_form) return 1;
+    uint32_t groups = 8;
+    while (groups > 1 && groups * out_floats * 4 > 16128) groups /= 2;
+    return groups;
+}
+
 static void attention(recorder *r, uint32_t layer)
 {
     vly_model *m = r->m;
@@ -127,8 +136,10 @@ static void attention(recorder *r, uint32_t layer)
     while (heads > 4) heads = heads % 2 == 0 ? heads / 2 : 1;
     uint32_t parts = shape->int8 ? c->head_dim / 16 : c->head_dim / 8;
     uint32_t share = part_lanes(lanes, parts), stored = r->n > VLY_MAX_BATCH;
-    uint32_t constants[] = {lanes,  c->head_dim, heads, lanes < 32 ? 32 / lanes : 1,
-                            stored, share,       (parts + share - 1) / share};
+    uint32_t groups = attention_groups(&m->geometry, heads * c->head_dim);
+    uint32_t constants[] = {lanes * groups, c->head_dim, heads, lanes < 32 ? 32 / lanes : 1,
+                            stored,         share,       (parts + share - 1) / share, lanes,
+                            VLY_SPLIT_TOKENS};
     bool texel = m->geometry.lane_form;
     int attend = shape->int8 ? (texel ? VLY_SHADER_attention_int8_texel : VLY_SHADER_attention_int8)
                              : (texel ? VLY_SHADER_attention_f16_texel : VLY_SHADER_attention_f16);
@@ -149,17 +160,24 @@ static void attention(recorder *r, uint32_t layer)
         .layer_quad = layer * c->n_head_kv * head_quads,
         .head_quads = head_quads,
         .scale = 1.0f / sqrtf((float)c->head_dim),
+        .partial_quad = m->at.partials,
+        .max_splits = m->at.max_splits,
+        .counters = m->act.address + m->at.counters * 16ull,
     };
     const vly_gpu_views *views = m->views ? m->views[0] : NULL;
     if (stored) { /* a prompt's chunk: all of its K and V first, in a step of their own */
-        vly_gpu_kernel *k = kernel(r, store, constants, 2);
+        uint32_t store_constants[] = {lanes, c->head_dim};
+        vly_gpu_kernel *k = kernel(r, store, store_constants, 2);
         if (!k) return;
         vly_gpu_cmd_dispatch(r->commands, k, views, &p, sizeof p, c->n_head_kv, r->n, 1);
         barrier(r);
     }
-    vly_gpu_kernel *k = kernel(r, attend, constants, 7);
+    uint32_t workers = m->at.max_splits < VLY_MAX_SPLIT_WORKERS ? m->at.max_splits
+                                                                : VLY_MAX_SPLIT_WORKERS;
+    vly_gpu_kernel *k = kernel(r, attend, constants, texel ? 8 : 9);
     if (k)
-        vly_gpu_cmd_dispatch(r->commands, k, views, &p, sizeof p, c->n_head / heads, r->n, 1);
+        vly_gpu_cmd_dispatch(r->commands, k, views, &p, sizeof p, c->n_head / heads, r->n,
+                             texel || stored ? 1 : workers);
 }
 
 /* x += W in; xn = x * the weights of norm number `next_norm`. */

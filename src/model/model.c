@@ -70,6 +70,10 @@ static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, 
     at.logits = take(&at, batch * at.logits_stride);
     at.stats = take(&at, batch * at.stats_stride);
     at.scratch = take(&at, batch * at.scratch_words / 4);
+    at.max_splits = (n_ctx + VLY_SPLIT_TOKENS - 1) / VLY_SPLIT_TOKENS;
+    if (!g->lane_form)
+        at.partials = take(&at, batch * c->n_head * at.max_splits * (c->head_dim / 4 + 1));
+    at.counters = take(&at, batch * c->n_head / 4 + 1);
     return at;
 }
 

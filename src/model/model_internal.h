@@ -31,6 +31,7 @@ typedef struct {
     uint32_t logits, logits_stride;
     uint32_t stats, stats_stride;
     uint32_t scratch, scratch_words; /* words a row */
+    uint32_t partials, max_splits, counters; /* attention over long contexts */
     uint64_t n_quads;
 } vly_act_layout;
 
@@ -50,6 +51,7 @@ struct vly_model {
 
 /* Row blocks (one per subgroup) that a product of `rows` rows has, whole workgroups. */
 uint32_t vly_row_blocks(const vly_geometry *geometry, uint32_t rows);
+#define VLY_MAX_SPLIT_WORKERS 16u /* workgroups that share a token's attention */
 #define VLY_PICK_WIDTH(geometry) ((geometry)->lane_form ? 64u : 256u)
 
 /* Records pass `pass` for `n` tokens or rows into `commands`. */

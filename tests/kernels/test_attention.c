@@ -15,7 +15,8 @@
 
 static kernel_fixture fixture;
 
-enum { N_POS = 100, N_LAYER = 2, LAYER = 1, PAGES_STRIDE = 5, N_SLOTS = 3 };
+enum { N_POS = 100, N_LAYER = 2, LAYER = 1, PAGES_STRIDE = 5, N_SLOTS = 3, SPLIT = 64 };
+#define N_SPLITS ((N_POS + SPLIT - 1) / SPLIT)
 
 /* A model's attention and the kernels that do it. */
 typedef struct {
@@ -93,6 +94,12 @@ static operands operands_make(shape s, uint64_t seed)
     };
     o.push.qkv_quad = kernel_fixture_take(&fixture, (size_t)N_POS * o.push.qkv_stride);
     o.push.out_quad = kernel_fixture_take(&fixture, (size_t)N_POS * o.push.out_stride);
+    o.push.max_splits = N_SPLITS;
+    o.push.partial_quad = kernel_fixture_take(&fixture, (size_t)VLY_MAX_BATCH * o.push.n_head *
+                                                            N_SPLITS * (s.head_dim / 4 + 1));
+    uint32_t counters = kernel_fixture_take(&fixture, VLY_MAX_BATCH * o.push.n_head / 4 + 1);
+    memset(kernel_fixture_act(&fixture, counters), 0, VLY_MAX_BATCH * o.push.n_head * 4);
+    o.push.counters = fixture.act.address + counters * UINT64_C(16);
     return o;
 }
 
@@ -132,7 +139,7 @@ static void store(const operands *o)
         {VLY_SHADER_store_int8, VLY_SHADER_store_int8_texel}};
     uint32_t constants[] = {fixture.lanes, o->s.head_dim};
     kernel_fixture_run(&fixture, shaders[o->s.int8][o->s.texel], constants, 2, &o->push,
-                       sizeof o->push, o->s.n_head_kv, kernel_fixture_step(&fixture)->n_tok);
+                       sizeof o->push, o->s.n_head_kv, kernel_fixture_step(&fixture)->n_tok, 1);
 }
 
 static void attend(const operands *o, bool stored)
@@ -142,16 +149,20 @@ static void attend(const operands *o, bool stored)
         {VLY_SHADER_attention_int8, VLY_SHADER_attention_int8_texel}};
     uint32_t lanes = fixture.lanes, parts = parts_of(&o->s), share = 1;
     while (share < parts && share < lanes) share *= 2;
-    uint32_t constants[] = {lanes,
+    /* The group form, with splits so short that a text of N_POS takes several workgroups. */
+    uint32_t groups = o->s.texel ? 1 : o->s.heads * o->s.head_dim > 512 ? 2 : 3;
+    uint32_t constants[] = {lanes * groups,
                             o->s.head_dim,
                             o->s.heads,
                             lanes < 32 ? 32 / lanes : 1,
                             stored,
                             share,
-                            (parts + share - 1) / share};
-    kernel_fixture_run(&fixture, shaders[o->s.int8][o->s.texel], constants, 7, &o->push,
+                            (parts + share - 1) / share,
+                            lanes,
+                            SPLIT};
+    kernel_fixture_run(&fixture, shaders[o->s.int8][o->s.texel], constants, 9, &o->push,
                        sizeof o->push, o->push.n_head / o->s.heads,
-                       kernel_fixture_step(&fixture)->n_tok);
+                       kernel_fixture_step(&fixture)->n_tok, o->s.texel || stored ? 1 : 2);
 }
 
 static const float *output(const operands *o, uint32_t token)

@@ -81,7 +81,8 @@ static void check_format(size_t f, uint32_t k, uint32_t n_tok)
     step->n_tok = n_tok;
     for (uint32_t t = 0; t < n_tok; t++) step->token[t].id = (t * 5 + 36) % N_VOCAB;
     /* Recorded for more tokens than there are. */
-    kernel_fixture_run(&fixture, formats[f].shader, &fixture.lanes, 1, &p, sizeof p, n_tok + 3, 1);
+    kernel_fixture_run(&fixture, formats[f].shader, &fixture.lanes, 1, &p, sizeof p, n_tok + 3, 1,
+                       1);
     check_tokens(&p, &w, norm_weights, n_tok);
     free(norm_weights);
     reference_matrix_free(&w);

@@ -114,7 +114,7 @@ static void run(const problem *p)
 {
     /* One workgroup more than there are rows. */
     kernel_fixture_run(&fixture, p->texel ? VLY_SHADER_pick_texel : VLY_SHADER_pick, &p->width, 1,
-                       &p->push, sizeof p->push, p->n_rows + (p->push.draft ? 0 : 1), 1);
+                       &p->push, sizeof p->push, p->n_rows + (p->push.draft ? 0 : 1), 1, 1);
     for (int i = 4; i < 16; i++)
         assert_true(isnan(kernel_fixture_act(&fixture, fixture.act_used)[i]));
 }

@@ -111,7 +111,7 @@ struct vly_step *kernel_fixture_target(const kernel_fixture *fixture)
 
 void kernel_fixture_run(kernel_fixture *fixture, vly_shader_id shader, const uint32_t *constants,
                         uint32_t n_constants, const void *push, uint32_t push_bytes, uint32_t x,
-                        uint32_t y)
+                        uint32_t y, uint32_t z)
 {
     vly_gpu_kernel *kernel = NULL;
     vly_gpu_commands *commands = NULL;
@@ -121,7 +121,7 @@ void kernel_fixture_run(kernel_fixture *fixture, vly_shader_id shader, const uin
                            &err) ||
         vly_gpu_commands_create(fixture->gpu, "a kernel's test", &commands, &err))
         fail_msg("%s", err.message);
-    vly_gpu_cmd_dispatch(commands, kernel, fixture->views, push, push_bytes, x, y, 1);
+    vly_gpu_cmd_dispatch(commands, kernel, fixture->views, push, push_bytes, x, y, z);
     if (vly_gpu_commands_end(commands, &err) ||
         vly_gpu_submit(fixture->gpu, &commands, 1, NULL, NULL, &ticket, &err) ||
         vly_gpu_wait(fixture->gpu, ticket, &err))

@@ -1,27 +1,27 @@
-// Grouped-query attention of one token over its pages, with an online softmax (Milakov and Gimelshein,
-// arXiv 1805.02867; Dao et al., arXiv 2205.14135). One subgroup for each (KV head and HEADS of its
-// query heads, token). Positions are taken in blocks that start at fixed positions, so the order of
+// What the two forms of the attention kernel share: grouped-query attention of one token over its pages
+// with an online softmax (Milakov and Gimelshein, arXiv 1805.02867; Dao et al., arXiv 2205.14135), in
+// blocks of positions that one subgroup takes at a time. Blocks start at fixed positions, so the order of
 // every sum depends on the position alone and never on what else is in the step.
 //
 // In decode and verify passes (STORED = 0) the step's own K and V come from the activations, rounded
 // as their pages will have them, and the token's own are stored on the way.
-#version 460
-#extension GL_GOOGLE_include_directive : require
-#include "common.glsl"
 #include "kv.glsl"
-layout(constant_id = 2) const uint HEADS = 1;     // query heads of this workgroup
-layout(constant_id = 3) const uint POSITIONS = 1; // positions of a block that one lane scores
+layout(constant_id = 2) const uint HEADS = 1;       // query heads of this workgroup
+layout(constant_id = 3) const uint POSITIONS = 1;   // positions of a block that one lane scores
 layout(constant_id = 4) const uint STORED = 0;
-layout(constant_id = 5) const uint PART_LANES = 4; // lanes that share a position's V; a power of two
+layout(constant_id = 5) const uint PART_LANES = 4;  // lanes that share a position's V; a power of two
 layout(constant_id = 6) const uint PART_ROUNDS = 1; // parts of V of one lane
+layout(constant_id = 7) const uint LANES = 32;      // of a subgroup
 
-#define LANES gl_WorkGroupSize.x
 #define BLOCK (LANES * POSITIONS)
 
-uint kv_head, q_quad, slot, first, first_pos, len;
-float s[HEADS][POSITIONS];  // of the block: scores, then weights
+uint kv_head, head, q_quad, slot, first, first_pos, len;
+bool first_of_kv; // of the workgroups that share this KV head, the one that stores
+float s[HEADS][POSITIONS]; // of the block: scores, then weights
 float v_scale[POSITIONS];   // of the block's V
 float weight[HEADS];        // of one position
+// Of the blocks so far, by this subgroup: highest score, sum of weights, weighted V (this lane's parts).
+float high[HEADS], total[HEADS];
 vec4 sum[HEADS][PART_ROUNDS * KV_QUADS];
 
 bool is_fresh(uint pos)
@@ -103,64 +103,68 @@ void add_v(uint pos, float scale)
     }
 }
 
-void main()
+void begin_token(uint token, uint group_index)
 {
-    uint token = gl_WorkGroupID.y;
-    if (token >= p.step.s.n_tok) return;
     uint group = p.n_head / p.n_head_kv, groups = group / HEADS;
-    kv_head = gl_WorkGroupID.x / groups;
-    uint head = kv_head * group + gl_WorkGroupID.x % groups * HEADS;
+    kv_head = group_index / groups;
+    head = kv_head * group + group_index % groups * HEADS;
+    first_of_kv = group_index % groups == 0u;
     q_quad = p.qkv_quad + token * p.qkv_stride + head * (HEAD_DIM / 4u);
     slot = p.step.s.token[token].slot;
     first = p.step.s.token[token].first;
     first_pos = p.step.s.token[first].pos;
     len = p.step.s.token[token].pos + 1u;
-    if (STORED == 0u && gl_WorkGroupID.x % groups == 0u) kv_store(token, kv_head);
+}
 
-    float high[HEADS], total[HEADS];
+void begin_blocks()
+{
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
         high[h] = NEGATIVE_INFINITY;
         total[h] = 0.0;
         [[unroll]] for (uint j = 0; j < PART_ROUNDS * KV_QUADS; j++) sum[h][j] = vec4(0.0);
     }
-    for (uint start = 0; start < len; start += BLOCK) {
-        score(start);
-        [[unroll]] for (uint h = 0; h < HEADS; h++) {
-            float top = s[h][0];
-            [[unroll]] for (uint i = 1; i < POSITIONS; i++) top = max(top, s[h][i]);
-            top = max(high[h], subgroupMax(top));
-            precise float keep = exp(high[h] - top);
-            precise float added = 0.0;
-            [[unroll]] for (uint i = 0; i < POSITIONS; i++) {
-                s[h][i] = exp(s[h][i] - top);
-                added += s[h][i];
-            }
-            total[h] = fma(total[h], keep, subgroupAdd(added));
-            high[h] = top;
-            [[unroll]] for (uint j = 0; j < PART_ROUNDS * KV_QUADS; j++) sum[h][j] *= keep;
+}
+
+// Adds the block of positions from `start` < len on.
+void add_block(uint start)
+{
+    score(start);
+    [[unroll]] for (uint h = 0; h < HEADS; h++) {
+        float top = s[h][0];
+        [[unroll]] for (uint i = 1; i < POSITIONS; i++) top = max(top, s[h][i]);
+        top = max(high[h], subgroupMax(top));
+        precise float keep = exp(high[h] - top);
+        precise float added = 0.0;
+        [[unroll]] for (uint i = 0; i < POSITIONS; i++) {
+            s[h][i] = exp(s[h][i] - top);
+            added += s[h][i];
         }
-        // LANES / PART_LANES positions at a time; each lane takes its parts of one of them.
-        [[unroll]] for (uint i = 0; i < POSITIONS; i++)
-            for (uint n = 0; n < PART_LANES && start + i * LANES + n * (LANES / PART_LANES) < len; n++) {
-                uint lane = n * (LANES / PART_LANES) + gl_SubgroupInvocationID / PART_LANES;
-                float scale = subgroupShuffle(v_scale[i], lane);
-                [[unroll]] for (uint h = 0; h < HEADS; h++) {
-                    precise float w = subgroupShuffle(s[h][i], lane) * scale;
-                    weight[h] = w;
-                }
-                add_v(min(start + i * LANES + lane, len - 1u), scale);
-            }
+        total[h] = fma(total[h], keep, subgroupAdd(added));
+        high[h] = top;
+        [[unroll]] for (uint j = 0; j < PART_ROUNDS * KV_QUADS; j++) {
+            precise vec4 kept = sum[h][j] * keep;
+            sum[h][j] = kept;
+        }
     }
-    [[unroll]] for (uint h = 0; h < HEADS; h++)
-        [[unroll]] for (uint round = 0; round < PART_ROUNDS; round++)
-            [[unroll]] for (uint j = 0; j < KV_QUADS; j++) {
-                precise vec4 v = sum[h][round * KV_QUADS + j];
-                for (uint step_ = PART_LANES; step_ < LANES; step_ *= 2u)
-                    v += subgroupShuffleXor(v, step_);
-                uint part = gl_SubgroupInvocationID + round * PART_LANES;
-                precise vec4 y = v / total[h];
-                if (gl_SubgroupInvocationID < PART_LANES && part < KV_PARTS)
-                    p.act.at[p.out_quad + token * p.out_stride +
-                             (head + h) * (HEAD_DIM / 4u) + part * KV_QUADS + j] = y;
+    // LANES / PART_LANES positions at a time; each lane takes its parts of one of them.
+    const uint together = LANES / PART_LANES;
+    [[unroll]] for (uint i = 0; i < POSITIONS; i++)
+        for (uint n = 0; n < PART_LANES && start + i * LANES + n * together < len; n++) {
+            uint lane = n * together + gl_SubgroupInvocationID / PART_LANES;
+            float scale = subgroupShuffle(v_scale[i], lane);
+            [[unroll]] for (uint h = 0; h < HEADS; h++) {
+                precise float w = subgroupShuffle(s[h][i], lane) * scale;
+                weight[h] = w;
             }
+            add_v(min(start + i * LANES + lane, len - 1u), scale);
+        }
+}
+
+// Adds up what the lanes have of quad j of head h: afterwards lanes < PART_LANES hold the quads of part
+// lane + round * PART_LANES, with j = round * KV_QUADS + quad of the part.
+vec4 whole_sum(uint h, uint j)
+{
+    precise vec4 v = sum[h][j];
+    for (uint apart = PART_LANES; apart < LANES; apart *= 2u) v += subgroupShuffleXor(v, apart);
+    return v;
 }
