@@ -36,12 +36,7 @@ typedef struct {
     char label[LABEL_BYTES];
 } gpu_flight;
 
-/* The uv handle of an attached loop: outlives the gpu until the loop has closed it. */
-typedef struct {
-    uv_async_t async;
-    vly_gpu *gpu;
-} gpu_async;
-
+/* A compiled shader. */
 typedef struct {
     const char *name;
     const uint32_t *words;
@@ -94,7 +89,7 @@ struct vly_gpu {
     VkSemaphore timeline;
     uint64_t submitted; /* value of the last submission */
 
-    gpu_async *loop; /* NULL: no loop is attached */
+    uv_async_t *loop; /* NULL: no loop is attached; freed when the loop has closed it */
     pthread_t waiter;
 
     /* Shared with the waiter, under the mutex (n_undelivered and submitted change on the loop's

@@ -88,16 +88,18 @@ static VkDebugUtilsMessengerCreateInfoEXT messenger_info(void)
     };
 }
 
-static VkResult create_instance(VkInstanceCreateInfo *info, VkInstance *out,
+static VkResult create_instance(const VkInstanceCreateInfo *plain, VkInstance *out,
                                 VkDebugUtilsMessengerEXT *messenger)
 {
+    const char *layer = VALIDATION_LAYER, *extension = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
     VkDebugUtilsMessengerCreateInfoEXT messages = messenger_info();
-    info->pNext = &messages; /* tells of errors in creating and destroying the instance itself */
-    info->enabledLayerCount = 1;
-    info->ppEnabledLayerNames = &(const char *){VALIDATION_LAYER};
-    info->enabledExtensionCount = 1;
-    info->ppEnabledExtensionNames = &(const char *){VK_EXT_DEBUG_UTILS_EXTENSION_NAME};
-    VkResult result = vkCreateInstance(info, NULL, out);
+    VkInstanceCreateInfo info = *plain;
+    info.pNext = &messages; /* tells of errors in creating and destroying the instance itself */
+    info.enabledLayerCount = 1;
+    info.ppEnabledLayerNames = &layer;
+    info.enabledExtensionCount = 1;
+    info.ppEnabledExtensionNames = &extension;
+    VkResult result = vkCreateInstance(&info, NULL, out);
     if (result) return result;
     PFN_vkCreateDebugUtilsMessengerEXT create = (PFN_vkCreateDebugUtilsMessengerEXT)(void (*)(
         void))vkGetInstanceProcAddr(*out, "vkCreateDebugUtilsMessengerEXT");
@@ -109,7 +111,7 @@ static VkResult create_instance(VkInstanceCreateInfo *info, VkInstance *out,
     return result;
 }
 #else
-static VkResult create_instance(VkInstanceCreateInfo *info, VkInstance *out,
+static VkResult create_instance(const VkInstanceCreateInfo *info, VkInstance *out,
                                 VkDebugUtilsMessengerEXT *messenger)
 {
     (void)messenger;

@@ -53,15 +53,14 @@ static void deliver(vly_gpu *gpu)
 
 static void on_async(uv_async_t *handle)
 {
-    gpu_async *loop = handle->data;
-    if (!loop->gpu) return;
-    deliver(loop->gpu);
-    if (loop->gpu && !loop->gpu->n_undelivered) uv_unref((uv_handle_t *)handle);
+    vly_gpu *gpu = handle->data;
+    deliver(gpu);
+    if (!gpu->n_undelivered) uv_unref((uv_handle_t *)handle);
 }
 
 static void on_closed(uv_handle_t *handle)
 {
-    free(handle->data);
+    free(handle);
 }
 
 /* Starts the waiter with all signals blocked: they are for the loop's thread. */
@@ -81,22 +80,20 @@ int vly_gpu_loop_attach(vly_gpu *gpu, struct uv_loop_s *loop, vly_error *err)
     int rc = gpu_check(gpu, err);
     if (rc) return rc;
     if (gpu->loop) return vly_fail(err, VLY_E_INVALID, "a loop is already attached");
-    gpu_async *attached = calloc(1, sizeof *attached);
-    if (!attached) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a loop's handle");
-    attached->gpu = gpu;
-    int failed = uv_async_init(loop, &attached->async, on_async);
+    uv_async_t *handle = malloc(sizeof *handle);
+    if (!handle) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a loop's handle");
+    int failed = uv_async_init(loop, handle, on_async);
     if (failed) {
-        free(attached);
+        free(handle);
         return vly_fail(err, VLY_E_IO, "uv_async_init: %s", uv_strerror(failed));
     }
-    attached->async.data = attached;
-    uv_unref((uv_handle_t *)&attached->async);
-    gpu->loop = attached;
+    handle->data = gpu;
+    uv_unref((uv_handle_t *)handle);
+    gpu->loop = handle;
     failed = start_waiter(gpu);
     if (failed) {
         gpu->loop = NULL;
-        attached->gpu = NULL;
-        uv_close((uv_handle_t *)&attached->async, on_closed);
+        uv_close((uv_handle_t *)handle, on_closed);
         return vly_fail(err, VLY_E_IO, "starting the waiter: %s", strerror(failed));
     }
     return 0;
@@ -104,8 +101,8 @@ int vly_gpu_loop_attach(vly_gpu *gpu, struct uv_loop_s *loop, vly_error *err)
 
 void vly_gpu_loop_detach(vly_gpu *gpu)
 {
-    gpu_async *loop = gpu->loop;
-    if (!loop) return;
+    uv_async_t *handle = gpu->loop;
+    if (!handle) return;
     /* A failed wait leaves a failure that `deliver` passes on. */
     if (gpu->n_undelivered) vly_gpu_wait(gpu, gpu->submitted, NULL);
     pthread_mutex_lock(&gpu->mutex);
@@ -115,6 +112,5 @@ void vly_gpu_loop_detach(vly_gpu *gpu)
     pthread_join(gpu->waiter, NULL);
     gpu->loop = NULL; /* what the callbacks submit now cannot be for the loop any more */
     deliver(gpu);
-    loop->gpu = NULL;
-    uv_close((uv_handle_t *)&loop->async, on_closed);
+    uv_close((uv_handle_t *)handle, on_closed);
 }

@@ -48,8 +48,7 @@ static bool is_ours(const vly_gpu *gpu, const file_header *header, const void *d
         return false;
     memcpy(&of, data, sizeof of);
     const vly_gpu_info *info = &gpu->caps.info;
-    return of.headerSize == sizeof of &&
-           of.headerVersion == VK_PIPELINE_CACHE_HEADER_VERSION_ONE &&
+    return of.headerSize == sizeof of && of.headerVersion == VK_PIPELINE_CACHE_HEADER_VERSION_ONE &&
            of.vendorID == info->vendor_id && of.deviceID == info->device_id &&
            !memcmp(of.pipelineCacheUUID, info->pipeline_cache_uuid, VK_UUID_SIZE);
 }

@@ -81,7 +81,7 @@ int gpu_break(vly_gpu *gpu, VkResult result, const char *label, vly_error *err)
         }
     }
     pthread_cond_signal(&gpu->wake);
-    if (gpu->loop) uv_async_send(&gpu->loop->async);
+    if (gpu->loop) uv_async_send(gpu->loop);
     pthread_mutex_unlock(&gpu->mutex);
     return gpu_check(gpu, err);
 }
@@ -110,7 +110,7 @@ int gpu_wait_slices(vly_gpu *gpu, uint64_t value, vly_error *err)
     if (value > gpu->completed) gpu->completed = value;
     retire(gpu);
     /* Whoever sees a completion first sees to its delivery. */
-    if (gpu->loop && gpu->n_undelivered) uv_async_send(&gpu->loop->async);
+    if (gpu->loop && gpu->n_undelivered) uv_async_send(gpu->loop);
     pthread_mutex_unlock(&gpu->mutex);
     return 0;
 }
@@ -202,7 +202,7 @@ int vly_gpu_submit(vly_gpu *gpu, vly_gpu_commands *const *commands, uint32_t n, 
     *gpu_flight_at(gpu, gpu->n_flights++) = flight;
     if (done) {
         gpu->n_undelivered++;
-        uv_ref((uv_handle_t *)&gpu->loop->async);
+        uv_ref((uv_handle_t *)gpu->loop);
         pthread_cond_signal(&gpu->wake);
     }
     pthread_mutex_unlock(&gpu->mutex);

@@ -95,9 +95,11 @@ static void many_submissions_need_no_wait_between(void **state)
     uint64_t ticket = 0;
     for (uint32_t i = 0; i < N; i++) {
         assert_ok(vly_gpu_submit(f->gpu, &one, 1, NULL, NULL, &ticket, &err));
+        assert_true(f->gpu->n_flights <= MAX_IN_FLIGHT);
         y = 3 * y + 1;
     }
     assert_ok(vly_gpu_wait(f->gpu, ticket, &err));
+    assert_int_equal(f->gpu->n_flights, 0);
     expect(f, y);
     vly_gpu_commands_destroy(one);
 }
