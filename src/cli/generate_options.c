@@ -163,12 +163,12 @@ static void format_range(const option_row *row, char *text, size_t n)
 static void format_limits(const option_row *row, char *text, size_t n)
 {
     const vly_cli_options o = defaults();
-    const char *field = (const char *)&o + row->offset;
+    const void *field = (const char *)&o + row->offset;
     char range[64] = "", value[32] = "";
     if (row->max > row->min && row->max < MAX_COUNT) format_range(row, range, sizeof range);
     if (row->kind == REAL)
         snprintf(value, sizeof value, "default %g", (double)*(const float *)field);
-    else if ((row->kind == COUNT || row->kind == LIMIT))
+    else if (row->kind == COUNT || row->kind == LIMIT)
         snprintf(value, sizeof value, "default %" PRId32, *(const int32_t *)field);
     text[0] = '\0';
     if (range[0] || value[0])

@@ -104,9 +104,10 @@ int vly_cli_load(const vly_cli_options *o, bool with_draft, vly_engine **out, vl
     if (rc) return rc;
     uint32_t n_ctx = vly_engine_get_info(*out)->n_ctx;
     if (n_ctx < o->n_ctx)
-        vly_log(VLY_LOG_WARN, "cli",
-                "-c: expected a context of at most %u tokens, which the target was made for, got %u",
-                n_ctx, o->n_ctx);
+        vly_log(
+            VLY_LOG_WARN, "cli",
+            "-c: expected a context of at most %u tokens, which the target was made for, got %u",
+            n_ctx, o->n_ctx);
     return 0;
 }
 
