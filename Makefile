@@ -86,7 +86,7 @@ e2e-bin:    $(filter $(build)/tests/e2e/%,$(test_bin)) $(build)/volley
 
 demo: ## write a story with the shipped pair of models
 	$(MAKE) -j$(jobs) all
-	$(build)/volley run -p "Once upon a time"
+	$(build)/volley run --echo -p "Once upon a time"
 
 test: ## build and run every test: unit, kernels, end to end, fuzzing; ends in "N passed, N failed"
 	$(MAKE) -j$(jobs) config=release e2e-bin kernel-bin
