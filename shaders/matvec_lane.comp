@@ -6,6 +6,29 @@
 #include "quant/format.glsl"
 #include "matvec.glsl"
 
+// Column i of row pair `pair`, whose two sums are y. `owns`: this lane has a pair; `block` numbers this
+// subgroup's rows among all rows. Called by whole subgroups.
+void finish(uint i, uint pair, bool owns, vec2 y, uint block)
+{
+    uint token = column_token(i);
+    precise vec2 scaled = y * norm_factor(token);
+    if (i >= n_columns()) return;
+    if (ROLE == VLY_ROLE_QKV) {
+        if (owns) finish_qkv(token, pair, scaled);
+    } else if (ROLE == VLY_ROLE_ADD) {
+        float squares = subgroupAdd(owns ? finish_add(token, pair, scaled) : 0.0);
+        if (subgroupElect()) store_squares(token, block, squares);
+    } else if (ROLE == VLY_ROLE_SWIGLU) {
+        if (owns) finish_swiglu(token, pair, scaled);
+    } else {
+        vec2 l = finish_logits(i, pair, scaled);
+        float high = subgroupMax(max(l.x, l.y)), temperature = column_temperature(token), sum = 0.0;
+        if (temperature > 0.0 && high > NEGATIVE_INFINITY)
+            sum = subgroupAdd(exp_share(l, high, temperature));
+        if (subgroupElect()) store_stats(i, block, high, sum);
+    }
+}
+
 void main()
 {
     if (gl_WorkGroupID.y * COLUMNS >= n_columns()) return;

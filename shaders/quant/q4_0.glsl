@@ -7,3 +7,10 @@ vec4 part_quad(uvec4 part, uint j)
     uint q = part[j & 3u] >> ((j >> 2) * 4u);
     return vec4(int(q & 15u), int(q >> 8 & 15u), int(q >> 16 & 15u), int(q >> 24 & 15u)) - 8.0;
 }
+
+#define INT_QUADS  8
+#define INT_OFFSET 8.0
+int part_ints(uvec4 part, uint j)
+{
+    return int(part[j & 3u] >> ((j >> 2) * 4u) & 0x0f0f0f0fu);
+}

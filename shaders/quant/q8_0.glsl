@@ -6,3 +6,10 @@ vec4 part_quad(uvec4 part, uint j)
     int q = int(part[j]);
     return vec4(q << 24 >> 24, q << 16 >> 24, q << 8 >> 24, q >> 24);
 }
+
+#define INT_QUADS  4
+#define INT_OFFSET 0.0
+int part_ints(uvec4 part, uint j)
+{
+    return int(part[j]);
+}

@@ -27,6 +27,15 @@ static vly_gpu_kernel *kernel(recorder *r, int shader, const uint32_t *constants
     return k;
 }
 
+/* Weights of a row between two barriers of the kernels with dot products: as many as keep x, rounded, for
+ * all columns within 24 KiB, in whole turns of a subgroup. */
+static uint32_t dot_tile(const vly_geometry *g, uint32_t columns, uint32_t k)
+{
+    uint32_t turn = g->lanes * 32, most = (k + turn - 1) / turn * turn;
+    uint32_t fits = 24576 / (columns + columns / 4 + 1) / turn * turn;
+    return fits < turn ? turn : fits < most ? fits : most;
+}
+
 /* y = W x in the given role. `p` holds what the role needs beyond the matrix. */
 static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_push_matvec p)
 {
@@ -35,9 +44,11 @@ static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_p
     const vly_layout *layout = vly_layout_of(w->format);
     const vly_gpu_buffer *chunk = &m->weights.chunk[w->chunk];
     uint32_t columns = r->n < VLY_MAX_BATCH ? r->n : VLY_MAX_BATCH;
-    uint32_t constants[] = {g->width, role, columns, g->pairs};
-    vly_gpu_kernel *k = kernel(r, g->lane_form ? layout->lane : layout->subgroup, constants,
-                               g->lane_form ? 3 : 4);
+    bool dot = g->dot && layout->dot >= 0;
+    uint32_t constants[] = {g->width,  role,      columns,
+                            g->pairs,  g->groups, dot_tile(g, columns, w->blocks * 32)};
+    int shader = g->lane_form ? layout->lane : dot ? layout->dot : layout->group;
+    vly_gpu_kernel *k = kernel(r, shader, constants, g->lane_form ? 3 : dot ? 6 : 5);
     if (!k) return;
     p.weights = chunk->address + w->parts;
     p.scales = chunk->address + w->scales;
@@ -51,7 +62,7 @@ static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_p
     p.norm_epsilon = m->config.norm_epsilon;
     p.dim = m->config.dim;
     vly_gpu_cmd_dispatch(r->commands, k, m->views ? m->views[w->chunk] : NULL, &p, sizeof p,
-                         vly_row_blocks(g, w->rows) / (g->width / g->lanes),
+                         vly_row_workgroups(g, w->rows),
                          (r->n + columns - 1) / columns, 1);
 }
 
@@ -253,7 +264,7 @@ static void record_pick(recorder *r)
         .stats_quad = m->at.stats,
         .stats_stride = m->at.stats_stride,
         .n_vocab = m->weights.head.rows_used,
-        .block_rows = 2 * g->pairs,
+        .block_rows = vly_block_rows(g),
         .scratch_stride = m->at.scratch_words,
         .draft = m->draft_target_step != 0,
     };

@@ -11,16 +11,36 @@ const uint32_t vly_buckets[VLY_N_BUCKETS] = {1, 2, 3, 4, 5, 6, 8, 12, 16, VLY_MA
 
 static vly_geometry choose_geometry(const vly_gpu_info *info)
 {
-    vly_geometry g = {.lane_form = info->type == VLY_GPU_CPU, .lanes = info->subgroup_size};
-    g.width = g.lane_form ? (g.lanes > 16 ? g.lanes : 16) : 4 * g.lanes;
-    g.pairs = g.lane_form ? g.lanes : 2;
-    return g;
+    uint32_t lanes = info->subgroup_size;
+    if (info->type == VLY_GPU_CPU)
+        return (vly_geometry){.lane_form = true,
+                              .lanes = lanes,
+                              .width = lanes > 16 ? lanes : 16,
+                              .pairs = lanes,
+                              .groups = 1};
+    uint32_t groups = 8;
+    while (groups > 1 && groups * lanes > info->max_workgroup_invocations) groups /= 2;
+    return (vly_geometry){.dot = info->int8_dot && info->shared_bytes >= 32768,
+                          .lanes = lanes,
+                          .width = lanes * groups,
+                          .pairs = 2,
+                          .groups = groups};
+}
+
+uint32_t vly_block_rows(const vly_geometry *g)
+{
+    return 2 * g->pairs * g->groups;
+}
+
+uint32_t vly_row_workgroups(const vly_geometry *g, uint32_t rows)
+{
+    uint32_t per_group = g->lane_form ? 2 * g->width : vly_block_rows(g);
+    return (rows + per_group - 1) / per_group;
 }
 
 uint32_t vly_row_blocks(const vly_geometry *g, uint32_t rows)
 {
-    uint32_t group = g->width / g->lanes, per_group = 2 * g->pairs * group;
-    return (rows + per_group - 1) / per_group * group;
+    return vly_row_workgroups(g, rows) * (g->lane_form ? g->width / g->lanes : 1);
 }
 
 static uint32_t quads(uint32_t floats)
@@ -52,7 +72,7 @@ static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, 
     at.att_stride = padded_quads(c->n_head * c->head_dim);
     at.ff_stride = padded_quads(c->ff_dim);
     at.squares_stride = quads(vly_row_blocks(g, c->dim));
-    uint32_t blocks = vly_row_blocks(g, head_rows), block_rows = 2 * g->pairs;
+    uint32_t blocks = vly_row_blocks(g, head_rows), block_rows = vly_block_rows(g);
     at.logits_stride = quads(blocks * block_rows);
     at.stats_stride = quads(2 * blocks);
     uint32_t width = VLY_PICK_WIDTH(g);

@@ -8,13 +8,16 @@
 #define VLY_N_BUCKETS 10
 extern const uint32_t vly_buckets[VLY_N_BUCKETS];
 
-/* How matrix-vector kernels are laid over the device: one row pair to a lane, read through texel views,
- * where lanes are a processor's vector; else `pairs` row pairs to a subgroup. */
+/* How matrix-vector kernels are laid over the device. Lane form: one row pair to a lane, read through
+ * texel views, where lanes are a processor's vector. Group form: `pairs` row pairs to a subgroup, `groups`
+ * subgroups to a workgroup. A row block is the rows of a subgroup (lane form) or workgroup (group form):
+ * for each there is one partial sum of squares, one statistic of the logits. */
 typedef struct {
     bool lane_form;
-    uint32_t lanes;  /* of a subgroup */
-    uint32_t width;  /* of a workgroup */
-    uint32_t pairs;  /* row pairs of a subgroup */
+    bool dot;       /* group form: packed 8-bit dot products for the formats that have them */
+    uint32_t lanes; /* of a subgroup */
+    uint32_t width; /* of a workgroup */
+    uint32_t pairs, groups;
 } vly_geometry;
 
 /* Where things lie in the activations buffer: starts in quads (16 bytes), strides in quads a token. */
@@ -49,8 +52,10 @@ struct vly_model {
     vly_gpu_commands *passes[VLY_N_PASSES][VLY_N_BUCKETS];
 };
 
-/* Row blocks (one per subgroup) that a product of `rows` rows has, whole workgroups. */
+/* Workgroups, row blocks and rows of a block of a product of `rows` rows. */
+uint32_t vly_row_workgroups(const vly_geometry *geometry, uint32_t rows);
 uint32_t vly_row_blocks(const vly_geometry *geometry, uint32_t rows);
+uint32_t vly_block_rows(const vly_geometry *geometry);
 #define VLY_MAX_SPLIT_WORKERS 16u /* workgroups that share a token's attention */
 #define VLY_PICK_WIDTH(geometry) ((geometry)->lane_form ? 64u : 256u)
 

@@ -2,12 +2,20 @@
 
 #include <string.h>
 
-#define LAYOUT(name, n_parts, n_scale_bytes)                                                       \
-    [VLY_FORMAT_##name] = {n_parts, n_scale_bytes, VLY_SHADER_embed_##name,                        \
-                           VLY_SHADER_matvec_lane_##name, VLY_SHADER_matvec_subgroup_##name}
+#define LAYOUT(name, n_parts, n_scale_bytes, dot_shader)                                           \
+    [VLY_FORMAT_##name] = {n_parts,                                                                \
+                           n_scale_bytes,                                                          \
+                           VLY_SHADER_embed_##name,                                                \
+                           VLY_SHADER_matvec_lane_##name,                                          \
+                           VLY_SHADER_matvec_group_##name,                                         \
+                           dot_shader}
 
 static const vly_layout layouts[VLY_N_FORMATS] = {
-    LAYOUT(f32, 8, 0), LAYOUT(f16, 4, 0), LAYOUT(bf16, 4, 0), LAYOUT(q8_0, 2, 2), LAYOUT(q4_0, 1, 2),
+    LAYOUT(f32, 8, 0, -1),
+    LAYOUT(f16, 4, 0, -1),
+    LAYOUT(bf16, 4, 0, -1),
+    LAYOUT(q8_0, 2, 2, VLY_SHADER_matvec_dot_q8_0),
+    LAYOUT(q4_0, 1, 2, VLY_SHADER_matvec_dot_q4_0),
 };
 
 const vly_layout *vly_layout_of(vly_format_id format)

@@ -10,7 +10,8 @@
 typedef struct {
     uint32_t parts;       /* 16-byte parts in 32 weights */
     uint32_t scale_bytes; /* of 32 weights: 0 or 2 */
-    int embed, lane, subgroup; /* shaders: vly_shader_id */
+    int embed, lane, group; /* shaders: vly_shader_id */
+    int dot;                /* the same as `group` with 8-bit dot products; -1: none */
 } vly_layout;
 
 /* NULL where Volley does not compute with the format. */

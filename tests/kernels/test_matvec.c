@@ -15,26 +15,33 @@
 
 static kernel_fixture fixture;
 
-enum { LANE, SUBGROUP, N_FORMS };
+enum { LANE, GROUP, DOT, N_FORMS };
+static const char *const form_names[] = {"lane", "group", "dot"};
+#define NONE VLY_N_SHADERS /* where a format has no such form */
 
 static const struct {
     vly_format_id format;
     vly_shader_id shader[N_FORMS];
 } formats[] = {
-#define FORMAT(name)                                                                               \
+#define FORMAT(name, dot)                                                                          \
     {                                                                                              \
         VLY_FORMAT_##name,                                                                         \
         {                                                                                          \
-            VLY_SHADER_matvec_lane_##name, VLY_SHADER_matvec_subgroup_##name                       \
+            VLY_SHADER_matvec_lane_##name, VLY_SHADER_matvec_group_##name, dot                     \
         }                                                                                          \
     }
-    FORMAT(f32), FORMAT(f16), FORMAT(bf16), FORMAT(q8_0), FORMAT(q4_0),
+    FORMAT(f32, NONE),
+    FORMAT(f16, NONE),
+    FORMAT(bf16, NONE),
+    FORMAT(q8_0, VLY_SHADER_matvec_dot_q8_0),
+    FORMAT(q4_0, VLY_SHADER_matvec_dot_q4_0),
 #undef FORMAT
 };
 enum { N_FORMATS = sizeof formats / sizeof *formats };
 
 static const char *const role_names[] = {"qkv", "add", "swiglu", "logits"};
 
+#define GROUPS      4 /* subgroups of a workgroup, where there are several */
 #define EPSILON     0.05f
 #define TEMPERATURE 0.8f
 
@@ -100,14 +107,25 @@ static void place_outputs(operands *o, uint64_t *random)
     o->out_end = fixture.act_used;
 }
 
+/* x as the kernels with 8-bit dot products take it: blocks of 32 int8 and a scale. */
+static void round_blocks(float *x, size_t n)
+{
+    for (size_t b = 0; b < n; b += 32) {
+        float high = 0.0f;
+        for (size_t i = b; i < b + 32; i++) high = fmaxf(high, fabsf(x[i]));
+        float scale = high / 127.0f, inverse = high > 0.0f ? 127.0f / high : 0.0f;
+        for (size_t i = b; i < b + 32; i++) x[i] = rintf(x[i] * inverse) * scale;
+    }
+}
+
 static operands operands_make(shape s, uint64_t seed)
 {
     uint64_t random = seed;
     operands o = {.s = s, .norm_parts = s.role == VLY_ROLE_ADD ? 0 : 3};
     uint32_t lanes = fixture.lanes;
-    o.width = s.form == LANE ? (lanes > 32 ? lanes : 32) : 4 * lanes;
-    o.block_rows = 2 * (s.form == LANE ? lanes : s.pairs);
-    uint32_t group_blocks = o.width / lanes;
+    o.width = s.form == LANE ? (lanes > 32 ? lanes : 32) : GROUPS * lanes;
+    o.block_rows = 2 * (s.form == LANE ? lanes : s.pairs * GROUPS);
+    uint32_t group_blocks = s.form == LANE ? o.width / lanes : 1;
     o.x_blocks = ceil_div(ceil_div(s.rows, o.block_rows), group_blocks);
     o.n_blocks = o.x_blocks * group_blocks;
     o.n_padded = 2 * VLY_MAX_BATCH + s.columns;
@@ -138,6 +156,7 @@ static operands operands_make(shape s, uint64_t seed)
     for (uint32_t t = 0; t < o.n_padded; t++)
         memcpy(kernel_fixture_act(&fixture, p->in_quad + t * p->in_stride), o.x + (size_t)t * s.k,
                s.k * sizeof(float));
+    if (s.form == DOT) round_blocks(o.x, (size_t)o.n_padded * s.k);
     /* Parts of sums of squares: any positive numbers, as far as this kernel is concerned. */
     float *norm = numbers(&random, (size_t)o.n_padded * 16);
     for (uint32_t i = 0; i < o.n_padded * 16; i++) norm[i] = norm[i] * norm[i] * 20.0f;
@@ -184,13 +203,15 @@ static void operands_free(operands *o)
 static void compute(operands *o, uint32_t columns)
 {
     const shape *s = &o->s;
-    uint32_t constants[] = {o->width, s->role, columns, s->pairs};
+    /* Tiles of the kernels with dot products: the least, so that K takes several. */
+    uint32_t constants[] = {o->width, s->role, columns, s->pairs, GROUPS, fixture.lanes * 32};
+    static const uint32_t n_constants[] = {3, 5, 6};
     size_t before = (size_t)o->out_begin * 16;
     uint8_t *kept = malloc(before);
     assert_non_null(kept);
     memcpy(kept, fixture.act.mapped, before);
     kernel_fixture_run(&fixture, formats[s->format].shader[s->form], constants,
-                       s->form == LANE ? 3 : 4, &o->push, sizeof o->push, o->x_blocks,
+                       n_constants[s->form], &o->push, sizeof o->push, o->x_blocks,
                        ceil_div(s->n_tok, columns), 1);
     assert_memory_equal(fixture.act.mapped, kept, before);
     const float *behind = kernel_fixture_act(&fixture, o->out_end);
@@ -206,7 +227,7 @@ static void expect_near(const operands *o, const char *what, uint32_t i, uint32_
     if (fabs((double)got - expected) <= bound) return;
     fail_msg("%s %s, %s, %u columns, %ux%u, column %u, %s %u: %.9g, not %.9g (within %.2g)",
              vly_format_by_id(formats[o->s.format].format)->name,
-             o->s.form == LANE ? "lane" : "subgroup", role_names[o->s.role], o->s.columns,
+             form_names[o->s.form], role_names[o->s.role], o->s.columns,
              o->s.rows, o->s.k, i, what, row, (double)got, expected, bound);
 }
 
@@ -336,6 +357,7 @@ static void test_values(void **state)
         for (int form = 0; form < N_FORMS; form++)
             for (uint32_t role = 0; role < 4; role++, turn++)
                 for (uint32_t i = 0; i < 4; i++) {
+                    if (formats[format].shader[form] == NONE) continue;
                     /* Two kernels (numbers of columns) of each, four shapes. */
                     uint32_t c = (turn + i / 2) % 4;
                     operands o = operands_make(
@@ -378,7 +400,7 @@ static void check_columns(int format, int form, uint32_t role)
         if (memcmp(alone, kernel_fixture_act(&fixture, o.out_begin), n) != 0)
             fail_msg("%s %s, %s: other bits with %u columns than with 1",
                      vly_format_by_id(formats[format].format)->name,
-                     form == LANE ? "lane" : "subgroup", role_names[role], columns[i]);
+                     form_names[form], role_names[role], columns[i]);
         operands_free(&o);
     }
     free(alone);
@@ -391,11 +413,20 @@ static void test_columns_lane(void **state)
         check_columns(format, LANE, (uint32_t)format % 4);
 }
 
-static void test_columns_subgroup(void **state)
+static void test_columns_group(void **state)
 {
     (void)state;
     for (int format = 0; format < N_FORMATS; format++)
-        check_columns(format, SUBGROUP, (uint32_t)(format + 2) % 4);
+        check_columns(format, GROUP, (uint32_t)(format + 2) % 4);
+}
+
+static void test_columns_dot(void **state)
+{
+    (void)state;
+    for (int format = 0; format < N_FORMATS; format++)
+        if (formats[format].shader[DOT] != NONE)
+            for (uint32_t role = (uint32_t)format % 2; role < 4; role += 2)
+                check_columns(format, DOT, role);
 }
 
 /* More tokens than a prompt's kernel takes at a time, and a last workgroup with a part of them. */
@@ -429,7 +460,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_columns_lane),
-        cmocka_unit_test(test_columns_subgroup),
+        cmocka_unit_test(test_columns_group),
+        cmocka_unit_test(test_columns_dot),
         cmocka_unit_test(test_tokens_over_several_workgroups),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,0 +1,193 @@
+// y = W x with PAIRS row pairs to a subgroup and GROUPS subgroups to a workgroup: lanes share each row's
+// parts, then add up. With DOT, x is rounded to int8 in blocks of 32 (as a Q8_0 block, scale in f32), a
+// tile of K at a time in shared memory, and blocks are multiplied by packed 8-bit dot products: exact in
+// integers, so only the order of the f32 sums over parts matters, and that is the same for every tile size
+// and number of columns.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#include "common.glsl"
+#include "quant/format.glsl"
+#include "matvec.glsl"
+layout(constant_id = VLY_MATVEC_PAIRS) const uint PAIRS = 1;
+layout(constant_id = VLY_MATVEC_GROUPS) const uint GROUPS = 1;
+layout(constant_id = VLY_MATVEC_TILE) const uint TILE = 1024; // weights; DOT only
+
+#define ROWS (2 * PAIRS)            // of a subgroup
+#define ALL_PAIRS (PAIRS * GROUPS)  // of the workgroup
+
+shared float shared_y[ALL_PAIRS * 2 * COLUMNS]; // [column][row]
+shared float shared_factor[COLUMNS];
+shared float shared_part[ALL_PAIRS * COLUMNS];  // [column][pair]: squares, or shares of a sum
+
+float sum[ROWS][COLUMNS];
+
+#if DOT
+#extension GL_EXT_spirv_intrinsics : require
+spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4450)
+int packed_dot(int a, int b, spirv_literal int packed_4x8);
+
+#define TILE_BLOCKS (TILE / 32)
+shared ivec4 shared_x[COLUMNS * TILE / 16];             // int8 x, packed
+shared vec2 shared_scale[COLUMNS * TILE_BLOCKS];        // (scale, sum of the 32 rounded x)
+
+// Rounds a block of 32 of column c; every invocation takes whole blocks.
+void round_block(uint c, uint block, uint from)
+{
+    float high = 0.0;
+    vec4 x[8];
+    [[unroll]] for (uint j = 0; j < 8u; j++) {
+        x[j] = READ_ACT(from + j);
+        vec4 a = abs(x[j]);
+        high = max(high, max(max(a.x, a.y), max(a.z, a.w)));
+    }
+    precise float scale = high / 127.0;
+    precise float inverse = high > 0.0 ? 127.0 / high : 0.0;
+    int total = 0;
+    [[unroll]] for (uint i = 0; i < 2u; i++) {
+        ivec4 packed;
+        [[unroll]] for (uint j = 0; j < 4u; j++) {
+            precise vec4 scaled = x[i * 4u + j] * inverse;
+            ivec4 q = ivec4(roundEven(scaled));
+            total += (q.x + q.y) + (q.z + q.w);
+            q &= 255;
+            packed[j] = q.x | q.y << 8 | q.z << 16 | q.w << 24;
+        }
+        shared_x[(c * TILE_BLOCKS + block) * 2u + i] = packed;
+    }
+    shared_scale[c * TILE_BLOCKS + block] = vec2(scale, float(total));
+}
+
+void multiply(uint first_row, uint parts)
+{
+    for (uint tile = 0; tile < p.blocks; tile += TILE_BLOCKS) {
+        uint n_blocks = min(TILE_BLOCKS, p.blocks - tile);
+        barrier();
+        for (uint i = gl_LocalInvocationIndex; i < n_blocks * COLUMNS; i += gl_WorkGroupSize.x) {
+            uint c = i / n_blocks, b = i % n_blocks;
+            round_block(c, b, p.in_quad + column_token(column_index(c)) * p.in_stride + (tile + b) * 8u);
+        }
+        barrier();
+        for (uint part = gl_SubgroupInvocationID; part < n_blocks * PARTS; part += gl_SubgroupSize) {
+            uvec4 w[ROWS];
+            float scale[ROWS];
+            uint block = part / PARTS;
+            [[unroll]] for (uint r = 0; r < ROWS; r++) {
+                uint row = min(first_row + r, p.rows - 1u);
+                w[r] = READ_WEIGHTS(row * parts + tile * PARTS + part);
+                uint b = row * p.blocks + tile + block;
+                scale[r] = f16_of_word(READ_SCALES(b >> 1), b);
+            }
+            [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+                vec2 x_scale = shared_scale[c * TILE_BLOCKS + block];
+                [[unroll]] for (uint r = 0; r < ROWS; r++) {
+                    int dot = 0;
+                    [[unroll]] for (uint j = 0; j < INT_QUADS / 4; j++) {
+                        ivec4 x = shared_x[(c * TILE_BLOCKS * 32 / 16) + part * (INT_QUADS / 4) + j];
+                        [[unroll]] for (uint i = 0; i < 4u; i++)
+                            dot += packed_dot(part_ints(w[r], j * 4u + i), x[i], 0);
+                    }
+                    precise float exact = float(dot) - INT_OFFSET * x_scale.y;
+                    precise float both = scale[r] * x_scale.x;
+                    sum[r][c] = fma(both, exact, sum[r][c]);
+                }
+            }
+        }
+    }
+}
+#else
+void multiply(uint first_row, uint parts)
+{
+    uint x_at[COLUMNS];
+    [[unroll]] for (uint c = 0; c < COLUMNS; c++)
+        x_at[c] = p.in_quad + column_token(column_index(c)) * p.in_stride;
+    for (uint part = gl_SubgroupInvocationID; part < parts; part += gl_SubgroupSize) {
+        uvec4 w[ROWS];
+#if HAS_SCALE
+        float scale[ROWS];
+#endif
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+            uint row = min(first_row + r, p.rows - 1u);
+            w[r] = READ_WEIGHTS(row * parts + part);
+#if HAS_SCALE
+            uint b = row * p.blocks + part / PARTS;
+            scale[r] = f16_of_word(READ_SCALES(b >> 1), b);
+#endif
+        }
+        [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+            vec4 x[QUADS];
+            [[unroll]] for (uint j = 0; j < QUADS; j++) x[j] = READ_ACT(x_at[c] + part * QUADS + j);
+            [[unroll]] for (uint r = 0; r < ROWS; r++) {
+#if HAS_SCALE
+                float dot = 0.0;
+                [[unroll]] for (uint j = 0; j < QUADS; j++) dot = dot_add(part_quad(w[r], j), x[j], dot);
+                sum[r][c] = fma(scale[r], dot, sum[r][c]);
+#else
+                [[unroll]] for (uint j = 0; j < QUADS; j++)
+                    sum[r][c] = dot_add(part_quad(w[r], j), x[j], sum[r][c]);
+#endif
+            }
+        }
+    }
+}
+#endif
+
+// Pairs and columns, one to an invocation at a time; then what a whole block of rows adds up to.
+void finish()
+{
+    for (uint i = gl_LocalInvocationIndex; i < ALL_PAIRS * COLUMNS; i += gl_WorkGroupSize.x) {
+        uint c = i / ALL_PAIRS, pair = gl_WorkGroupID.x * ALL_PAIRS + i % ALL_PAIRS;
+        uint column = column_index(c), token = column_token(column);
+        shared_part[i] = 0.0;
+        if (column >= n_columns() || (ROLE != VLY_ROLE_LOGITS && pair * 2u >= p.rows)) continue;
+        precise vec2 y = vec2(shared_y[i * 2u], shared_y[i * 2u + 1u]) * shared_factor[c];
+        if (ROLE == VLY_ROLE_QKV) {
+            finish_qkv(token, pair, y);
+        } else if (ROLE == VLY_ROLE_ADD) {
+            shared_part[i] = finish_add(token, pair, y);
+        } else if (ROLE == VLY_ROLE_SWIGLU) {
+            finish_swiglu(token, pair, y);
+        } else {
+            vec2 l = finish_logits(column, pair, y);
+            shared_y[i * 2u] = l.x;
+            shared_y[i * 2u + 1u] = l.y;
+        }
+    }
+    if (ROLE != VLY_ROLE_ADD && ROLE != VLY_ROLE_LOGITS) return;
+    barrier();
+    uint c = gl_LocalInvocationIndex, column = column_index(c);
+    if (c >= COLUMNS || column >= n_columns()) return;
+    uint token = column_token(column);
+    if (ROLE == VLY_ROLE_ADD) {
+        precise float squares = 0.0;
+        for (uint i = 0; i < ALL_PAIRS; i++) squares += shared_part[c * ALL_PAIRS + i];
+        store_squares(token, gl_WorkGroupID.x, squares);
+        return;
+    }
+    float high = NEGATIVE_INFINITY, temperature = column_temperature(token);
+    for (uint i = c * ALL_PAIRS * 2u; i < (c + 1u) * ALL_PAIRS * 2u; i++) high = max(high, shared_y[i]);
+    precise float all = 0.0;
+    if (temperature > 0.0 && high > NEGATIVE_INFINITY)
+        for (uint i = c * ALL_PAIRS; i < (c + 1u) * ALL_PAIRS; i++)
+            all += exp_share(vec2(shared_y[i * 2u], shared_y[i * 2u + 1u]), high, temperature);
+    store_stats(column, gl_WorkGroupID.x, high, all);
+}
+
+void main()
+{
+    if (gl_WorkGroupID.y * COLUMNS >= n_columns()) return;
+    [[unroll]] for (uint r = 0; r < ROWS; r++)
+        [[unroll]] for (uint c = 0; c < COLUMNS; c++) sum[r][c] = 0.0;
+    uint first_row = (gl_WorkGroupID.x * GROUPS + gl_SubgroupID) * ROWS;
+    multiply(first_row, p.blocks * PARTS);
+    [[unroll]] for (uint c = 0; c < COLUMNS; c++)
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+            float y = subgroupAdd(sum[r][c]);
+            if (subgroupElect()) shared_y[c * ALL_PAIRS * 2u + gl_SubgroupID * ROWS + r] = y;
+        }
+    for (uint c = gl_SubgroupID; c < COLUMNS; c += GROUPS) {
+        float factor = norm_factor(column_token(min(column_index(c), n_columns() - 1u)));
+        if (subgroupElect()) shared_factor[c] = factor;
+    }
+    barrier();
+    finish();
+}
