@@ -196,7 +196,7 @@ static int print_json(job *j, vly_error *err)
     cJSON *json = cJSON_CreateObject();
     vly_cli_json_add_name(json, "model", info->target_name);
     vly_cli_json_add_name(json, "draft", info->draft_name);
-    cJSON_AddBoolToObject(json, "identical", j->n_different == 0);
+    cJSON_AddBoolToObject(json, "identical", j->n_compared > 0 && j->n_different == 0);
     vly_cli_json_add_count(json, "generated_tokens", j->with.generated_tokens);
     add_rates(json, &j->with, &j->without);
     cJSON_AddItemToObject(json, "seeds", j->seeds);
@@ -266,7 +266,7 @@ static int verify(job *j, vly_error *err)
         rc = verify_seed(j, j->seed + i, err);
     if (!rc && o->json)
         rc = print_json(j, err);
-    else if (!rc)
+    else if (!rc && j->n_compared > 0)
         print_sum(j);
     cJSON_Delete(j->seeds);
     vly_engine_destroy(j->engine);

@@ -288,6 +288,9 @@ static void interrupted_texts_are_kept(void **state)
     assert_string_equal(out, "12\n");
     expect(err_text, "2 tokens, 2000.0 tokens/s, 2 blocks, seed 3\n");
     assert_int_equal(run(vly_cli_verify, "verify -m t -d d -p 0"), 130);
+    assert_string_equal(out, "");
+    assert_int_equal(run(vly_cli_verify, "verify -m t -d d -p 0 --json"), 130);
+    expect(out, "\"identical\":false");
 }
 
 static void text_that_was_held_back_is_written(void **state)
