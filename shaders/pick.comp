@@ -1,6 +1,6 @@
 // Picks the next token of each row of logits: the argmax of logit / T + noise over the tokens that
 // temperature, top-k, top-p and min-p leave, in this order; with T = 0 the argmax of the logits.
-// One workgroup a row. Thresholds are found by bisection over the bits of a float, so that no sort is
+// One workgroup a row. Thresholds are found four bits of a float at a time, so that no sort is
 // needed; which rows a thread looks at is fixed, so that every sum has one order.
 #version 460
 #extension GL_GOOGLE_include_directive : require
@@ -14,6 +14,7 @@ layout(push_constant, scalar) uniform Push { vly_push_pick p; };
 
 shared float shared_value[128];
 shared uint shared_id[128];
+shared float shared_digit[64 * 16]; // [subgroup][digit]
 
 uint thread;   // 0 .. WIDTH - 1
 uint n_blocks; // row blocks of the head
@@ -84,14 +85,49 @@ float candidate_logit(uint i)
     return uintBitsToFloat(p.scratch.at[mine + 2u * i + 1u]);
 }
 
+// A search for the greatest key such that what is not below it comes to a target, four bits at a time:
+// sums[d] is what is not below key + (d << shift). Adds an element to this thread's sums.
+float sums[16];
+
+void begin_digit()
+{
+    [[unroll]] for (uint d = 1; d < 16u; d++) sums[d] = 0.0;
+}
+
+void add_element(uint element_key, float weight, uint key, uint shift)
+{
+    uint digit = element_key < key ? 0u : min((element_key - key) >> shift, 15u);
+    [[unroll]] for (uint d = 1; d < 16u; d++) sums[d] += digit >= d ? weight : 0.0;
+}
+
+// The greatest digit whose sum, over all threads, reaches the target.
+uint best_digit(float target)
+{
+    barrier();
+    [[unroll]] for (uint d = 1; d < 16u; d++) {
+        float sum = subgroupAdd(sums[d]);
+        if (subgroupElect()) shared_digit[gl_SubgroupID * 16u + d] = sum;
+    }
+    barrier();
+    uint best = 0u;
+    [[unroll]] for (uint d = 1; d < 16u; d++) {
+        precise float sum = 0.0;
+        for (uint i = 0; i < gl_NumSubgroups; i++) sum += shared_digit[i * 16u + d];
+        if (sum >= target) best = d;
+    }
+    return best;
+}
+
 // The greatest t such that at least k row blocks have a logit >= t: at most the k-th greatest logit.
 float kth_block(uint row, uint k)
 {
     uint key = 0u;
-    for (uint bit = 0x80000000u; bit != 0u; bit >>= 1) {
-        float t = unordered(key | bit), n = 0.0;
-        for (uint b = thread; b < n_blocks; b += WIDTH) n += block_stats(row, b).x >= t ? 1.0 : 0.0;
-        if (workgroup_add(n) >= float(k)) key |= bit;
+    for (uint shift = 32u; shift > 0u;) {
+        shift -= 4u;
+        begin_digit();
+        for (uint b = thread; b < n_blocks; b += WIDTH)
+            add_element(ordered(block_stats(row, b).x), 1.0, key, shift);
+        key += best_digit(float(k)) << shift;
     }
     return unordered(key);
 }
@@ -101,14 +137,14 @@ float kth_block(uint row, uint k)
 float threshold(float target, bool by_mass, float high, float inv_t, float floor_)
 {
     uint key = 0u;
-    for (uint bit = 0x80000000u; bit != 0u; bit >>= 1) {
-        float t = max(unordered(key | bit), floor_);
-        precise float sum = 0.0;
+    for (uint shift = 32u; shift > 0u;) {
+        shift -= 4u;
+        begin_digit();
         for (uint i = 0; i < n_mine; i++) {
             float l = candidate_logit(i);
-            if (l >= t) sum += by_mass ? exp((l - high) * inv_t) : 1.0;
+            if (l >= floor_) add_element(ordered(l), by_mass ? exp((l - high) * inv_t) : 1.0, key, shift);
         }
-        if (workgroup_add(sum) >= target) key |= bit;
+        key += best_digit(target) << shift;
     }
     return max(unordered(key), floor_);
 }
