@@ -1,5 +1,6 @@
-/* Attention over the pages: what is stored, what comes out, and that a token's bits depend neither
- * on the tokens beside it nor on whether its predecessors lie in pages already. */
+/* Attention over the pages: what is stored, what comes out, and that a token's
+ * bits depend neither on the tokens beside it nor on whether its predecessors
+ * lie in pages already. */
 #include "tests/support/kernel_fixture.h"
 #include "tests/support/reference.h"
 
@@ -15,20 +16,23 @@
 
 static kernel_fixture fixture;
 
-enum { N_POS = 100, N_LAYER = 2, LAYER = 1, PAGES_STRIDE = 5, N_SLOTS = 3, SPLIT = 64 };
-#define N_SPLITS ((N_POS + SPLIT - 1) / SPLIT)
+enum { N_POS = 100, N_LAYER = 2, LAYER = 1, PAGES_STRIDE = 5, N_SLOTS = 3 };
 
-/* A model's attention and the kernels that do it. */
+/* A model's attention and the kernels that do it: `heads` of a group are taken
+ * together. The rest is of the group form (which is the one that reads by
+ * address): subgroups of a workgroup, positions of a split, workgroups that may
+ * share the splits of a token. */
 typedef struct {
     bool int8, texel;
-    uint32_t head_dim, n_head_kv, group, heads; /* heads: of a group, taken together */
+    uint32_t head_dim, n_head_kv, group, heads;
+    uint32_t subgroups, split, workers;
 } shape;
 
 /* Two sequences, in slots 0 and 2, of N_POS tokens each. */
 typedef struct {
     shape s;
     float *qkv[N_SLOTS]; /* [N_POS][n_qkv] */
-    uint32_t n_qkv, n_out, head_quads, page_quads, qkv_quad, out_quad;
+    uint32_t n_qkv, n_out, head_quads, page_quads, counters_quad;
     struct vly_push_attention push;
 } operands;
 
@@ -63,7 +67,8 @@ static operands operands_make(shape s, uint64_t seed)
         o.qkv[slot] = malloc((size_t)N_POS * o.n_qkv * sizeof(float));
         assert_non_null(o.qkv[slot]);
         reference_normals(&seed, o.qkv[slot], (size_t)N_POS * o.n_qkv);
-        /* All zero: then so is the scale. And so small that the scale, or a half, is subnormal. */
+        /* All zero: then so is the scale. And so small that the scale, or a half,
+         * is subnormal. */
         float *zero = o.qkv[slot] + (size_t)7 * o.n_qkv, *small = zero + (size_t)4 * o.n_qkv;
         memset(zero, 0, o.n_qkv * sizeof *zero);
         for (uint32_t i = 0; i < o.n_qkv; i++) small[i] *= 0x1p-16f;
@@ -94,12 +99,16 @@ static operands operands_make(shape s, uint64_t seed)
     };
     o.push.qkv_quad = kernel_fixture_take(&fixture, (size_t)N_POS * o.push.qkv_stride);
     o.push.out_quad = kernel_fixture_take(&fixture, (size_t)N_POS * o.push.out_stride);
-    o.push.max_splits = N_SPLITS;
-    o.push.partial_quad = kernel_fixture_take(&fixture, (size_t)VLY_MAX_BATCH * o.push.n_head *
-                                                            N_SPLITS * (s.head_dim / 4 + 1));
-    uint32_t counters = kernel_fixture_take(&fixture, VLY_MAX_BATCH * o.push.n_head / 4 + 1);
-    memset(kernel_fixture_act(&fixture, counters), 0, VLY_MAX_BATCH * o.push.n_head * 4);
-    o.push.counters = fixture.act.address + counters * UINT64_C(16);
+    if (!s.texel) {
+        uint32_t n_counters = VLY_MAX_BATCH * o.push.n_head;
+        o.push.max_splits = (N_POS + s.split - 1) / s.split;
+        o.push.partial_quad =
+            kernel_fixture_take(&fixture, (size_t)VLY_MAX_BATCH * o.push.n_head *
+                                              o.push.max_splits * (s.head_dim / 4 + 1));
+        o.counters_quad = kernel_fixture_take(&fixture, n_counters / 4);
+        memset(kernel_fixture_act(&fixture, o.counters_quad), 0, n_counters * sizeof(uint32_t));
+        o.push.counters = fixture.act.address + o.counters_quad * UINT64_C(16);
+    }
     return o;
 }
 
@@ -149,20 +158,25 @@ static void attend(const operands *o, bool stored)
         {VLY_SHADER_attention_int8, VLY_SHADER_attention_int8_texel}};
     uint32_t lanes = fixture.lanes, parts = parts_of(&o->s), share = 1;
     while (share < parts && share < lanes) share *= 2;
-    /* The group form, with splits so short that a text of N_POS takes several workgroups. */
-    uint32_t groups = o->s.texel ? 1 : o->s.heads * o->s.head_dim > 512 ? 2 : 3;
-    uint32_t constants[] = {lanes * groups,
+    /* Blocks of 32 positions, as a model has them; the group form on narrow subgroups, which no
+     * model uses, takes narrow blocks, or compiling would take minutes. */
+    uint32_t positions = o->s.texel && lanes < 32 ? 32 / lanes : 1;
+    uint32_t constants[] = {o->s.texel ? lanes : lanes * o->s.subgroups,
                             o->s.head_dim,
                             o->s.heads,
-                            lanes < 32 ? 32 / lanes : 1,
+                            positions,
                             stored,
                             share,
                             (parts + share - 1) / share,
                             lanes,
-                            SPLIT};
-    kernel_fixture_run(&fixture, shaders[o->s.int8][o->s.texel], constants, 9, &o->push,
-                       sizeof o->push, o->push.n_head / o->s.heads,
-                       kernel_fixture_step(&fixture)->n_tok, o->s.texel || stored ? 1 : 2);
+                            o->s.split};
+    kernel_fixture_run(&fixture, shaders[o->s.int8][o->s.texel], constants, o->s.texel ? 8 : 9,
+                       &o->push, sizeof o->push, o->push.n_head / o->s.heads,
+                       kernel_fixture_step(&fixture)->n_tok,
+                       stored || o->s.texel ? 1 : o->s.workers);
+    /* Counters are ready for the next step. */
+    for (uint32_t i = 0; !o->s.texel && i < VLY_MAX_BATCH * o->push.n_head; i++)
+        assert_true(kernel_fixture_act(&fixture, o->counters_quad)[i] == 0.0f);
 }
 
 static const float *output(const operands *o, uint32_t token)
@@ -170,11 +184,12 @@ static const float *output(const operands *o, uint32_t token)
     return kernel_fixture_act(&fixture, o->push.out_quad + token * o->push.out_stride);
 }
 
-/* ---- What is stored ---------------------------------------------------------------------------
+/* ---- What is stored
+ * ---------------------------------------------------------------------------
  */
 
-/* K (0) or V (1) of a position and head as its page has it: its values to `out` [head_dim]; the
- * bytes are those that quantising the step's values gives. */
+/* K (0) or V (1) of a position and head as its page has it: its values to `out`
+ * [head_dim]; the bytes are those that quantising the step's values gives. */
 static void read_stored(const operands *o, uint32_t slot, uint32_t pos, uint32_t kv_head,
                         uint32_t which, float *out)
 {
@@ -191,7 +206,8 @@ static void read_stored(const operands *o, uint32_t slot, uint32_t pos, uint32_t
         assert_int_equal(scale, expected_scale);
         reference_kv_quantize(fresh, dim, vly_f16_to_f32(scale), expected);
         for (uint32_t d = 0; d < dim; d++) {
-            /* A division that is off by an ulp may tip a value that lies between two quants. */
+            /* A division that is off by an ulp may tip a value that lies between two
+             * quants. */
             float exact = fresh[d] / vly_f16_to_f32(scale);
             bool between = fabsf(fabsf(exact - floorf(exact)) - 0.5f) < 1e-4f;
             assert_in_range(abs(q[d] - expected[d]), 0, between ? 1 : 0);
@@ -208,7 +224,8 @@ static void read_stored(const operands *o, uint32_t slot, uint32_t pos, uint32_t
     }
 }
 
-/* Nothing but this layer's tokens 0..n-1 of the slots in use has been written. */
+/* Nothing but this layer's tokens 0..n-1 of the slots in use has been written.
+ */
 static void check_untouched(const operands *o)
 {
     const uint8_t *before = page_at(o, 0);
@@ -219,10 +236,12 @@ static void check_untouched(const operands *o)
     }
 }
 
-/* ---- What comes out ---------------------------------------------------------------------------
+/* ---- What comes out
+ * ---------------------------------------------------------------------------
  */
 
-/* Outputs [N_POS][n_out] of `slot` against the reference, computed from the pages. */
+/* Outputs [N_POS][n_out] of `slot` against the reference, computed from the
+ * pages. */
 static void check_outputs(const operands *o, uint32_t slot, const float *got)
 {
     uint32_t dim = o->s.head_dim;
@@ -241,7 +260,8 @@ static void check_outputs(const operands *o, uint32_t slot, const float *got)
                                     dim, (double)o->push.scale, expected);
                 for (uint32_t d = 0; d < dim; d++)
                     if (fabs((double)out[d] - expected[d]) > 2e-5)
-                        fail_msg("%s%s, head %u of %u, position %u, dimension %u: %.8g, not %.8g",
+                        fail_msg("%s%s, head %u of %u, position %u, dimension %u: %.8g, "
+                                 "not %.8g",
                                  o->s.int8 ? "int8" : "f16", o->s.texel ? " texel" : "", h, dim,
                                  pos, d, (double)out[d], expected[d]);
             }
@@ -279,9 +299,10 @@ static void expect_same(const operands *o, uint32_t token, const float *alone, u
                  o->s.int8 ? "int8" : "f16", o->s.texel ? " texel" : "", o->s.head_dim, pos, what);
 }
 
-/* Both sequences side by side, in steps of up to 16 tokens: the borders of steps, pages and blocks
- * fall everywhere. */
-static void check_batches(const operands *o, const float *const *alone)
+/* Both sequences side by side, in steps of up to 16 tokens: the borders of
+ * steps, pages and blocks fall everywhere. How many workgroups share a token's
+ * splits changes no bits either. */
+static void check_batches(operands *o, const float *const *alone)
 {
     const uint32_t sizes[] = {1, 16, 3, 15, 16, 2, 9, 16, 7, 11, 4};
     uint32_t n_turns = sizeof sizes / sizeof *sizes;
@@ -293,6 +314,7 @@ static void check_batches(const operands *o, const float *const *alone)
         clear_step();
         add_tokens(o, 2, other, n_other);
         add_tokens(o, 0, pos, n);
+        o->s.workers = 1 + turn % 3;
         attend(o, false);
         for (uint32_t i = 0; i < n_other; i++) expect_same(o, i, alone[2], other + i, "in a batch");
         for (uint32_t i = 0; i < n; i++)
@@ -349,19 +371,30 @@ static void check_shape(shape s, uint64_t seed)
     operands_free(&o);
 }
 
-/* Every head size with both kinds of cache and reads; the groups go round. */
+/* Every head size with both kinds of cache and reads. A processor that stands
+ * in for a GPU takes seconds to compile a kernel of several large heads, so
+ * those are few. */
+static const shape shapes[] = {
+    /* int8, texel, head size, KV heads, group, heads; subgroups, split, workers
+     */
+    {true, false, 16, 2, 1, 1, 8, 512, 1},   {true, false, 48, 1, 3, 3, 2, 64, 2},
+    {true, false, 64, 1, 8, 1, 1, 64, 5},    {true, false, 80, 2, 1, 1, 2, 128, 4},
+    {true, false, 128, 1, 4, 1, 3, 64, 3},   {true, false, 256, 1, 2, 1, 2, 64, 2},
+    {true, true, 16, 1, 8, 4, 1, 512, 1},    {true, true, 48, 2, 1, 1, 1, 512, 1},
+    {true, true, 64, 1, 3, 3, 1, 512, 1},    {true, true, 80, 3, 2, 1, 1, 512, 1},
+    {true, true, 128, 2, 4, 1, 1, 512, 1},   {true, true, 256, 1, 1, 1, 1, 512, 1},
+    {false, false, 16, 2, 4, 4, 2, 64, 2},   {false, false, 48, 2, 1, 1, 1, 64, 5},
+    {false, false, 64, 1, 3, 1, 8, 512, 1},  {false, false, 80, 1, 8, 2, 3, 64, 3},
+    {false, false, 128, 2, 1, 1, 2, 128, 4}, {false, false, 256, 1, 3, 1, 2, 64, 1},
+    {false, true, 16, 1, 3, 3, 1, 512, 1},   {false, true, 48, 2, 4, 2, 1, 512, 1},
+    {false, true, 64, 3, 1, 1, 1, 512, 1},   {false, true, 80, 1, 8, 1, 1, 512, 1},
+    {false, true, 128, 1, 2, 1, 1, 512, 1},  {false, true, 256, 2, 1, 1, 1, 512, 1},
+};
+
 static void check_shapes(bool int8, bool texel)
 {
-    const uint32_t head_dims[] = {16, 48, 64, 80, 128, 256};
-    const struct {
-        uint32_t n_head_kv, group, heads;
-    } groups[] = {{2, 1, 1}, {1, 3, 3}, {2, 4, 4}, {1, 8, 4}, {3, 2, 1}};
-    for (uint32_t i = 0; i < 6; i++) {
-        uint32_t g = (i + 2 * int8 + 3 * texel) % 5;
-        check_shape((shape){int8, texel, head_dims[i], groups[g].n_head_kv, groups[g].group,
-                            groups[g].heads},
-                    i * 4 + 2 * int8 + texel);
-    }
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        if (shapes[i].int8 == int8 && shapes[i].texel == texel) check_shape(shapes[i], i);
 }
 
 static void test_int8(void **state)
@@ -388,12 +421,12 @@ static void test_f16_texel(void **state)
     check_shapes(false, true);
 }
 
-/* Rolling back: tokens that are stored again over rejected ones leave what they would have left
- * alone, at every offset within a page. */
+/* Rolling back: tokens that are stored again over rejected ones leave what they
+ * would have left alone, at every offset within a page. */
 static void test_rollback(void **state)
 {
     (void)state;
-    operands o = operands_make((shape){true, true, 48, 2, 1, 1}, 99);
+    operands o = operands_make((shape){true, true, 48, 2, 1, 1, 1, 512, 1}, 99);
     forget_pages(&o);
     float *alone = one_by_one(&o, 0);
     uint8_t *pages = copy_of(fixture.kv.mapped, (size_t)13 * o.page_quads * 16);
@@ -418,11 +451,12 @@ static void test_rollback(void **state)
     operands_free(&o);
 }
 
-/* Scores far apart, and logits beyond what exp can hold: the softmax stays a number. */
+/* Scores far apart, and logits beyond what exp can hold: the softmax stays a
+ * number. */
 static void test_extreme_scores(void **state)
 {
     (void)state;
-    operands o = operands_make((shape){true, false, 64, 1, 3, 3}, 7);
+    operands o = operands_make((shape){true, false, 48, 1, 3, 3, 2, 64, 2}, 7);
     for (uint32_t pos = 0; pos < N_POS; pos++)
         for (uint32_t d = 0; d < 3 * o.s.head_dim; d++)
             o.qkv[0][(size_t)pos * o.n_qkv + d] *= 200.0f;
