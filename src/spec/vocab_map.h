@@ -7,19 +7,19 @@
 #include "text/tokenizer.h"
 
 typedef struct {
-    bool identity;      /* the same vocabulary: ids go across unchanged */
-    uint32_t n_mapped;  /* draft tokens that have a target token */
-    uint32_t *draft_id; /* [n_mapped] ascending: the draft's ids of the mapped tokens */
+    bool identity;       /* the same vocabulary: ids go across unchanged */
+    uint32_t n_mapped;   /* draft tokens that have a target token */
+    uint32_t *draft_id;  /* [n_mapped] ascending: the draft's ids of the mapped tokens */
     uint32_t *target_id; /* [n_mapped]: the target's ids of the same tokens */
     uint32_t n_draft, n_target;
 } vly_vocab_map;
 
 /* Builds the map. Of several target tokens with the same bytes the normal piece wins over the byte
- * token, then the lowest id; control tokens map only by role (end of text to end of text); unused and
- * unknown tokens never. A draft whose vocabulary is the target's own (the same pieces and types) gets
- * the identity. `n_head_rows` limits draft ids and `n_target_rows` target ids to rows that the models'
- * heads have. VLY_E_DRAFT where no token with text is shared: says so and how large both are;
- * VLY_E_HOST_MEMORY. The caller deinits. */
+ * token, then the lowest id; control tokens map only by role (end of text to end of text); unused
+ * and unknown tokens never. A draft whose vocabulary is the target's own (the same pieces and
+ * types) gets the identity. `n_head_rows` limits draft ids and `n_target_rows` target ids to rows
+ * that the models' heads have. VLY_E_DRAFT where no token with text is shared: says so and how
+ * large both are; VLY_E_HOST_MEMORY. The caller deinits. */
 int vly_vocab_map_init(const vly_tokenizer *draft, const vly_tokenizer *target,
                        uint32_t n_head_rows, uint32_t n_target_rows, vly_vocab_map *out,
                        vly_error *err);

@@ -70,7 +70,7 @@ static vly_tokenizer *make(const char *const *pieces, const int32_t *types, size
     size_t n_bytes;
     uint8_t *image = gguf_writer_image(writer, &n_bytes);
     vly_gguf *gguf;
-    vly_tokenizer *tokenizer;
+    vly_tokenizer *tokenizer = NULL;
     vly_error err;
     if (vly_gguf_open_memory(image, n_bytes, &gguf, &err) ||
         vly_tokenizer_create(gguf, &tokenizer, &err))
