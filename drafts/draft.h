@@ -1,9 +1,9 @@
 /* The interface of drafting methods. A method proposes the next tokens of one sequence; the target
- * verifies them, and whatever a method proposes, the text stays the target's. One file a method; see
- * docs/speculation.md for how to add one.
+ * verifies them, and whatever a method proposes, the text stays the target's. One file a method;
+ * see docs/speculation.md for how to add one.
  *
- * A proposal is either known on the host (then the method writes target ids into the verify step) or
- * comes to be on the device (then the method adds the commands that write them there). */
+ * A proposal is either known on the host (then the method writes target ids into the verify step)
+ * or comes to be on the device (then the method adds the commands that write them there). */
 #ifndef VLY_DRAFT_H
 #define VLY_DRAFT_H
 
@@ -18,9 +18,16 @@ typedef struct {
     uint32_t n;
 } vly_submission;
 
-/* What a method proposes after. */
+/* What a method works on: the caller's, for the draft's life. */
 typedef struct {
-    uint32_t target_pos;                      /* position that the first proposed token will have */
+    const vly_ids *text; /* target tokens so far; grows at the end between blocks, never changes */
+    const vly_tokenizer *text_tokenizer; /* the target's */
+    vly_model *model; /* linked to the target by vly_model_link_draft; NULL: none */
+    const vly_tokenizer *model_tokenizer; /* its own */
+} vly_draft_source;
+
+/* What a method proposes for. The first proposed token will have position text->len. */
+typedef struct {
     const struct vly_step_sampling *sampling; /* the target's, without the noise shift */
     struct vly_step *verify;                  /* token[1 + j].id is for proposal j */
 } vly_draft_input;
@@ -28,37 +35,42 @@ typedef struct {
 typedef struct vly_draft vly_draft;
 
 typedef struct {
-    const char *name;
-
-    /* The text so far has grown by `n` bytes, the bytes of whole target tokens, none of them proposed by
-     * this method. VLY_E_HOST_MEMORY. */
-    int (*extend)(vly_draft *draft, const char *bytes, size_t n, vly_error *err);
-
-    /* Reads in what is known of the text, a chunk at a time, before the first proposal: adds commands,
-     * or none when nothing is left to read. `read_done` follows when they are complete. */
+    /* Before a block: adds commands that read a chunk of the text, or none when nothing is left to
+     * read. `read_done` follows when they are complete, and then the next `read`. */
     int (*read)(vly_draft *draft, vly_submission *list, vly_error *err);
     void (*read_done)(vly_draft *draft);
 
-    /* Proposes at most k > 0 tokens; *n gets how many (0: none this time). */
+    /* Proposes at most k > 0 tokens, k < VLY_MAX_BATCH; *n gets how many (0: none this time). */
     int (*propose)(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_submission *list,
                    uint32_t *n, vly_error *err);
 
-    /* After the submission: the n > 0 proposed tokens as target ids. Static until the next proposal. */
+    /* After the submission: the n > 0 proposed tokens as target ids. Static until the next
+     * proposal. */
     const uint32_t *(*proposed)(vly_draft *draft);
 
-    /* The target accepted the first `accepted` of the n; not called where n was 0. */
+    /* The target accepted the first `accepted` of the n: the text goes on with these, and then with
+     * tokens that were not proposed. Not called where n was 0. */
     int (*settle)(vly_draft *draft, uint32_t accepted, vly_error *err);
 
     void (*destroy)(vly_draft *draft);
-} vly_draft_method;
+} vly_draft_ops;
 
 struct vly_draft {
-    const vly_draft_method *method;
+    const vly_draft_ops *ops;
+    vly_draft_method proposer; /* who made the last proposal: of a chain, one of its parts */
 };
 
-/* The method `model`: a small model with its own tokenizer and cache, whose head and picks were linked
- * to the target by vly_model_link_draft. All stay the caller's. */
-int vly_draft_model_create(vly_model *model, const vly_tokenizer *tokenizer, vly_draft **out,
-                           vly_error *err);
+typedef int vly_draft_create_fn(const vly_draft_source *source, vly_draft **out, vly_error *err);
+
+/* The create functions of all methods, those of drafts/methods.def and: */
+#define VLY_DRAFT_METHOD(id, name, create, needs_model, summary) vly_draft_create_fn create;
+#include "drafts/methods.def"
+#undef VLY_DRAFT_METHOD
+vly_draft_create_fn vly_draft_create_model; /* a part of the others: goes silent when it is full */
+
+/* Creates what draws up proposals by `method`, not VLY_DRAFT_DEFAULT. VLY_E_INVALID (no such
+ * method, or one that needs a model and has none), VLY_E_HOST_MEMORY, VLY_E_CONTEXT. */
+int vly_draft_create(vly_draft_method method, const vly_draft_source *source, vly_draft **out,
+                     vly_error *err);
 
 #endif

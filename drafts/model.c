@@ -1,30 +1,46 @@
 /* Drafting by a small model. All k steps run on the device without the host: each pick is the next
- * step's token, and through the vocabulary map a token of the verify pass. The draft's context is made of
- * bytes: committed text is encoded by the draft's own tokenizer, never mapped by id. */
+ * step's token, and through the vocabulary map a token of the verify pass. The draft's context is
+ * made of bytes: what the text grew by without this method's doing is encoded by the model's own
+ * tokenizer, never mapped by id. */
 #include "base/log.h"
 #include "drafts/draft.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+/* A proposal takes in up to VLY_MAX_CHUNK tokens; from this many on they are read before it. */
+#define MAX_BEHIND (VLY_MAX_CHUNK / 2)
+
 typedef struct {
     vly_draft base;
+    vly_draft_source source;
     vly_model *model;
-    const vly_tokenizer *tokenizer;
     vly_kv_seq seq;
+    size_t n_seen;   /* tokens of the text that were encoded, or proposed and accepted */
+    vly_text bytes;  /* of those that are being encoded */
     vly_ids pending; /* own tokens of the text that the cache does not hold yet */
     uint32_t n_fed;  /* of them, in the submission under way */
     uint32_t n_proposed;
-    bool full; /* the context has no room: said once */
+    bool reading; /* chunk by chunk, until one token is left */
+    bool full;    /* the context has no room for the text: nothing more to do */
 } draft_model;
 
-static int extend(vly_draft *draft, const char *bytes, size_t n, vly_error *err)
+/* Encodes what the text has grown by. */
+static int take_text(draft_model *d, vly_error *err)
 {
-    draft_model *d = (draft_model *)draft;
+    const vly_ids *text = d->source.text;
+    if (d->n_seen == text->len) return 0;
+    d->bytes.len = 0;
+    if (vly_tokenizer_decode(d->source.text_tokenizer, text->data + d->n_seen,
+                             text->len - d->n_seen, d->n_seen == 0, &d->bytes))
+        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's text");
+    const vly_tokenizer *tokenizer = d->source.model_tokenizer;
     bool start = d->seq.n_tok == 0 && d->pending.len == 0;
     unsigned flags = start ? VLY_ENCODE_BOS : VLY_ENCODE_CONTINUE;
-    if (start && !vly_tokenizer_adds_bos(d->tokenizer)) flags = 0;
-    return vly_tokenizer_encode(d->tokenizer, bytes, n, flags, &d->pending, err);
+    if (start && !vly_tokenizer_adds_bos(tokenizer)) flags = 0;
+    int rc = vly_tokenizer_encode(tokenizer, d->bytes.data, d->bytes.len, flags, &d->pending, err);
+    if (rc == 0) d->n_seen = text->len;
+    return rc;
 }
 
 /* Puts the first n pending tokens into the step and makes room for `more` after them. */
@@ -47,14 +63,18 @@ static void forget_pending(draft_model *d, size_t n)
     memmove(d->pending.data, d->pending.data + n, d->pending.len * sizeof *d->pending.data);
 }
 
-static bool fits(draft_model *d, size_t n)
+/* Tokens that the context has room for after the pending ones; -1 where it has none for these. */
+static int64_t room(draft_model *d)
 {
-    if (d->seq.n_tok + n <= vly_model_get_memory(d->model)->n_ctx) return true;
-    if (!d->full)
-        vly_log(VLY_LOG_WARN, "draft", "the draft's context of %u tokens is full: no more drafting",
-                vly_model_get_memory(d->model)->n_ctx);
+    uint32_t n_ctx = vly_model_get_memory(d->model)->n_ctx;
+    int64_t left = (int64_t)n_ctx - d->seq.n_tok - (int64_t)d->pending.len;
+    if (left >= 0) return left;
     d->full = true;
-    return false;
+    vly_log(
+        VLY_LOG_WARN, "draft",
+        "the draft's context of %u tokens is full: from here on n-grams of the text are drafted",
+        n_ctx);
+    return -1;
 }
 
 static int add(draft_model *d, vly_submission *list, vly_pass pass, uint32_t n, vly_error *err)
@@ -62,14 +82,20 @@ static int add(draft_model *d, vly_submission *list, vly_pass pass, uint32_t n, 
     return vly_model_pass(d->model, pass, n, &list->commands[list->n++], err);
 }
 
-/* All but the last token: that one is fed by the first proposal. */
+/* All but the last token, which the next proposal feeds. Once the prompt is read, a proposal feeds
+ * what there is, unless others have proposed for long. */
 static int read_text(vly_draft *draft, vly_submission *list, vly_error *err)
 {
     draft_model *d = (draft_model *)draft;
     d->n_fed = 0;
-    if (d->pending.len < 2 || !fits(d, d->pending.len)) return 0;
+    size_t behind = d->source.text->len - d->n_seen + d->pending.len;
+    if (d->full || (!d->reading && behind <= MAX_BEHIND)) return 0;
+    int rc = take_text(d, err);
+    if (rc) return rc;
+    d->reading = d->pending.len > 1 && room(d) >= 0;
+    if (!d->reading) return 0;
     uint32_t n = d->pending.len - 1 < VLY_MAX_CHUNK ? (uint32_t)d->pending.len - 1 : VLY_MAX_CHUNK;
-    int rc = feed(d, n, 0, err);
+    rc = feed(d, n, 0, err);
     return rc ? rc : add(d, list, VLY_PASS_LAYERS, n, err);
 }
 
@@ -85,18 +111,21 @@ static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_
 {
     draft_model *d = (draft_model *)draft;
     *n = d->n_proposed = d->n_fed = 0;
-    /* Nothing to go on: the text so far has no byte that this vocabulary can spell. */
+    int rc = d->full ? 0 : take_text(d, err);
+    if (rc || d->full) return rc;
+    /* Nothing to go on where the text so far has no byte that this vocabulary can spell. */
     if (d->pending.len == 0 || d->pending.len > VLY_MAX_CHUNK) return 0;
     uint32_t fed = (uint32_t)d->pending.len;
-    if (!fits(d, fed + k - 1)) return 0;
-    int rc = feed(d, fed, k - 1, err);
-    if (rc) return rc;
+    int64_t left = room(d);
+    if (left < 0) return 0;
+    if (k > left + 1) k = (uint32_t)left + 1; /* the last one is not fed */
+    if ((rc = feed(d, fed, k - 1, err))) return rc;
     struct vly_step *step = vly_model_step(d->model);
     step->n_rows = 1;
     step->row[0] = fed - 1;
     step->n_drafted = 0;
     step->sampling[d->seq.slot] = *in->sampling;
-    step->sampling[d->seq.slot].noise_shift = in->target_pos - (d->seq.n_tok + fed);
+    step->sampling[d->seq.slot].noise_shift = (uint32_t)d->n_seen - (d->seq.n_tok + fed);
     for (uint32_t j = 0; rc == 0 && j < k; j++)
         if ((rc = add(d, list, VLY_PASS_LAYERS, j ? 1 : fed, err)) == 0 &&
             (rc = add(d, list, VLY_PASS_HEAD, 1, err)) == 0)
@@ -110,8 +139,8 @@ static const uint32_t *proposed(vly_draft *draft)
     return vly_model_results(((draft_model *)draft)->model)->id;
 }
 
-/* The cache holds what was fed and all proposals but the last. Those that the target took stay; a last
- * one that it took is still to be fed. */
+/* The cache holds what was fed and all proposals but the last. Those that the target took stay; a
+ * last one that it took is still to be fed. */
 static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
 {
     draft_model *d = (draft_model *)draft;
@@ -120,9 +149,8 @@ static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
     vly_kv_commit(&d->seq, d->n_fed + d->n_proposed - 1);
     vly_kv_truncate(&d->seq, start + d->n_fed + kept);
     forget_pending(d, d->n_fed);
-    d->n_proposed = 0; /* a block that asks for no proposal has none to settle */
-    if (accepted > kept &&
-        vly_ids_push(&d->pending, vly_model_results(d->model)->draft_id[kept]))
+    d->n_seen += accepted;
+    if (accepted > kept && vly_ids_push(&d->pending, vly_model_results(d->model)->draft_id[kept]))
         return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
     return 0;
 }
@@ -132,12 +160,11 @@ static void destroy(vly_draft *draft)
     draft_model *d = (draft_model *)draft;
     vly_kv_seq_deinit(&d->seq);
     vly_ids_free(&d->pending);
+    vly_text_free(&d->bytes);
     free(d);
 }
 
-static const vly_draft_method method = {
-    .name = "model",
-    .extend = extend,
+static const vly_draft_ops ops = {
     .read = read_text,
     .read_done = read_done,
     .propose = propose,
@@ -146,15 +173,15 @@ static const vly_draft_method method = {
     .destroy = destroy,
 };
 
-int vly_draft_model_create(vly_model *model, const vly_tokenizer *tokenizer, vly_draft **out,
-                           vly_error *err)
+int vly_draft_create_model(const vly_draft_source *source, vly_draft **out, vly_error *err)
 {
     draft_model *d = calloc(1, sizeof *d);
     if (!d) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft");
-    d->base.method = &method;
-    d->model = model;
-    d->tokenizer = tokenizer;
-    int rc = vly_kv_seq_init(vly_model_kv(model), &d->seq, err);
+    d->base = (vly_draft){&ops, VLY_DRAFT_MODEL};
+    d->source = *source;
+    d->model = source->model;
+    d->reading = true;
+    int rc = vly_kv_seq_init(vly_model_kv(d->model), &d->seq, err);
     if (rc) {
         free(d);
         return rc;

@@ -1,8 +1,9 @@
 /* Volley: speculative decoding on Vulkan. The public interface.
  *
- * An engine owns a device, a target model and, unless it is left out, a draft model. Requests become
- * sequences; tokens and ends arrive through callbacks while vly_engine_run runs the engine's loop. All
- * calls on an engine are made on one thread; only vly_engine_interrupt may come from elsewhere. */
+ * An engine owns a device, a target model and, unless it is left out, a draft model. Requests
+ * become sequences; tokens and ends arrive through callbacks while vly_engine_run runs the engine's
+ * loop. All calls on an engine are made on one thread; only vly_engine_interrupt may come from
+ * elsewhere. */
 #ifndef VOLLEY_H
 #define VOLLEY_H
 
@@ -45,9 +46,9 @@ typedef struct {
     float top_p;       /* (0, 1]; 1: off */
     float min_p;       /* [0, 1]; 0: off */
     uint64_t seed;
-    /* Penalties over the last `penalty_last_n` tokens of the text, prompt included (0: off; UINT32_MAX:
-     * all). Repetition: Keskar et al., arXiv 1909.05858 (logit > 0 divided, else multiplied; 1: off).
-     * Presence and frequency: subtracted once, and per occurrence (0: off). */
+    /* Penalties over the last `penalty_last_n` tokens of the text, prompt included (0: off;
+     * UINT32_MAX: all). Repetition: Keskar et al., arXiv 1909.05858 (logit > 0 divided, else
+     * multiplied; 1: off). Presence and frequency: subtracted once, and per occurrence (0: off). */
     float repeat_penalty;
     float presence_penalty;
     float frequency_penalty;
@@ -56,8 +57,8 @@ typedef struct {
     uint32_t n_bias;
 } vly_sampling;
 
-/* What `volley run` takes where nothing is asked for: temperature 0.7, top-p 0.95, the rest off. The
- * seed is 0: the caller chooses one. */
+/* What `volley run` takes where nothing is asked for: temperature 0.7, top-p 0.95, the rest off.
+ * The seed is 0: the caller chooses one. */
 vly_sampling vly_sampling_default(void);
 
 /* ---- Engine --------------------------------------------------------------------------------- */
@@ -71,47 +72,65 @@ typedef struct {
     const char *target; /* path of a GGUF file */
     const char *draft;  /* the same, or NULL to decode plainly */
     const char *device; /* NULL: the best; an index or a part of the name */
-    uint32_t n_ctx;     /* tokens of prompt and text at most; 0: as many as the target was made for, or as
-                           the device's memory holds */
-    bool kv_f16;        /* keep keys and values as f16 and not as int8 */
+    uint32_t n_ctx; /* tokens of prompt and text at most; 0: as many as the target was made for, or
+                       as the device's memory holds */
+    bool kv_f16;    /* keep keys and values as f16 and not as int8 */
     /* Told while weights are uploaded: bytes done of all, both models together. May be NULL. */
     void (*progress)(void *arg, uint64_t done, uint64_t total);
     void *progress_arg;
 } vly_engine_options;
 
-/* Loads. Errors: those of the files (VLY_E_NOT_FOUND, VLY_E_FORMAT, VLY_E_UNSUPPORTED), of the device
- * (VLY_E_NO_DEVICE, VLY_E_DEVICE, VLY_E_DEVICE_MEMORY: how much was needed, how much there was, and what
- * would fit), VLY_E_DRAFT (the draft shares no tokens with the target), VLY_E_HOST_MEMORY. */
+/* Loads. Errors: those of the files (VLY_E_NOT_FOUND, VLY_E_FORMAT, VLY_E_UNSUPPORTED), of the
+ * device (VLY_E_NO_DEVICE, VLY_E_DEVICE, VLY_E_DEVICE_MEMORY: how much was needed, how much there
+ * was, and what would fit), VLY_E_DRAFT (the draft shares no tokens with the target),
+ * VLY_E_HOST_MEMORY. */
 int vly_engine_create(const vly_engine_options *options, vly_engine **out, vly_error *err);
 /* Ends sequences that still run, without callbacks. */
 void vly_engine_destroy(vly_engine *engine);
 
 typedef struct {
     const char *device_name;
-    const char *target_name, *draft_name; /* general.name of the files; draft_name is NULL without one */
-    uint32_t n_ctx;                       /* of a sequence */
-    uint32_t n_vocab;                     /* of the target */
+    const char *target_name;                /* general.name of the file */
+    const char *draft_name;                 /* the same; NULL without a draft */
+    uint32_t n_ctx;                         /* of a sequence */
+    uint32_t n_vocab;                       /* of the target */
     uint32_t n_draft_mapped, n_draft_vocab; /* draft tokens that the target can take, of all */
-    uint64_t target_bytes, draft_bytes; /* weights and activations on the device */
+    uint64_t target_bytes, draft_bytes;     /* weights and activations on the device */
 } vly_engine_info;
 
 /* Static for the engine's life. */
 const vly_engine_info *vly_engine_get_info(const vly_engine *engine);
 
 /* The target's tokens of `len` bytes of text, in an array that the caller frees. With `bos`, the
- * beginning-of-text token in front where the vocabulary asks for one; with `parse_special`, text that
- * spells a control token becomes that token. */
+ * beginning-of-text token in front where the vocabulary asks for one; with `parse_special`, text
+ * that spells a control token becomes that token. */
 int vly_engine_tokenize(const vly_engine *engine, const char *text, size_t len, bool bos,
                         bool parse_special, uint32_t **ids, size_t *n, vly_error *err);
 
 /* The exact bytes that a target token stands for; *len of them, not terminated. Static. */
 const char *vly_engine_token_bytes(const vly_engine *engine, uint32_t id, size_t *len);
 
+/* ---- Drafting ------------------------------------------------------------------------------- */
+
+/* How tokens are drafted. What is drafted changes the speed, never the text. */
+typedef enum {
+    VLY_DRAFT_DEFAULT, /* VLY_DRAFT_MODEL where a draft is loaded, else none */
+#define VLY_DRAFT_METHOD(id, name, create, needs_model, summary) VLY_DRAFT_##id,
+#include "drafts/methods.def"
+#undef VLY_DRAFT_METHOD
+    VLY_N_DRAFT_METHODS
+} vly_draft_method;
+
+/* "model", "ngram", ...; NULL for the default and for what is no method. */
+const char *vly_draft_method_name(vly_draft_method method);
+/* Does it draft with a model, which the engine must then have been created with? */
+bool vly_draft_method_needs_model(vly_draft_method method);
+
 /* ---- Generation ----------------------------------------------------------------------------- */
 
 typedef enum {
-    VLY_FINISH_STOP,     /* the model ended its text */
-    VLY_FINISH_LENGTH,   /* max_tokens, or the end of the context */
+    VLY_FINISH_STOP,   /* the model ended its text */
+    VLY_FINISH_LENGTH, /* max_tokens, or the end of the context */
     VLY_FINISH_CANCELLED,
     VLY_FINISH_ERROR
 } vly_finish;
@@ -127,9 +146,16 @@ typedef struct {
     double generate_ms;        /* from there to the last token */
     uint32_t blocks;           /* target passes that decided tokens */
     uint32_t drafted, accepted;
+    /* Of these, what each method proposed: a method made of others has nothing of its own. */
+    uint32_t drafted_by_method[VLY_N_DRAFT_METHODS], accepted_by_method[VLY_N_DRAFT_METHODS];
+    /* Why drafted tokens were lost: drafted = accepted + all three. */
+    uint32_t lost_to_pick;                       /* another token was the target's pick */
+    uint32_t lost_to_front;                      /* drafted behind one of those */
+    uint32_t lost_to_end;                        /* drafted behind the model's end of text */
     uint32_t drafted_by_position[VLY_MAX_DRAFT]; /* how often position i was drafted */
     uint32_t accepted_by_position[VLY_MAX_DRAFT];
-    double draft_ms, verify_ms; /* device time of draft steps and of target passes, after the prompt */
+    /* Device time of draft steps and of target passes, after the prompt. */
+    double draft_ms, verify_ms;
     uint64_t kv_target_bytes, kv_draft_bytes; /* the most that this engine's caches held */
 } vly_stats;
 
@@ -142,10 +168,11 @@ typedef struct {
     uint32_t max_tokens; /* UINT32_MAX: until the model or the context ends */
     bool ignore_end;     /* go on past the model's end of text */
     vly_sampling sampling;
-    uint32_t draft_max; /* tokens drafted in a block, 0..VLY_MAX_DRAFT; 0 or no draft: decode plainly */
+    vly_draft_method draft_method;
+    uint32_t draft_max; /* tokens drafted in a block, 0..VLY_MAX_DRAFT; 0: decode plainly */
 
-    /* Called as tokens are decided: `n` > 0 target tokens, and the whole UTF-8 characters of text that
-     * they complete (may be empty: len 0). */
+    /* Called as tokens are decided: `n` > 0 target tokens, and the whole UTF-8 characters of text
+     * that they complete (may be empty: len 0). */
     void (*on_tokens)(void *arg, const uint32_t *ids, uint32_t n, const char *text, size_t len);
     /* Called once, last. `err` is set with VLY_FINISH_ERROR. `text` is what was held back of an
      * unfinished character, as U+FFFD. The sequence is gone when it returns. */
@@ -154,9 +181,10 @@ typedef struct {
     void *arg;
 } vly_request;
 
-/* Begins a sequence; its work is done by vly_engine_run. What `request` points to is copied. *prompt_ids
- * (may be NULL) gets a malloc'd copy of the prompt's tokens, *n_prompt_ids their number. Errors:
- * VLY_E_INVALID (sampling, draft_max, empty prompt), VLY_E_CONTEXT (the prompt does not fit), memory. */
+/* Begins a sequence; its work is done by vly_engine_run. What `request` points to is copied.
+ * *prompt_ids (may be NULL) gets a malloc'd copy of the prompt's tokens, *n_prompt_ids their
+ * number. Errors: VLY_E_INVALID (sampling, draft_max, draft_method, empty prompt), VLY_E_CONTEXT
+ * (the prompt does not fit), memory. */
 int vly_engine_start(vly_engine *engine, const vly_request *request, vly_sequence **out,
                      uint32_t **prompt_ids, size_t *n_prompt_ids, vly_error *err);
 
@@ -169,14 +197,14 @@ int vly_engine_run(vly_engine *engine, vly_error *err);
 /* Cancels all sequences. May be called from any thread and from a signal handler. */
 void vly_engine_interrupt(vly_engine *engine);
 
-/* Called for each position in turn: `logits` [n_vocab] of the token after ids[pos]. A return other than
- * 0 ends the run with that code. */
+/* Called for each position in turn: `logits` [n_vocab] of the token after ids[pos]. A return other
+ * than 0 ends the run with that code. */
 typedef int (*vly_logits_fn)(void *arg, uint32_t pos, uint32_t id, const float *logits,
                              uint32_t n_vocab);
 
-/* The target's logits over `n` tokens (no sequence may be running). VLY_E_CONTEXT, VLY_E_INVALID (an id
- * outside the vocabulary: names it). */
-int vly_engine_logits(vly_engine *engine, const uint32_t *ids, size_t n, vly_logits_fn fn, void *arg,
-                      vly_error *err);
+/* The target's logits over `n` tokens (no sequence may be running). VLY_E_CONTEXT, VLY_E_INVALID
+ * (an id outside the vocabulary: names it). */
+int vly_engine_logits(vly_engine *engine, const uint32_t *ids, size_t n, vly_logits_fn fn,
+                      void *arg, vly_error *err);
 
 #endif

@@ -29,6 +29,7 @@ typedef enum {
     REAL,      /* float in min..max */
     SEED,      /* uint64_t; sets has_seed */
     KV,        /* bool kv_f16 */
+    METHOD,    /* vly_draft_method */
     IDS,       /* vly_ids */
     BIAS,      /* an entry more of sampling.bias */
     HELP
@@ -46,6 +47,17 @@ typedef struct {
 } option_row;
 
 #define AT(field) offsetof(vly_cli_options, field)
+
+#define VLY_DRAFT_METHOD(id, name, create, needs_model, summary) "|" name
+static const char method_names[] =
+#include "drafts/methods.def"
+    ;
+#undef VLY_DRAFT_METHOD
+#define VLY_DRAFT_METHOD(id, name, create, needs_model, summary) name ": " summary "; "
+static const char method_help[] = "what is drafted. "
+#include "drafts/methods.def"
+                                  "by default model, where there is a draft";
+#undef VLY_DRAFT_METHOD
 
 static const option_row rows[] = {
     {GENERATE, 'm', "model", NULL, "TARGET", TEXT, AT(target), 0, 0,
@@ -95,6 +107,8 @@ static const option_row rows[] = {
      "tokens that the draft proposes at a time; 0: decode plainly"},
     {VERIFY, 0, "draft-max", NULL, "K", COUNT, AT(draft_max), 1, VLY_MAX_DRAFT,
      "tokens that the draft proposes at a time"},
+    {GENERATE, 0, "draft-method", NULL, method_names + 1, METHOD, AT(draft_method), 0, 0,
+     method_help},
     {LOGITS, 0, "top", NULL, "N", COUNT, AT(n_top), 1, 1000, "how many of the best logits"},
     {ALL, 0, "kv", NULL, "int8|f16", KV, AT(kv_f16), 0, 0,
      "how the caches store keys and values (int8)"},
@@ -257,6 +271,17 @@ static int parse_bias(const option_row *row, const char *text, vly_sampling *sam
     return 0;
 }
 
+static int parse_method(const char *text, vly_draft_method *method)
+{
+    for (int i = 0; i < VLY_N_DRAFT_METHODS; i++) {
+        const char *name = vly_draft_method_name(i);
+        if (!name || strcmp(name, text) != 0) continue;
+        *method = i;
+        return 0;
+    }
+    return -1;
+}
+
 /* Stores the value of the option; 0 or -1. */
 static int parse_value(const option_row *row, const char *text, vly_cli_options *o)
 {
@@ -295,6 +320,8 @@ static int parse_value(const option_row *row, const char *text, vly_cli_options 
         if (strcmp(text, "int8") != 0 && strcmp(text, "f16") != 0) return -1;
         *(bool *)field = text[0] == 'f';
         return 0;
+    case METHOD:
+        return parse_method(text, field);
     case IDS:
         return parse_ids(text, field);
     case BIAS:
@@ -324,6 +351,9 @@ static int value_error(const char *command, const option_row *row, const char *t
         break;
     case KV:
         snprintf(expected, sizeof expected, "int8 or f16");
+        break;
+    case METHOD:
+        snprintf(expected, sizeof expected, "%s", row->value);
         break;
     case IDS:
         snprintf(expected, sizeof expected, "whole numbers, %s, with commas between", range);
@@ -361,6 +391,27 @@ static const option_row *find_row(vly_cli_generator command, int got)
     return NULL;
 }
 
+/* Do the draft and the way to draft go together, and is there something for verify to compare? */
+static int check_draft(vly_cli_generator command, const char *name, const vly_cli_options *o)
+{
+    const char *method = vly_draft_method_name(o->draft_method);
+    bool none = o->draft && strcmp(o->draft, "none") == 0;
+    if (method && !vly_draft_method_needs_model(o->draft_method)) {
+        if (o->draft && !none)
+            return vly_cli_usage_error(name, "'--draft-method %s' uses no draft, got '-d %s'",
+                                       method, o->draft);
+        return 0;
+    }
+    if (!method && command != VLY_CLI_VERIFY) return 0;
+    if (none && method)
+        return vly_cli_usage_error(name, "'--draft-method %s' needs a draft, got '-d none'",
+                                   method);
+    if (none) return vly_cli_usage_error(name, "expected a draft to compare with, got '-d none'");
+    if (o->target && !o->draft)
+        return vly_cli_usage_error(name, "option '-m' needs a draft besides: '-d' is missing");
+    return 0;
+}
+
 /* What no single option shows to be wrong. */
 static int check(vly_cli_generator command, const char *name, const vly_cli_options *o)
 {
@@ -369,10 +420,8 @@ static int check(vly_cli_generator command, const char *name, const vly_cli_opti
                                    command == VLY_CLI_LOGITS ? "-p, -f and --ids" : "-p and -f");
     if (command == VLY_CLI_LOGITS && !o->target)
         return vly_cli_usage_error(name, "option '-m' is missing");
-    if (command == VLY_CLI_VERIFY && o->draft && strcmp(o->draft, "none") == 0)
-        return vly_cli_usage_error(name, "expected a draft to compare with, got '-d none'");
-    if (command == VLY_CLI_VERIFY && o->target && !o->draft)
-        return vly_cli_usage_error(name, "option '-m' needs a draft besides: '-d' is missing");
+    int rc = check_draft(command, name, o);
+    if (rc) return rc;
     if (o->echo && o->json) return vly_cli_usage_error(name, "expected --echo or --json, not both");
     return 0;
 }
@@ -415,5 +464,6 @@ vly_request vly_cli_options_request(const vly_cli_options *o)
                          .max_tokens = o->max_tokens,
                          .ignore_end = o->ignore_end,
                          .sampling = o->sampling,
+                         .draft_method = o->draft_method,
                          .draft_max = o->draft_max};
 }

@@ -22,6 +22,7 @@ typedef struct {
     bool ignore_end;
     vly_sampling sampling; /* its bias is owned */
     bool has_seed;
+    vly_draft_method draft_method;
     uint32_t draft_max;
 
     uint32_t n_seeds, n_top;

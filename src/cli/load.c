@@ -97,8 +97,12 @@ int vly_cli_load(const vly_cli_options *o, bool with_draft, vly_engine **out, vl
         options.target = shipped_target;
         if (!o->draft) options.draft = shipped_draft;
     }
-    if (!with_draft || (options.draft && strcmp(options.draft, "none") == 0)) options.draft = NULL;
-    if (with_draft && !options.draft) vly_log(VLY_LOG_INFO, "cli", "no draft: decoding plainly");
+    bool modelless =
+        o->draft_method != VLY_DRAFT_DEFAULT && !vly_draft_method_needs_model(o->draft_method);
+    if (!with_draft || modelless || (options.draft && strcmp(options.draft, "none") == 0))
+        options.draft = NULL;
+    if (with_draft && !modelless && !options.draft)
+        vly_log(VLY_LOG_INFO, "cli", "no draft: decoding plainly");
     int rc = vly_engine_create(&options, out, err);
     clear_progress(&bar);
     if (rc) return rc;

@@ -18,7 +18,8 @@ typedef struct {
 /* How many tokens a block could draft. */
 static uint32_t effective_draft_max(const job *j)
 {
-    return j->info->draft_name ? j->options->draft_max : 0;
+    bool drafts = j->info->draft_name || j->options->draft_method != VLY_DRAFT_DEFAULT;
+    return drafts ? j->options->draft_max : 0;
 }
 
 /* ---- statistics for people ---- */
@@ -42,11 +43,21 @@ static double mib(uint64_t bytes)
 static void print_draft_table(const job *j)
 {
     const vly_stats *s = &j->generation.stats;
-    fprintf(stderr, "draft          %" PRIu32 " of its %" PRIu32 " tokens are in the target's\n",
-            j->info->n_draft_mapped, j->info->n_draft_vocab);
+    if (j->info->draft_name)
+        fprintf(stderr,
+                "draft          %" PRIu32 " of its %" PRIu32 " tokens are in the target's\n",
+                j->info->n_draft_mapped, j->info->n_draft_vocab);
     fprintf(stderr,
             "drafted        %" PRIu32 " tokens, accepted %" PRIu32 ", acceptance rate %.3f\n",
             s->drafted, s->accepted, vly_cli_acceptance_rate(s));
+    for (int i = 0; i < VLY_N_DRAFT_METHODS; i++)
+        if (s->drafted_by_method[i])
+            fprintf(stderr, "  by %-10s %" PRIu32 " tokens, accepted %" PRIu32 "\n",
+                    vly_draft_method_name(i), s->drafted_by_method[i], s->accepted_by_method[i]);
+    fprintf(stderr,
+            "lost           %" PRIu32 " not the target's pick, %" PRIu32
+            " behind one of those, %" PRIu32 " behind the end\n",
+            s->lost_to_pick, s->lost_to_front, s->lost_to_end);
     fprintf(stderr, "               position  drafted  accepted   rate\n");
     for (uint32_t i = 0; i < effective_draft_max(j); i++) {
         uint32_t drafted = s->drafted_by_position[i], accepted = s->accepted_by_position[i];

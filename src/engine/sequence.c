@@ -1,5 +1,5 @@
-/* A sequence: reads its prompt in chunks, then runs block after block. Each submission's completion, an
- * event of the loop, prepares the next. */
+/* A sequence: reads its prompt in chunks, then runs block after block. Each submission's
+ * completion, an event of the loop, prepares the next. */
 #include "engine/engine_internal.h"
 
 #include "base/clock.h"
@@ -16,10 +16,10 @@ struct vly_sequence {
     vly_kv_seq seq;
     vly_draft *draft;
     vly_block block;
-    uint32_t n_read;  /* prompt tokens in the submission under way */
+    uint32_t n_read; /* prompt tokens in the submission under way */
     bool reading_draft;
     vly_utf8_stream utf8;
-    vly_text out; /* characters to hand out */
+    vly_text out;  /* characters to hand out */
     bool at_start; /* nothing but control tokens so far: a dummy space in front is dropped */
     bool begun, cancelled;
     vly_stats stats;
@@ -32,7 +32,7 @@ void vly_sequence_destroy(vly_sequence *s)
 {
     if (!s) return;
     s->engine->sequence = NULL;
-    if (s->draft) s->draft->method->destroy(s->draft);
+    if (s->draft) s->draft->ops->destroy(s->draft);
     vly_kv_seq_deinit(&s->seq);
     vly_ids_free(&s->text);
     vly_text_free(&s->out);
@@ -58,7 +58,7 @@ static void finish(vly_sequence *s, vly_finish how, const vly_error *err)
     vly_sequence_destroy(s);
 }
 
-/* ---- Text -------------------------------------------------------------------------------------- */
+/* ---- Text ----------------------------------------------------------------------------------- */
 
 /* Hands out `n` decided tokens, and the characters that they complete. */
 static int hand_out(vly_sequence *s, const uint32_t *ids, uint32_t n)
@@ -81,22 +81,39 @@ static int hand_out(vly_sequence *s, const uint32_t *ids, uint32_t n)
     return 0;
 }
 
-/* ---- Blocks ------------------------------------------------------------------------------------ */
+/* ---- Blocks --------------------------------------------------------------------------------- */
 
-static void count_block(vly_sequence *s)
+/* Of the tokens decided, the first `n_used` became text; the next one may have ended it. */
+static void count_drafted(vly_sequence *s, uint32_t n_used, bool ended)
 {
     const vly_block *b = &s->block;
     vly_stats *st = &s->stats;
-    st->blocks++;
+    if (b->n_drafted == 0) return;
+    bool cut = ended && n_used < b->n_accepted;
+    uint32_t accepted = cut ? n_used + 1 : b->n_accepted, lost = b->n_drafted - accepted;
     st->drafted += b->n_drafted;
-    st->accepted += b->n_accepted;
+    st->accepted += accepted;
+    st->drafted_by_method[s->draft->proposer] += b->n_drafted;
+    st->accepted_by_method[s->draft->proposer] += accepted;
     for (uint32_t i = 0; i < b->n_drafted; i++) {
         st->drafted_by_position[i]++;
-        st->accepted_by_position[i] += i < b->n_accepted;
+        st->accepted_by_position[i] += i < accepted;
     }
+    if (cut) {
+        st->lost_to_end += lost;
+    } else if (lost > 0) {
+        st->lost_to_pick++;
+        st->lost_to_front += lost - 1;
+    }
+}
+
+static void add_times(vly_sequence *s)
+{
+    vly_stats *st = &s->stats;
     uint64_t t[3];
     for (int i = 0; i < 3; i++)
-        if (!s->engine->mark[i] || vly_gpu_commands_times(s->engine->mark[i], 1, &t[i], NULL)) return;
+        if (!s->engine->mark[i] || vly_gpu_commands_times(s->engine->mark[i], 1, &t[i], NULL))
+            return;
     st->draft_ms += (double)(t[1] - t[0]) * 1e-6;
     st->verify_ms += (double)(t[2] - t[1]) * 1e-6;
 }
@@ -110,7 +127,6 @@ static void block_done(void *arg, int rc, const vly_error *gpu_error)
         return;
     }
     rc = vly_block_finish(&s->block, &err);
-    if (rc == 0) count_block(s);
     s->stats.generate_ms = ms_since(s->block_ns);
     bool ended = false;
     uint32_t n = 0, left = s->request.max_tokens - s->stats.generated_tokens;
@@ -120,6 +136,11 @@ static void block_done(void *arg, int rc, const vly_error *gpu_error)
         if (ended) break;
     }
     s->stats.generated_tokens += n;
+    if (rc == 0) {
+        s->stats.blocks++;
+        count_drafted(s, n, ended);
+        add_times(s);
+    }
     if (rc == 0) rc = vly_ids_append(&s->text, ids, n);
     if (rc == 0) rc = hand_out(s, ids, n);
     if (rc == VLY_E_HOST_MEMORY) vly_fail(&err, rc, "no memory for the text");
@@ -155,7 +176,7 @@ static void block_start(vly_sequence *s)
     if (rc) finish(s, VLY_FINISH_ERROR, &err);
 }
 
-/* ---- The prompt -------------------------------------------------------------------------------- */
+/* ---- The prompt ----------------------------------------------------------------------------- */
 
 static void prompt_done(void *arg, int rc, const vly_error *err)
 {
@@ -165,11 +186,12 @@ static void prompt_done(void *arg, int rc, const vly_error *err)
         return;
     }
     vly_kv_commit(&s->seq, s->n_read);
-    if (s->reading_draft) s->draft->method->read_done(s->draft);
+    if (s->reading_draft) s->draft->ops->read_done(s->draft);
     next(s);
 }
 
-/* Adds the next chunk of the prompt, without its last token: the first block feeds that one. */
+/* Adds the next chunk of the prompt, without its last token: the first block feeds that one. Later
+ * on nothing is left to add. */
 static int read_target(vly_sequence *s, vly_submission *list, vly_error *err)
 {
     uint32_t left = (uint32_t)s->text.len - 1 - s->seq.n_tok;
@@ -186,7 +208,7 @@ static int read_target(vly_sequence *s, vly_submission *list, vly_error *err)
     return vly_model_pass(s->engine->target, VLY_PASS_LAYERS, n, &list->commands[list->n++], err);
 }
 
-/* Goes on with the prompt, or with the next block. */
+/* Goes on with the prompt, with what the draft has to read, or with the next block. */
 static void next(vly_sequence *s)
 {
     vly_error err;
@@ -196,13 +218,9 @@ static void next(vly_sequence *s)
         finish(s, VLY_FINISH_CANCELLED, NULL);
         return;
     }
-    if (s->block_ns > 0) {
-        block_start(s);
-        return;
-    }
     int rc = read_target(s, &list, &err);
     uint32_t n = list.n;
-    if (rc == 0 && s->draft) rc = s->draft->method->read(s->draft, &list, &err);
+    if (rc == 0 && s->draft) rc = s->draft->ops->read(s->draft, &list, &err);
     s->reading_draft = list.n > n;
     if (rc == 0 && list.n == 0) {
         block_start(s);
@@ -213,18 +231,18 @@ static void next(vly_sequence *s)
     if (rc) finish(s, VLY_FINISH_ERROR, &err);
 }
 
-/* ---- Beginning --------------------------------------------------------------------------------- */
+/* ---- Beginning ------------------------------------------------------------------------------ */
 
-/* The prompt as target tokens in s->text, and as bytes for the draft. */
-static int take_prompt(vly_sequence *s, const vly_request *r, vly_text *bytes, vly_error *err)
+/* The prompt as target tokens in s->text. */
+static int take_prompt(vly_sequence *s, const vly_request *r, vly_error *err)
 {
     vly_engine *e = s->engine;
     int rc;
     if (r->prompt_tokens) {
         for (size_t i = 0; i < r->n_prompt_tokens; i++)
             if (r->prompt_tokens[i] >= e->info.n_vocab)
-                return vly_fail(err, VLY_E_INVALID, "prompt token %zu is %u; the vocabulary has %u", i,
-                                r->prompt_tokens[i], e->info.n_vocab);
+                return vly_fail(err, VLY_E_INVALID, "prompt token %zu is %u; the vocabulary has %u",
+                                i, r->prompt_tokens[i], e->info.n_vocab);
         rc = vly_ids_append(&s->text, r->prompt_tokens, r->n_prompt_tokens);
     } else {
         unsigned flags = r->parse_special ? VLY_ENCODE_PARSE_SPECIAL : 0;
@@ -232,23 +250,24 @@ static int take_prompt(vly_sequence *s, const vly_request *r, vly_text *bytes, v
         rc = vly_tokenizer_encode(e->target_tokenizer, r->prompt, r->prompt_len, flags, &s->text,
                                   err);
     }
-    if (rc == 0)
-        rc = vly_tokenizer_decode(e->target_tokenizer, s->text.data, s->text.len, true, bytes);
     if (rc) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the prompt");
     if (s->text.len == 0)
         return vly_fail(err, VLY_E_INVALID,
                         "the prompt is empty, and the model has no beginning-of-text token");
     if (s->text.len >= e->info.n_ctx)
-        return vly_fail(err, VLY_E_CONTEXT,
-                        "the prompt has %zu tokens; the context of %u has room for %u and a token of text",
-                        s->text.len, e->info.n_ctx, e->info.n_ctx - 1);
+        return vly_fail(
+            err, VLY_E_CONTEXT,
+            "the prompt has %zu tokens; the context of %u has room for %u and a token of text",
+            s->text.len, e->info.n_ctx, e->info.n_ctx - 1);
     s->stats.prompt_tokens = (uint32_t)s->text.len;
-    s->at_start = bytes->len == 0;
+    s->at_start = true;
+    for (size_t i = 0; i < s->text.len && s->at_start; i++)
+        s->at_start = vly_tokenizer_bytes(e->target_tokenizer, s->text.data[i]).len == 0;
     return 0;
 }
 
-/* Records every pass that a block can need, and runs each once over nothing: drivers that compile at the
- * first dispatch do it here and not in the first block. */
+/* Records every pass that a block can need, and runs each once over nothing: drivers that compile
+ * at the first dispatch do it here and not in the first block. */
 static int warm_up(vly_engine *e, vly_model *model, vly_pass last, uint32_t n_tok, uint32_t n_rows,
                    vly_error *err)
 {
@@ -276,27 +295,28 @@ static int record_passes(vly_sequence *s, vly_error *err)
     uint32_t n = (s->draft ? s->request.draft_max : 0) + 1;
     vly_pass last = vly_sampling_needs_host(&s->request.sampling) ? VLY_PASS_READ : VLY_PASS_PICK;
     int rc = warm_up(e, e->target, last, n, n, err);
-    if (rc == 0 && s->draft) rc = warm_up(e, e->draft, VLY_PASS_PICK, 4, 1, err);
-    return rc;
+    if (rc || !s->draft || !vly_draft_method_needs_model(s->request.draft_method)) return rc;
+    /* The draft takes in what a block wrote without it: a pick, or a whole block of n-grams. */
+    uint32_t most = s->request.draft_method == VLY_DRAFT_MODEL ? 4 : n + 3;
+    return warm_up(e, e->draft, VLY_PASS_PICK, most < VLY_MAX_BATCH ? most : VLY_MAX_BATCH, 1, err);
 }
 
 static int begin(vly_sequence *s, const vly_request *r, vly_error *err)
 {
     vly_engine *e = s->engine;
-    vly_text bytes = {0};
-    int rc = take_prompt(s, r, &bytes, err);
+    int rc = take_prompt(s, r, err);
     if (rc == 0) rc = vly_kv_seq_init(vly_model_kv(e->target), &s->seq, err);
-    if (rc == 0 && e->draft && r->draft_max > 0)
-        rc = vly_draft_model_create(e->draft, e->draft_tokenizer, &s->draft, err);
-    if (rc == 0 && s->draft)
-        rc = s->draft->method->extend(s->draft, bytes.data, bytes.len, err);
+    if (s->request.draft_method == VLY_DRAFT_DEFAULT && e->draft)
+        s->request.draft_method = VLY_DRAFT_MODEL;
+    if (rc == 0 && s->request.draft_method != VLY_DRAFT_DEFAULT && r->draft_max > 0) {
+        vly_draft_source source = {&s->text, e->target_tokenizer, e->draft, e->draft_tokenizer};
+        rc = vly_draft_create(s->request.draft_method, &source, &s->draft, err);
+    }
     if (rc == 0) rc = record_passes(s, err);
-    vly_text_free(&bytes);
     s->block = (vly_block){
         .target = e->target,
         .seq = &s->seq,
         .draft = s->draft,
-        .tokenizer = e->target_tokenizer,
         .sampling = &s->request.sampling,
         .text = &s->text,
         .mark = e->mark,
@@ -313,7 +333,8 @@ int vly_engine_start(vly_engine *e, const vly_request *request, vly_sequence **o
         return vly_fail(err, VLY_E_INVALID, "draft_max is %u; expected 0 to %d", request->draft_max,
                         VLY_MAX_DRAFT);
     if (e->sequence)
-        return vly_fail(err, VLY_E_INVALID, "a sequence is running; this engine runs one at a time");
+        return vly_fail(err, VLY_E_INVALID,
+                        "a sequence is running; this engine runs one at a time");
     vly_sequence *s = calloc(1, sizeof *s);
     if (!s) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a sequence");
     s->engine = e;

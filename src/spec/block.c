@@ -27,8 +27,8 @@ static void add_mark(vly_block *b, vly_submission *list, int i)
     if (b->mark[i]) list->commands[list->n++] = b->mark[i];
 }
 
-/* The step of the verify pass: the last token of the text, then the drafted ones, whose ids the draft
- * writes. */
+/* The step of the verify pass: the last token of the text, then the drafted ones, whose ids the
+ * draft writes. */
 static void write_verify_step(vly_block *b, const struct vly_step_sampling *sampling)
 {
     struct vly_step *step = vly_model_step(b->target);
@@ -52,8 +52,8 @@ int vly_block_prepare(vly_block *b, uint32_t k, vly_submission *list, vly_error 
     b->n_drafted = 0;
     add_mark(b, list, 0);
     if (k > 0 && b->draft) {
-        vly_draft_input in = {pos + 1, &sampling, vly_model_step(b->target)};
-        rc = b->draft->method->propose(b->draft, &in, k, list, &b->n_drafted, err);
+        vly_draft_input in = {&sampling, vly_model_step(b->target)};
+        rc = b->draft->ops->propose(b->draft, &in, k, list, &b->n_drafted, err);
         if (rc) return rc;
     }
     add_mark(b, list, 1);
@@ -61,15 +61,15 @@ int vly_block_prepare(vly_block *b, uint32_t k, vly_submission *list, vly_error 
     write_verify_step(b, &sampling);
     uint32_t n = b->n_drafted + 1;
     vly_pass last = vly_sampling_needs_host(b->sampling) ? VLY_PASS_READ : VLY_PASS_PICK;
-    if ((rc = add(b, list, VLY_PASS_LAYERS, n, err)) || (rc = add(b, list, VLY_PASS_HEAD, n, err)) ||
-        (rc = add(b, list, last, n, err)))
+    if ((rc = add(b, list, VLY_PASS_LAYERS, n, err)) ||
+        (rc = add(b, list, VLY_PASS_HEAD, n, err)) || (rc = add(b, list, last, n, err)))
         return rc;
     add_mark(b, list, 2);
     return 0;
 }
 
-/* The target's picks with penalties and bias: row after row on the host, each with the tokens before it
- * as its history, up to the first that differs from the draft's. */
+/* The target's picks with penalties and bias: row after row on the host, each with the tokens
+ * before it as its history, up to the first that differs from the draft's. */
 static int pick_on_host(vly_block *b, const uint32_t *drafted, vly_error *err)
 {
     uint32_t n_vocab = vly_model_head_rows(b->target), stride = vly_model_logits_stride(b->target);
@@ -95,7 +95,7 @@ static int pick_on_host(vly_block *b, const uint32_t *drafted, vly_error *err)
 
 int vly_block_finish(vly_block *b, vly_error *err)
 {
-    const uint32_t *drafted = b->n_drafted ? b->draft->method->proposed(b->draft) : NULL;
+    const uint32_t *drafted = b->n_drafted ? b->draft->ops->proposed(b->draft) : NULL;
     int rc;
     if (vly_sampling_needs_host(b->sampling)) {
         if ((rc = pick_on_host(b, drafted, err))) return rc;
@@ -107,9 +107,5 @@ int vly_block_finish(vly_block *b, vly_error *err)
     uint32_t pos = b->seq->n_tok;
     vly_kv_commit(b->seq, b->n_drafted + 1);
     vly_kv_truncate(b->seq, pos + b->n_accepted + 1);
-    if (!b->draft) return 0;
-    /* The draft has the accepted tokens; the target's own one reaches it as bytes. */
-    if (b->n_drafted && (rc = b->draft->method->settle(b->draft, b->n_accepted, err))) return rc;
-    vly_bytes bytes = vly_tokenizer_bytes(b->tokenizer, b->tokens[b->n_accepted]);
-    return b->draft->method->extend(b->draft, bytes.data, bytes.len, err);
+    return b->n_drafted ? b->draft->ops->settle(b->draft, b->n_accepted, err) : 0;
 }

@@ -1,11 +1,12 @@
 /* The speculation block: draft -> map -> verify -> accept -> advance, as one submission.
  *
- *   draft    k steps of the draft, each pick feeding the next on the device
- *   map      the draft's head holds only rows that the target knows too, and its picks are written to
- *            the verify step as target ids
- *   verify   the target over the last token and the k drafted ones, in one pass, and a pick for each
- *   accept   drafted tokens are right while they equal the target's picks, at every temperature: the
- *            picks share one keyed noise (design: docs/speculation.md)
+ *   draft    a method of drafts/ proposes up to k tokens; a model takes k steps on the device, each
+ *            pick feeding the next
+ *   map      the draft's head holds only rows that the target knows too, and its picks are written
+ *            to the verify step as target ids
+ *   verify   the target over the last token and the drafted ones, in one pass, and a pick for each
+ *   accept   drafted tokens are right while they equal the target's picks, at every temperature:
+ *            the picks share one keyed noise (docs/speculation.md)
  *   advance  both caches keep what was right and forget the rest
  *
  * With k = 0 a block is one step of plain decoding: the same code, the same kernels. */
@@ -20,7 +21,6 @@ typedef struct {
     vly_model *target;
     vly_kv_seq *seq;  /* the target's cache; holds all of the text but its last token */
     vly_draft *draft; /* NULL: none */
-    const vly_tokenizer *tokenizer; /* the target's */
     const vly_sampling *sampling;
     const vly_ids *text; /* all tokens so far, prompt included; the last one is fed by this block */
     vly_gpu_commands *const *mark; /* three time marks, or of NULLs */
@@ -30,13 +30,13 @@ typedef struct {
     uint32_t tokens[VLY_MAX_BATCH]; /* decided by this block: n_accepted + 1 */
 } vly_block;
 
-/* Adds the commands of a block of at most k drafted tokens, 0 <= k < VLY_MAX_BATCH, and writes its step
- * buffers. The context must have room for k + 1 tokens. Does not allocate or record once the passes of
- * its sizes exist, but for pages. */
+/* Adds the commands of a block of at most k drafted tokens, 0 <= k < VLY_MAX_BATCH, and writes its
+ * step buffers. The context must have room for k + 1 tokens. Does not allocate or record once the
+ * passes of its sizes exist, but for pages. */
 int vly_block_prepare(vly_block *block, uint32_t k, vly_submission *list, vly_error *err);
 
-/* After completion: fills in tokens and counts, and advances both caches. The tokens are decided, and
- * the caller appends them (or a first part of them, if the text ends there) to the text. */
+/* After completion: fills in tokens and counts, and advances both caches. The tokens are decided,
+ * and the caller appends them to the text (or a first part of them, if the text ends there). */
 int vly_block_finish(vly_block *block, vly_error *err);
 
 #endif

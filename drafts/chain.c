@@ -1,0 +1,95 @@
+/* Drafting by two methods: the second proposes where the first has nothing to propose. Each finds
+ * in the text what the other contributed, so neither is told. */
+#include "drafts/draft.h"
+
+#include <stdlib.h>
+
+typedef struct {
+    vly_draft base;
+    vly_draft *part[2];
+    vly_draft *last; /* the one that proposed */
+} draft_chain;
+
+static int read_text(vly_draft *draft, vly_submission *list, vly_error *err)
+{
+    draft_chain *d = (draft_chain *)draft;
+    int rc = d->part[0]->ops->read(d->part[0], list, err);
+    return rc ? rc : d->part[1]->ops->read(d->part[1], list, err);
+}
+
+static void read_done(vly_draft *draft)
+{
+    draft_chain *d = (draft_chain *)draft;
+    for (int i = 0; i < 2; i++) d->part[i]->ops->read_done(d->part[i]);
+}
+
+static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_submission *list,
+                   uint32_t *n, vly_error *err)
+{
+    draft_chain *d = (draft_chain *)draft;
+    int rc = 0;
+    *n = 0;
+    for (int i = 0; rc == 0 && *n == 0 && i < 2; i++) {
+        d->last = d->part[i];
+        rc = d->last->ops->propose(d->last, in, k, list, n, err);
+    }
+    d->base.proposer = d->last->proposer;
+    return rc;
+}
+
+static const uint32_t *proposed(vly_draft *draft)
+{
+    draft_chain *d = (draft_chain *)draft;
+    return d->last->ops->proposed(d->last);
+}
+
+static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
+{
+    draft_chain *d = (draft_chain *)draft;
+    return d->last->ops->settle(d->last, accepted, err);
+}
+
+static void destroy(vly_draft *draft)
+{
+    draft_chain *d = (draft_chain *)draft;
+    for (int i = 0; i < 2; i++)
+        if (d->part[i]) d->part[i]->ops->destroy(d->part[i]);
+    free(d);
+}
+
+static const vly_draft_ops ops = {
+    .read = read_text,
+    .read_done = read_done,
+    .propose = propose,
+    .proposed = proposed,
+    .settle = settle,
+    .destroy = destroy,
+};
+
+static int create(const vly_draft_source *source, vly_draft_create_fn *first,
+                  vly_draft_create_fn *second, vly_draft **out, vly_error *err)
+{
+    draft_chain *d = calloc(1, sizeof *d);
+    if (!d) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft");
+    d->base.ops = &ops;
+    int rc = first(source, &d->part[0], err);
+    if (rc == 0) rc = second(source, &d->part[1], err);
+    if (rc) {
+        destroy(&d->base);
+        return rc;
+    }
+    *out = &d->base;
+    return 0;
+}
+
+int vly_draft_create_model_then_ngram(const vly_draft_source *source, vly_draft **out,
+                                      vly_error *err)
+{
+    return create(source, vly_draft_create_model, vly_draft_create_ngram, out, err);
+}
+
+int vly_draft_create_ngram_then_model(const vly_draft_source *source, vly_draft **out,
+                                      vly_error *err)
+{
+    return create(source, vly_draft_create_ngram, vly_draft_create_model, out, err);
+}

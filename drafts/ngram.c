@@ -1,0 +1,153 @@
+/* Drafting by n-grams: the last n tokens of the text, where they occurred before, were followed by
+ * something; that is proposed again. Needs no model and no device. Prompt look-up decoding (Saxena,
+ * 2023); the same from a larger store: Fu et al., arXiv 2402.02057, He et al., arXiv 2311.08252.
+ *
+ * The longest n that is found wins, and its latest place. Below MIN_N nearly every token is found
+ * somewhere, and what followed it there says little; above MAX_N a longer match is not better than
+ * the latest one. */
+#include "drafts/draft.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define MIN_N    2
+#define MAX_N    4
+#define N_TABLES (MAX_N - MIN_N + 1)
+#define N_PROBES 16
+
+typedef struct {
+    vly_draft base;
+    const vly_ids *text;
+    uint32_t *slots;  /* [N_TABLES][n_slots]: the index in the text after an n-gram; 0: empty */
+    size_t n_slots;   /* a power of two, at least twice the n-grams of a table */
+    size_t n_indexed; /* tokens whose n-grams are in: all but the last, which nothing follows yet */
+    uint32_t proposed[VLY_MAX_DRAFT];
+} draft_ngram;
+
+/* Is the n-gram before text[after] the one that ends the text before `end`? */
+static bool same(const draft_ngram *d, uint32_t n, size_t after, size_t end)
+{
+    const uint32_t *text = d->text->data;
+    return memcmp(text + after - n, text + end - n, n * sizeof *text) == 0;
+}
+
+/* The slot of the n-gram before text[end]: the one that has it, or the one where it would go. Where
+ * its neighbourhood is full that is its first slot, whose owner is then forgotten: so no text,
+ * whatever its hashes are, takes more than N_PROBES steps. */
+static uint32_t *find_slot(const draft_ngram *d, uint32_t n, size_t end)
+{
+    uint32_t *table = d->slots + (n - MIN_N) * d->n_slots;
+    size_t mask = d->n_slots - 1;
+    size_t home = XXH3_64bits(d->text->data + end - n, n * sizeof *d->text->data) & mask;
+    for (size_t i = 0; i < N_PROBES; i++) {
+        uint32_t *slot = &table[(home + i) & mask];
+        if (*slot == 0 || same(d, n, *slot, end)) return slot;
+    }
+    return &table[home];
+}
+
+/* Doubles the tables, so that indexing is linear in all. */
+static int make_room(draft_ngram *d, vly_error *err)
+{
+    size_t n_slots = d->n_slots ? d->n_slots : 256;
+    while (n_slots < 2 * d->text->len) n_slots *= 2;
+    if (n_slots == d->n_slots) return 0;
+    uint32_t *slots = calloc(n_slots, N_TABLES * sizeof *slots);
+    if (!slots)
+        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory to index the n-grams of %zu tokens",
+                        d->text->len);
+    free(d->slots);
+    d->slots = slots;
+    d->n_slots = n_slots;
+    d->n_indexed = 0;
+    return 0;
+}
+
+static int index_text(draft_ngram *d, vly_error *err)
+{
+    int rc = make_room(d, err);
+    for (; rc == 0 && d->n_indexed + 1 < d->text->len; d->n_indexed++) {
+        size_t end = d->n_indexed + 1;
+        for (uint32_t n = MIN_N; n <= MAX_N && n <= end; n++) *find_slot(d, n, end) = (uint32_t)end;
+    }
+    return rc;
+}
+
+/* Where the text went on after the longest n-gram that ends it now; 0: it did not occur before. */
+static size_t find_continuation(const draft_ngram *d)
+{
+    size_t len = d->text->len;
+    for (uint32_t n = MAX_N; n >= MIN_N; n--) {
+        if (n >= len) continue;
+        uint32_t after = *find_slot(d, n, len);
+        if (after && same(d, n, after, len)) return after;
+    }
+    return 0;
+}
+
+static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_submission *list,
+                   uint32_t *n, vly_error *err)
+{
+    draft_ngram *d = (draft_ngram *)draft;
+    (void)list;
+    *n = 0;
+    int rc = index_text(d, err);
+    size_t from = rc ? 0 : find_continuation(d), len = d->text->len;
+    if (from == 0) return rc;
+    /* Past its end the text goes on with the proposal itself: what repeats, repeats on. */
+    for (uint32_t j = 0; j < k; j++) {
+        d->proposed[j] = from + j < len ? d->text->data[from + j] : d->proposed[from + j - len];
+        in->verify->token[1 + j].id = d->proposed[j];
+    }
+    *n = k;
+    return 0;
+}
+
+static const uint32_t *proposed(vly_draft *draft)
+{
+    return ((draft_ngram *)draft)->proposed;
+}
+
+static int read_nothing(vly_draft *draft, vly_submission *list, vly_error *err)
+{
+    (void)draft, (void)list, (void)err;
+    return 0;
+}
+
+static void read_done(vly_draft *draft)
+{
+    (void)draft;
+}
+
+static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
+{
+    (void)draft, (void)accepted, (void)err;
+    return 0;
+}
+
+static void destroy(vly_draft *draft)
+{
+    draft_ngram *d = (draft_ngram *)draft;
+    free(d->slots);
+    free(d);
+}
+
+static const vly_draft_ops ops = {
+    .read = read_nothing,
+    .read_done = read_done,
+    .propose = propose,
+    .proposed = proposed,
+    .settle = settle,
+    .destroy = destroy,
+};
+
+int vly_draft_create_ngram(const vly_draft_source *source, vly_draft **out, vly_error *err)
+{
+    draft_ngram *d = calloc(1, sizeof *d);
+    if (!d) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft");
+    d->base = (vly_draft){&ops, VLY_DRAFT_NGRAM};
+    d->text = source->text;
+    *out = &d->base;
+    return 0;
+}
