@@ -79,8 +79,8 @@ struct vly_page {
 /* Specialisation constants of the matvec kernels: 0 width, then these. */
 #define VLY_MATVEC_ROLE    1
 #define VLY_MATVEC_COLUMNS 2 /* tokens that one workgroup computes together */
-#define VLY_MATVEC_PAIRS   3 /* row pairs of a subgroup (group form only, as the next two) */
-#define VLY_MATVEC_GROUPS  4 /* subgroups of a workgroup */
+#define VLY_MATVEC_PAIRS   3 /* row pairs of a lane (lane form) or subgroup (group form) */
+#define VLY_MATVEC_GROUPS  4 /* group form: subgroups of a workgroup */
 #define VLY_MATVEC_TILE    5 /* with dot products: weights of a row between two barriers */
 
 /* y[token][row] = sum_k W[row][k] x[token][k] over tokens of the step. W is [rows][blocks * 32], rows

@@ -48,7 +48,7 @@ static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_p
     uint32_t constants[] = {g->width,  role,      columns,
                             g->pairs,  g->groups, dot_tile(g, columns, w->blocks * 32)};
     int shader = g->lane_form ? layout->lane : dot ? layout->dot : layout->group;
-    vly_gpu_kernel *k = kernel(r, shader, constants, g->lane_form ? 3 : dot ? 6 : 5);
+    vly_gpu_kernel *k = kernel(r, shader, constants, g->lane_form ? 4 : dot ? 6 : 5);
     if (!k) return;
     p.weights = chunk->address + w->parts;
     p.scales = chunk->address + w->scales;

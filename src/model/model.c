@@ -15,8 +15,8 @@ static vly_geometry choose_geometry(const vly_gpu_info *info)
     if (info->type == VLY_GPU_CPU)
         return (vly_geometry){.lane_form = true,
                               .lanes = lanes,
-                              .width = lanes > 16 ? lanes : 16,
-                              .pairs = lanes,
+                              .width = lanes,
+                              .pairs = 2,
                               .groups = 1};
     uint32_t groups = 8;
     while (groups > 1 && groups * lanes > info->max_workgroup_invocations) groups /= 2;
@@ -29,12 +29,12 @@ static vly_geometry choose_geometry(const vly_gpu_info *info)
 
 uint32_t vly_block_rows(const vly_geometry *g)
 {
-    return 2 * g->pairs * g->groups;
+    return 2 * g->pairs * (g->lane_form ? g->lanes : g->groups);
 }
 
 uint32_t vly_row_workgroups(const vly_geometry *g, uint32_t rows)
 {
-    uint32_t per_group = g->lane_form ? 2 * g->width : vly_block_rows(g);
+    uint32_t per_group = g->lane_form ? 2 * g->pairs * g->width : vly_block_rows(g);
     return (rows + per_group - 1) / per_group;
 }
 

@@ -8,7 +8,7 @@
 #define VLY_N_BUCKETS 10
 extern const uint32_t vly_buckets[VLY_N_BUCKETS];
 
-/* How matrix-vector kernels are laid over the device. Lane form: one row pair to a lane, read through
+/* How matrix-vector kernels are laid over the device. Lane form: `pairs` row pairs to a lane, read through
  * texel views, where lanes are a processor's vector. Group form: `pairs` row pairs to a subgroup, `groups`
  * subgroups to a workgroup. A row block is the rows of a subgroup (lane form) or workgroup (group form):
  * for each there is one partial sum of squares, one statistic of the logits. */

@@ -124,7 +124,7 @@ static operands operands_make(shape s, uint64_t seed)
     operands o = {.s = s, .norm_parts = s.role == VLY_ROLE_ADD ? 0 : 3};
     uint32_t lanes = fixture.lanes;
     o.width = s.form == LANE ? (lanes > 32 ? lanes : 32) : GROUPS * lanes;
-    o.block_rows = 2 * (s.form == LANE ? lanes : s.pairs * GROUPS);
+    o.block_rows = 2 * s.pairs * (s.form == LANE ? lanes : GROUPS);
     uint32_t group_blocks = s.form == LANE ? o.width / lanes : 1;
     o.x_blocks = ceil_div(ceil_div(s.rows, o.block_rows), group_blocks);
     o.n_blocks = o.x_blocks * group_blocks;
@@ -205,7 +205,7 @@ static void compute(operands *o, uint32_t columns)
     const shape *s = &o->s;
     /* Tiles of the kernels with dot products: the least, so that K takes several. */
     uint32_t constants[] = {o->width, s->role, columns, s->pairs, GROUPS, fixture.lanes * 32};
-    static const uint32_t n_constants[] = {3, 5, 6};
+    static const uint32_t n_constants[] = {4, 5, 6};
     size_t before = (size_t)o->out_begin * 16;
     uint8_t *kept = malloc(before);
     assert_non_null(kept);
