@@ -7,19 +7,16 @@
 // as their pages will have them, and the token's own are stored on the way.
 #include "kv.glsl"
 layout(constant_id = 2) const uint HEADS = 1;       // query heads of this workgroup
-layout(constant_id = 3) const uint POSITIONS = 1;   // positions of a block that one lane scores
-layout(constant_id = 4) const uint STORED = 0;
-layout(constant_id = 5) const uint PART_LANES = 4;  // lanes that share a position's V; a power of two
-layout(constant_id = 6) const uint PART_ROUNDS = 1; // parts of V of one lane
-layout(constant_id = 7) const uint LANES = 32;      // of a subgroup
-
-#define BLOCK (LANES * POSITIONS)
+layout(constant_id = 3) const uint STORED = 0;
+layout(constant_id = 4) const uint PART_LANES = 4;  // lanes that share a position's V; a power of two
+layout(constant_id = 5) const uint PART_ROUNDS = 1; // parts of V of one lane
+layout(constant_id = 6) const uint LANES = 32;      // of a subgroup, and positions of a block
 
 uint kv_head, head, q_quad, slot, first, first_pos, len;
-bool first_of_kv; // of the workgroups that share this KV head, the one that stores
-float s[HEADS][POSITIONS]; // of the block: scores, then weights
-float v_scale[POSITIONS];   // of the block's V
-float weight[HEADS];        // of one position
+bool first_of_kv;   // of the workgroups that share this KV head, the one that stores
+float s[HEADS];     // of this lane's position in the block: scores, then weights
+float v_scale;      // of its V
+float weight[HEADS]; // of one position
 // Of the blocks so far, by this subgroup: highest score, sum of weights, weighted V (this lane's parts).
 float high[HEADS], total[HEADS];
 vec4 sum[HEADS][PART_ROUNDS * KV_QUADS];
@@ -29,58 +26,40 @@ bool is_fresh(uint pos)
     return STORED == 0u && pos >= first_pos;
 }
 
-// Scores of this lane's positions against every head, and the scales of their V.
+// Scores of this lane's position against every head, and the scale of its V.
 void score(uint start)
 {
-    vly_page page[POSITIONS];
-    uint pos[POSITIONS];
-    float k_scale[POSITIONS];
-    bool any_fresh = !(STORED != 0u) && start + BLOCK > first_pos;
-    [[unroll]] for (uint i = 0; i < POSITIONS; i++) {
-        pos[i] = min(start + i * LANES + gl_SubgroupInvocationID, len - 1u);
-        page[i] = page_of(slot, pos[i]);
-        k_scale[i] = kv_read_scale(page[i], KV_K, kv_head, pos[i]);
-        v_scale[i] = kv_read_scale(page[i], KV_V, kv_head, pos[i]);
-        [[unroll]] for (uint h = 0; h < HEADS; h++) s[h][i] = 0.0;
-        if (any_fresh && is_fresh(pos[i])) {
-            uint k_quad = fresh_quad(KV_K, first + pos[i] - first_pos, kv_head);
-            uint v_quad = fresh_quad(KV_V, first + pos[i] - first_pos, kv_head);
-            float k_high = 0.0, v_high = 0.0;
-            for (uint d = 0; d < HEAD_DIM / 4u; d++) {
-                k_high = max(k_high, quad_max(READ_ACT(k_quad + d)));
-                v_high = max(v_high, quad_max(READ_ACT(v_quad + d)));
-            }
-            k_scale[i] = kv_scale(k_high);
-            v_scale[i] = kv_scale(v_high);
+    uint pos = min(start + gl_SubgroupInvocationID, len - 1u);
+    vly_page page = page_of(slot, pos);
+    float k_scale = kv_read_scale(page, KV_K, kv_head, pos);
+    v_scale = kv_read_scale(page, KV_V, kv_head, pos);
+    bool any_fresh = STORED == 0u && start + LANES > first_pos;
+    uint k_fresh = fresh_quad(KV_K, first + pos - first_pos, kv_head);
+    if (any_fresh && is_fresh(pos)) {
+        uint v_fresh = fresh_quad(KV_V, first + pos - first_pos, kv_head);
+        float k_high = 0.0, v_high = 0.0;
+        for (uint d = 0; d < HEAD_DIM / 4u; d++) {
+            k_high = max(k_high, quad_max(READ_ACT(k_fresh + d)));
+            v_high = max(v_high, quad_max(READ_ACT(v_fresh + d)));
         }
+        k_scale = kv_scale(k_high);
+        v_scale = kv_scale(v_high);
     }
+    [[unroll]] for (uint h = 0; h < HEADS; h++) s[h] = 0.0;
     for (uint part = 0; part < KV_PARTS; part++) {
-        uvec4 raw[POSITIONS];
-        [[unroll]] for (uint i = 0; i < POSITIONS; i++)
-            raw[i] = kv_read(page[i], kv_quad_of(KV_K, kv_head, pos[i]) + part);
+        uvec4 raw = kv_read(page, kv_quad_of(KV_K, kv_head, pos) + part);
         [[unroll]] for (uint j = 0; j < KV_QUADS; j++) {
-            vec4 k[POSITIONS];
-            [[unroll]] for (uint i = 0; i < POSITIONS; i++) {
-                k[i] = kv_unpack(raw[i], j);
-                if (any_fresh && is_fresh(pos[i])) {
-                    uint quad = fresh_quad(KV_K, first + pos[i] - first_pos, kv_head);
-                    k[i] = kv_round(READ_ACT(quad + part * KV_QUADS + j), k_scale[i]);
-                }
-            }
-            [[unroll]] for (uint h = 0; h < HEADS; h++) {
-                vec4 q = READ_ACT(q_quad + h * (HEAD_DIM / 4u) + part * KV_QUADS + j);
-                [[unroll]] for (uint i = 0; i < POSITIONS; i++)
-                    s[h][i] = dot_add(k[i], q, s[h][i]);
-            }
+            vec4 k = kv_unpack(raw, j);
+            if (any_fresh && is_fresh(pos))
+                k = kv_round(READ_ACT(k_fresh + part * KV_QUADS + j), k_scale);
+            [[unroll]] for (uint h = 0; h < HEADS; h++)
+                s[h] = dot_add(k, READ_ACT(q_quad + h * (HEAD_DIM / 4u) + part * KV_QUADS + j), s[h]);
         }
     }
-    [[unroll]] for (uint i = 0; i < POSITIONS; i++) {
-        precise float factor = k_scale[i] * p.scale;
-        bool there = start + i * LANES + gl_SubgroupInvocationID < len;
-        [[unroll]] for (uint h = 0; h < HEADS; h++) {
-            precise float scaled = s[h][i] * factor;
-            s[h][i] = there ? scaled : NEGATIVE_INFINITY;
-        }
+    precise float factor = k_scale * p.scale;
+    [[unroll]] for (uint h = 0; h < HEADS; h++) {
+        precise float scaled = s[h] * factor;
+        s[h] = start + gl_SubgroupInvocationID < len ? scaled : NEGATIVE_INFINITY;
     }
 }
 
@@ -130,16 +109,10 @@ void add_block(uint start)
 {
     score(start);
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
-        float top = s[h][0];
-        [[unroll]] for (uint i = 1; i < POSITIONS; i++) top = max(top, s[h][i]);
-        top = max(high[h], subgroupMax(top));
+        float top = max(high[h], subgroupMax(s[h]));
         precise float keep = exp(high[h] - top);
-        precise float added = 0.0;
-        [[unroll]] for (uint i = 0; i < POSITIONS; i++) {
-            s[h][i] = exp(s[h][i] - top);
-            added += s[h][i];
-        }
-        total[h] = fma(total[h], keep, subgroupAdd(added));
+        s[h] = exp(s[h] - top);
+        total[h] = fma(total[h], keep, subgroupAdd(s[h]));
         high[h] = top;
         [[unroll]] for (uint j = 0; j < PART_ROUNDS * KV_QUADS; j++) {
             precise vec4 kept = sum[h][j] * keep;
@@ -148,16 +121,15 @@ void add_block(uint start)
     }
     // LANES / PART_LANES positions at a time; each lane takes its parts of one of them.
     const uint together = LANES / PART_LANES;
-    [[unroll]] for (uint i = 0; i < POSITIONS; i++)
-        for (uint n = 0; n < PART_LANES && start + i * LANES + n * together < len; n++) {
-            uint lane = n * together + gl_SubgroupInvocationID / PART_LANES;
-            float scale = subgroupShuffle(v_scale[i], lane);
-            [[unroll]] for (uint h = 0; h < HEADS; h++) {
-                precise float w = subgroupShuffle(s[h][i], lane) * scale;
-                weight[h] = w;
-            }
-            add_v(min(start + i * LANES + lane, len - 1u), scale);
+    for (uint n = 0; n < PART_LANES && start + n * together < len; n++) {
+        uint lane = n * together + gl_SubgroupInvocationID / PART_LANES;
+        float scale = subgroupShuffle(v_scale, lane);
+        [[unroll]] for (uint h = 0; h < HEADS; h++) {
+            precise float w = subgroupShuffle(s[h], lane) * scale;
+            weight[h] = w;
         }
+        add_v(min(start + lane, len - 1u), scale);
+    }
 }
 
 // Adds up what the lanes have of quad j of head h: afterwards lanes < PART_LANES hold the quads of part

@@ -8,7 +8,7 @@
 layout(buffer_reference, buffer_reference_align = 16) coherent buffer RefShared { vec4 at[]; };
 #include "attention.glsl"
 
-layout(constant_id = 8) const uint SPLIT = VLY_SPLIT_TOKENS;
+layout(constant_id = 7) const uint SPLIT = VLY_SPLIT_TOKENS;
 
 #define GROUPS (gl_WorkGroupSize.x / LANES)
 #define HEAD_QUADS (HEAD_DIM / 4)
@@ -56,7 +56,7 @@ void take_split(uint split)
 {
     begin_blocks();
     uint end = min(len, (split + 1u) * SPLIT);
-    for (uint start = split * SPLIT + gl_SubgroupID * BLOCK; start < end; start += GROUPS * BLOCK)
+    for (uint start = split * SPLIT + gl_SubgroupID * LANES; start < end; start += GROUPS * LANES)
         add_block(start);
     barrier();
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
@@ -76,7 +76,7 @@ void take_split(uint split)
         split_total[r] = 0.0;
         split_sum[r] = vec4(0.0);
         if (i >= QUADS_OUT) break;
-        for (uint g = 0; g < GROUPS && split * SPLIT + g * BLOCK < end; g++)
+        for (uint g = 0; g < GROUPS && split * SPLIT + g * LANES < end; g++)
             merge_group(r, shared_state[g * HEADS + i / HEAD_QUADS], shared_sum[g * QUADS_OUT + i]);
     }
 }

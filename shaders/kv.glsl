@@ -77,7 +77,7 @@ vec2 f16_nearest(vec2 v)
 float kv_scale(float high)
 {
 #if KV_INT8
-    return f16_nearest(vec2(high / 127.0, 0.0)).x;
+    return f16_nearest(vec2(min(high / 127.0, 65504.0), 0.0)).x; // and never infinite
 #else
     return 1.0;
 #endif

@@ -148,9 +148,8 @@ static void attention(recorder *r, uint32_t layer)
     uint32_t parts = shape->int8 ? c->head_dim / 16 : c->head_dim / 8;
     uint32_t share = part_lanes(lanes, parts), stored = r->n > VLY_MAX_BATCH;
     uint32_t groups = attention_groups(&m->geometry, heads * c->head_dim);
-    uint32_t constants[] = {lanes * groups, c->head_dim, heads, lanes < 32 ? 32 / lanes : 1,
-                            stored,         share,       (parts + share - 1) / share, lanes,
-                            VLY_SPLIT_TOKENS};
+    uint32_t constants[] = {lanes * groups, c->head_dim, heads, stored, share,
+                            (parts + share - 1) / share, lanes, VLY_SPLIT_TOKENS};
     bool texel = m->geometry.lane_form;
     int attend = shape->int8 ? (texel ? VLY_SHADER_attention_int8_texel : VLY_SHADER_attention_int8)
                              : (texel ? VLY_SHADER_attention_f16_texel : VLY_SHADER_attention_f16);
@@ -185,7 +184,7 @@ static void attention(recorder *r, uint32_t layer)
     }
     uint32_t workers = m->at.max_splits < VLY_MAX_SPLIT_WORKERS ? m->at.max_splits
                                                                 : VLY_MAX_SPLIT_WORKERS;
-    vly_gpu_kernel *k = kernel(r, attend, constants, texel ? 8 : 9);
+    vly_gpu_kernel *k = kernel(r, attend, constants, texel ? 7 : 8);
     if (k)
         vly_gpu_cmd_dispatch(r->commands, k, views, &p, sizeof p, c->n_head / heads, r->n,
                              texel || stored ? 1 : workers);

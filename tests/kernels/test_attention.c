@@ -158,19 +158,15 @@ static void attend(const operands *o, bool stored)
         {VLY_SHADER_attention_int8, VLY_SHADER_attention_int8_texel}};
     uint32_t lanes = fixture.lanes, parts = parts_of(&o->s), share = 1;
     while (share < parts && share < lanes) share *= 2;
-    /* Blocks of 32 positions, as a model has them; the group form on narrow subgroups, which no
-     * model uses, takes narrow blocks, or compiling would take minutes. */
-    uint32_t positions = o->s.texel && lanes < 32 ? 32 / lanes : 1;
     uint32_t constants[] = {o->s.texel ? lanes : lanes * o->s.subgroups,
                             o->s.head_dim,
                             o->s.heads,
-                            positions,
                             stored,
                             share,
                             (parts + share - 1) / share,
                             lanes,
                             o->s.split};
-    kernel_fixture_run(&fixture, shaders[o->s.int8][o->s.texel], constants, o->s.texel ? 8 : 9,
+    kernel_fixture_run(&fixture, shaders[o->s.int8][o->s.texel], constants, o->s.texel ? 7 : 8,
                        &o->push, sizeof o->push, o->push.n_head / o->s.heads,
                        kernel_fixture_step(&fixture)->n_tok,
                        stored || o->s.texel ? 1 : o->s.workers);
