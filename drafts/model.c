@@ -126,8 +126,10 @@ static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_
     step->n_drafted = 0;
     step->sampling[d->seq.slot] = *in->sampling;
     step->sampling[d->seq.slot].noise_shift = (uint32_t)d->n_seen - (d->seq.n_tok + fed);
+    uint32_t bucket = 1; /* few sizes, which are recorded before the first block */
+    while (bucket < fed) bucket *= 2;
     for (uint32_t j = 0; rc == 0 && j < k; j++)
-        if ((rc = add(d, list, VLY_PASS_LAYERS, j ? 1 : fed, err)) == 0 &&
+        if ((rc = add(d, list, VLY_PASS_LAYERS, j ? 1 : bucket, err)) == 0 &&
             (rc = add(d, list, VLY_PASS_HEAD, 1, err)) == 0)
             rc = add(d, list, VLY_PASS_PICK, 1, err);
     *n = d->n_proposed = k;

@@ -114,7 +114,7 @@ static void add_times(vly_sequence *s)
     for (int i = 0; i < 3; i++)
         if (!s->engine->mark[i] || vly_gpu_commands_times(s->engine->mark[i], 1, &t[i], NULL))
             return;
-    st->draft_ms += (double)(t[1] - t[0]) * 1e-6;
+    if (b->n_drafted) st->draft_ms += (double)(t[1] - t[0]) * 1e-6;
     st->verify_ms += (double)(t[2] - t[1]) * 1e-6;
 }
 
@@ -266,39 +266,40 @@ static int take_prompt(vly_sequence *s, const vly_request *r, vly_error *err)
     return 0;
 }
 
-/* Records every pass that a block can need, and runs each once over nothing: drivers that compile
- * at the first dispatch do it here and not in the first block. */
-static int warm_up(vly_engine *e, vly_model *model, vly_pass last, uint32_t n_tok, uint32_t n_rows,
-                   vly_error *err)
+/* Records a pass and runs it once over nothing: drivers that compile at the first dispatch do it here
+ * and not in the first block. */
+static int warm_up(vly_engine *e, vly_model *model, vly_pass pass, uint32_t n, vly_error *err)
 {
-    const vly_pass passes[] = {VLY_PASS_LAYERS, VLY_PASS_HEAD, last};
-    const uint32_t most[] = {n_tok, n_rows, n_rows};
-    struct vly_step *step = vly_model_step(model);
-    step->n_tok = step->n_rows = 0;
-    for (int p = 0; p < 3; p++)
-        for (uint32_t n = 1; n <= most[p]; n++) {
-            vly_gpu_commands *commands;
-            uint64_t ticket;
-            bool is_new = !vly_model_has_pass(model, passes[p], n);
-            int rc = vly_model_pass(model, passes[p], n, &commands, err);
-            if (rc == 0 && is_new)
-                if ((rc = vly_gpu_submit(e->gpu, &commands, 1, NULL, NULL, &ticket, err)) == 0)
-                    rc = vly_gpu_wait(e->gpu, ticket, err);
-            if (rc) return rc;
-        }
-    return 0;
+    vly_gpu_commands *commands;
+    uint64_t ticket;
+    if (vly_model_has_pass(model, pass, n)) return 0;
+    vly_model_step(model)->n_tok = vly_model_step(model)->n_rows = 0;
+    int rc = vly_model_pass(model, pass, n, &commands, err);
+    if (rc == 0) rc = vly_gpu_submit(e->gpu, &commands, 1, NULL, NULL, &ticket, err);
+    return rc ? rc : vly_gpu_wait(e->gpu, ticket, err);
 }
 
-static int record_passes(vly_sequence *s, vly_error *err)
+/* Everything that the blocks of a sequence run: the target's passes over one token and over a whole
+ * proposal, the draft's over one token and over what it has to take in. */
+static int warm_up_blocks(vly_sequence *s, vly_error *err)
 {
     vly_engine *e = s->engine;
-    uint32_t n = (s->draft ? s->request.draft_max : 0) + 1;
+    uint32_t most = (s->draft ? s->request.draft_max : 0) + 1;
     vly_pass last = vly_sampling_needs_host(&s->request.sampling) ? VLY_PASS_READ : VLY_PASS_PICK;
-    int rc = warm_up(e, e->target, last, n, n, err);
+    int rc = 0;
+    for (uint32_t n = 1; rc == 0 && n <= most; n += most > 1 ? most - 1 : 1)
+        if ((rc = warm_up(e, e->target, VLY_PASS_LAYERS, n, err)) == 0 &&
+            (rc = warm_up(e, e->target, VLY_PASS_HEAD, n, err)) == 0)
+            rc = warm_up(e, e->target, last, n, err);
     if (rc || !s->draft || !vly_draft_method_needs_model(s->request.draft_method)) return rc;
+    if ((rc = warm_up(e, e->draft, VLY_PASS_HEAD, 1, err)) ||
+        (rc = warm_up(e, e->draft, VLY_PASS_PICK, 1, err)))
+        return rc;
     /* The draft takes in what a block wrote without it: a pick, or a whole block of n-grams. */
-    uint32_t most = s->request.draft_method == VLY_DRAFT_MODEL ? 4 : n + 3;
-    return warm_up(e, e->draft, VLY_PASS_PICK, most < VLY_MAX_BATCH ? most : VLY_MAX_BATCH, 1, err);
+    uint32_t fed = s->request.draft_method == VLY_DRAFT_MODEL ? 4 : VLY_MAX_BATCH;
+    for (uint32_t n = 1; rc == 0 && n <= fed; n *= 2)
+        rc = warm_up(e, e->draft, VLY_PASS_LAYERS, n, err);
+    return rc;
 }
 
 static int begin(vly_sequence *s, const vly_request *r, vly_error *err)
@@ -312,7 +313,7 @@ static int begin(vly_sequence *s, const vly_request *r, vly_error *err)
         vly_draft_source source = {&s->text, e->target_tokenizer, e->draft, e->draft_tokenizer};
         rc = vly_draft_create(s->request.draft_method, &source, &s->draft, err);
     }
-    if (rc == 0) rc = record_passes(s, err);
+    if (rc == 0) rc = warm_up_blocks(s, err);
     s->block = (vly_block){
         .target = e->target,
         .seq = &s->seq,
@@ -320,7 +321,9 @@ static int begin(vly_sequence *s, const vly_request *r, vly_error *err)
         .sampling = &s->request.sampling,
         .text = &s->text,
         .mark = e->mark,
+        .draft_max = s->draft ? s->request.draft_max : 0,
     };
+    s->start_ns = vly_clock_ns();
     return rc;
 }
 
@@ -339,7 +342,6 @@ int vly_engine_start(vly_engine *e, const vly_request *request, vly_sequence **o
     if (!s) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a sequence");
     s->engine = e;
     s->request = *request;
-    s->start_ns = vly_clock_ns();
     size_t n_bias = request->sampling.n_bias;
     s->bias = malloc(n_bias ? n_bias * sizeof *s->bias : 1);
     if (!s->bias) rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a sequence");

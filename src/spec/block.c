@@ -59,7 +59,7 @@ int vly_block_prepare(vly_block *b, uint32_t k, vly_submission *list, vly_error 
     add_mark(b, list, 1);
     if ((rc = vly_kv_reserve(b->seq, pos + b->n_drafted + 1, err))) return rc;
     write_verify_step(b, &sampling);
-    uint32_t n = b->n_drafted + 1;
+    uint32_t n = b->n_drafted ? b->draft_max + 1 : 1;
     vly_pass last = vly_sampling_needs_host(b->sampling) ? VLY_PASS_READ : VLY_PASS_PICK;
     if ((rc = add(b, list, VLY_PASS_LAYERS, n, err)) ||
         (rc = add(b, list, VLY_PASS_HEAD, n, err)) || (rc = add(b, list, last, n, err)))

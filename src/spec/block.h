@@ -25,6 +25,8 @@ typedef struct {
     const vly_ids *text; /* all tokens so far, prompt included; the last one is fed by this block */
     vly_gpu_commands *const *mark; /* three time marks, or of NULLs */
 
+    uint32_t draft_max; /* most tokens of a proposal: all of them run the pass of this size */
+
     uint32_t n_drafted;
     uint32_t n_accepted;
     uint32_t tokens[VLY_MAX_BATCH]; /* decided by this block: n_accepted + 1 */
