@@ -114,7 +114,7 @@ static void add_times(vly_sequence *s)
     for (int i = 0; i < 3; i++)
         if (!s->engine->mark[i] || vly_gpu_commands_times(s->engine->mark[i], 1, &t[i], NULL))
             return;
-    if (b->n_drafted) st->draft_ms += (double)(t[1] - t[0]) * 1e-6;
+    if (s->block.n_drafted) st->draft_ms += (double)(t[1] - t[0]) * 1e-6;
     st->verify_ms += (double)(t[2] - t[1]) * 1e-6;
 }
 
