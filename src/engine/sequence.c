@@ -266,8 +266,8 @@ static int take_prompt(vly_sequence *s, const vly_request *r, vly_error *err)
     return 0;
 }
 
-/* Records a pass and runs it once over nothing: drivers that compile at the first dispatch do it here
- * and not in the first block. */
+/* Records a pass and runs it once over nothing: drivers that compile at the first dispatch do it
+ * here and not in the first block. */
 static int warm_up(vly_engine *e, vly_model *model, vly_pass pass, uint32_t n, vly_error *err)
 {
     vly_gpu_commands *commands;
