@@ -258,13 +258,13 @@ void main()
     high = workgroup_max(high);
     uint id = how.temperature > 0.0 ? pick_sampled(row, how, high, pos + 1u + how.noise_shift)
                                     : pick_greedy(row, high);
-    if (id >= p.n_vocab) id = 0u; // logits that are no numbers
     barrier();
     if (thread != 0u) return;
-    if (p.draft == 0u) {
+    if (p.draft == 0u) { // VLY_NO_ID where no logit is a number: an error, which the host reports
         p.results.s.id[row] = id;
         return;
     }
+    if (id >= p.n_vocab) id = 0u; // a poor draft, no error
     // A draft step: its pick is the next step's token, and a token of the verify pass.
     uint own = p.row_id.at[id], j = p.step.s.n_drafted;
     p.results.s.id[j] = p.row_target.at[id];

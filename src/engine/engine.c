@@ -7,10 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Memory ------------------------------------------------------------------------------------ */
+/* ---- Memory ---- */
 
 typedef struct {
     vly_model_options target, draft;
+    vly_model_memory target_memory, draft_memory;
     uint64_t done, total; /* bytes of weights, for progress over both models */
     const vly_engine_options *options;
 } loader;
@@ -27,53 +28,93 @@ static double mib(uint64_t bytes)
     return (double)bytes / 1048576.0;
 }
 
+#define OTHER_BYTES (96ull << 20) /* staging, steps, tables */
+
+/* Sets both models up for a context of `n_ctx` tokens (0: the target's own) and tells what they
+ * need in all. */
+static int measure(vly_engine *e, loader *l, uint32_t n_ctx, uint64_t *bytes, vly_error *err)
+{
+    vly_model_memory *t = &l->target_memory, *d = &l->draft_memory;
+    l->target.n_ctx = n_ctx;
+    int rc = vly_model_measure(e->gpu, e->target_file, &l->target, t, err);
+    if (rc == 0 && e->draft_file) {
+        /* More than the text can come to is of no use; the draft's tokens may be shorter. */
+        l->draft.n_ctx = 4 * t->n_ctx;
+        rc = vly_model_measure(e->gpu, e->draft_file, &l->draft, d, err);
+    }
+    l->total = t->weights + d->weights;
+    *bytes = l->total + t->activations + t->kv + d->activations + d->kv + OTHER_BYTES;
+    return rc;
+}
+
+/* The longest context, in whole pages, of at most `n_pages` that fits `have` bytes, and sets both
+ * models up for it: 0 where not even one page does, which *bytes then tells of. */
+static int find_context(vly_engine *e, loader *l, uint32_t n_pages, uint64_t have, uint32_t *n_ctx,
+                        uint64_t *bytes, vly_error *err)
+{
+    uint32_t fits = 0, too_many = n_pages + 1;
+    while (too_many - fits > 1) {
+        uint32_t pages = fits + (too_many - fits) / 2;
+        int rc = measure(e, l, pages * VLY_PAGE_TOKENS, bytes, err);
+        if (rc) return rc;
+        *(*bytes <= have ? &fits : &too_many) = pages;
+    }
+    *n_ctx = fits * VLY_PAGE_TOKENS;
+    return measure(e, l, fits ? *n_ctx : VLY_PAGE_TOKENS, bytes, err);
+}
+
 /* Sees to it that both models and their caches fit before anything is allocated. A context that the
  * caller did not ask for shrinks to what fits. */
 static int check_memory(vly_engine *e, loader *l, vly_error *err)
 {
-    vly_model_memory t, d = {0};
-    int rc = vly_model_measure(e->gpu, e->target_file, &l->target, &t, err);
-    if (rc) return rc;
-    if (e->draft_file) {
-        rc = vly_model_measure(e->gpu, e->draft_file, &l->draft, &d, err);
-        if (rc) return rc;
-    }
-    l->total = t.weights + d.weights;
-    uint64_t fixed = t.weights + t.activations + d.weights + d.activations + d.kv;
-    uint64_t have = vly_gpu_available_bytes(e->gpu);
-    if (fixed + t.kv <= have) return 0;
-    uint64_t pages = have > fixed ? (have - fixed) / t.kv_per_page : 0;
-    uint32_t fits = (uint32_t)(pages > 1u << 24 ? 1u << 24 : pages) * VLY_PAGE_TOKENS;
-    if (fits >= VLY_PAGE_TOKENS && l->options->n_ctx == 0) {
-        vly_log(VLY_LOG_WARN, "engine", "context reduced from %u to %u tokens, which fit the device",
-                t.n_ctx, fits);
-        l->target.n_ctx = fits;
+    uint64_t need, fit_bytes, have = vly_gpu_available_bytes(e->gpu);
+    uint32_t fits;
+    int rc = measure(e, l, l->options->n_ctx, &need, err);
+    if (rc || need <= have) return rc;
+    const vly_model_memory t = l->target_memory, d = l->draft_memory;
+    if ((rc = find_context(e, l, t.n_ctx / VLY_PAGE_TOKENS, have, &fits, &fit_bytes, err)))
+        return rc;
+    if (fits && l->options->n_ctx == 0) {
+        vly_log(VLY_LOG_WARN, "engine",
+                "context reduced from %u to %u tokens, which fit the device", t.n_ctx, fits);
         return 0;
     }
     char would[128];
-    if (fits >= VLY_PAGE_TOKENS)
+    uint64_t others = fit_bytes - l->total;
+    if (fits)
         snprintf(would, sizeof would, "a context of %u tokens would fit", fits);
     else
         snprintf(would, sizeof would, "models with weights of at most %.1f MiB would fit",
-                 mib(have > fixed - l->total ? have - (fixed - l->total) : 0));
+                 mib(have > others ? have - others : 0));
     return vly_fail(err, VLY_E_DEVICE_MEMORY,
                     "%.1f MiB of device memory are needed and %s has %.1f MiB available: target "
-                    "weights %.1f, draft weights %.1f, activations %.1f, KV cache for %u tokens %.1f "
-                    "MiB; %s",
-                    mib(fixed + t.kv), e->info.device_name, mib(have), mib(t.weights),
-                    mib(d.weights), mib(t.activations + d.activations), t.n_ctx, mib(t.kv + d.kv),
+                    "weights %.1f, draft weights %.1f, activations and staging %.1f, KV cache for "
+                    "%u tokens %.1f MiB; %s",
+                    mib(need), e->info.device_name, mib(have), mib(t.weights), mib(d.weights),
+                    mib(t.activations + d.activations + OTHER_BYTES), t.n_ctx, mib(t.kv + d.kv),
                     would);
 }
 
-/* ---- Loading ----------------------------------------------------------------------------------- */
+/* ---- Loading ---- */
 
 static int open_file(const char *path, vly_gguf **file, vly_tokenizer **tokenizer, vly_error *err)
 {
     int rc = vly_gguf_open(path, file, err);
     if (rc) return rc;
-    vly_model_config config; /* a file that cannot run should say so before its vocabulary is read */
-    rc = vly_model_config_read(*file, &config, err);
-    return rc ? rc : vly_tokenizer_create(*file, tokenizer, err);
+    /* A file that cannot run should say so before its vocabulary is read. */
+    vly_model_config config;
+    if ((rc = vly_model_config_read(*file, &config, err)) ||
+        (rc = vly_tokenizer_create(*file, tokenizer, err)))
+        return rc;
+    /* Ids that the tokenizer gives or the head picks are looked up in the embedding. */
+    const vly_gguf_tensor *embed = vly_gguf_tensor_find(*file, "token_embd.weight");
+    uint32_t n_tokens = vly_tokenizer_n_vocab(*tokenizer);
+    if (embed && (n_tokens > embed->dims[1] || config.n_vocab > embed->dims[1]))
+        return vly_fail(err, VLY_E_FORMAT,
+                        "%s: the tokenizer has %u tokens and the head %u rows; expected at most "
+                        "the %llu rows of token_embd.weight",
+                        path, n_tokens, config.n_vocab, (unsigned long long)embed->dims[1]);
+    return 0;
 }
 
 static int open_draft(vly_engine *e, loader *l, vly_error *err)
@@ -87,7 +128,6 @@ static int open_draft(vly_engine *e, loader *l, vly_error *err)
                                  target.n_vocab, &e->map, err)))
         return rc;
     l->draft = (vly_model_options){
-        .n_ctx = draft.n_ctx,
         .kv_f16 = l->options->kv_f16,
         .head_rows = e->map.identity ? NULL : e->map.draft_id,
         .n_head_rows = e->map.n_mapped,
@@ -187,7 +227,7 @@ void vly_engine_destroy(vly_engine *e)
     free(e);
 }
 
-/* ---- Access ------------------------------------------------------------------------------------ */
+/* ---- Access ---- */
 
 const vly_engine_info *vly_engine_get_info(const vly_engine *e)
 {
