@@ -27,12 +27,12 @@ static vly_gpu_kernel *kernel(recorder *r, int shader, const uint32_t *constants
     return k;
 }
 
-/* Weights of a row between two barriers of the kernels with dot products: as many as keep x, rounded, for
- * all columns within 24 KiB, in whole turns of a subgroup. */
-static uint32_t dot_tile(const vly_geometry *g, uint32_t columns, uint32_t k)
+/* Weights of a row between two barriers of the kernels with dot products: as many as keep x, rounded,
+ * for all columns within VLY_DOT_SHARED_BYTES, in whole turns of a subgroup. */
+static uint32_t dot_tile(const vly_geometry *g, const vly_layout *layout, uint32_t columns, uint32_t k)
 {
-    uint32_t turn = g->lanes * 32, most = (k + turn - 1) / turn * turn;
-    uint32_t fits = 24576 / (columns + columns / 4 + 1) / turn * turn;
+    uint32_t turn = g->lanes * 32 / layout->parts, most = (k + turn - 1) / turn * turn;
+    uint32_t fits = VLY_DOT_SHARED_BYTES / (columns * 9 / 4 + 1) / turn * turn;
     return fits < turn ? turn : fits < most ? fits : most;
 }
 
@@ -46,7 +46,7 @@ static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_p
     uint32_t columns = r->n < VLY_MAX_BATCH ? r->n : VLY_MAX_BATCH;
     bool dot = g->dot && layout->dot >= 0;
     uint32_t constants[] = {g->width,  role,      columns,
-                            g->pairs,  g->groups, dot_tile(g, columns, w->blocks * 32)};
+                            g->pairs,  g->groups, dot_tile(g, layout, columns, w->blocks * 32)};
     int shader = g->lane_form ? layout->lane : dot ? layout->dot : layout->group;
     vly_gpu_kernel *k = kernel(r, shader, constants, g->lane_form ? 4 : dot ? 6 : 5);
     if (!k) return;

@@ -20,7 +20,7 @@ static vly_geometry choose_geometry(const vly_gpu_info *info)
                               .groups = 1};
     uint32_t groups = 8;
     while (groups > 1 && groups * lanes > info->max_workgroup_invocations) groups /= 2;
-    return (vly_geometry){.dot = info->int8_dot && info->shared_bytes >= 32768,
+    return (vly_geometry){.dot = info->int8_dot && info->shared_bytes >= 49152,
                           .lanes = lanes,
                           .width = lanes * groups,
                           .pairs = 2,

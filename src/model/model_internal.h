@@ -56,6 +56,7 @@ struct vly_model {
 uint32_t vly_row_workgroups(const vly_geometry *geometry, uint32_t rows);
 uint32_t vly_row_blocks(const vly_geometry *geometry, uint32_t rows);
 uint32_t vly_block_rows(const vly_geometry *geometry);
+#define VLY_DOT_SHARED_BYTES  40960u /* of shared memory for x, where there are 48 KiB */
 #define VLY_MAX_SPLIT_WORKERS 16u /* workgroups that share a token's attention */
 #define VLY_PICK_WIDTH(geometry) ((geometry)->lane_form ? 64u : 256u)
 
