@@ -164,10 +164,12 @@ static char *take(FILE *file)
     return text;
 }
 
-/* Runs the words of `line`; leaves what was written in `out` and `err_text`. */
+/* Runs the words of `line`; leaves what was written in `out` and `err_text`. The words stay until
+ * the next call: `plan` keeps pointers to them. */
 static int run(int (*command)(int, char **), const char *line)
 {
-    char words[256], *argv[32] = {0};
+    static char words[256];
+    char *argv[32] = {0};
     int argc = 0;
     assert_true(strlen(line) < sizeof words);
     strcpy(words, line);
