@@ -89,9 +89,9 @@ demo: ## write a story with the shipped pair of models
 	$(build)/volley run --echo -p "Once upon a time"
 
 test: ## build and run every test: unit, kernels, end to end, fuzzing; ends in "N passed, N failed"
-	$(MAKE) -j$(jobs) config=release e2e-bin kernel-bin
-	$(MAKE) -j$(jobs) config=asan unit-bin
-	$(MAKE) -j$(jobs) config=debug kernel-bin
+	$(MAKE) -j$(jobs) config=release e2e-bin
+	$(MAKE) -j$(jobs) config=asan all unit-bin
+	$(MAKE) -j$(jobs) config=debug all kernel-bin
 	$(MAKE) -j$(jobs) fuzz-bin
 	tests/run.sh tree unit kernels e2e fuzz
 
@@ -102,7 +102,7 @@ test-asan: ## run the unit, kernel and end-to-end tests under the address and UB
 test-kernels: ## run the kernel tests, in release and under the Vulkan validation layer
 	$(MAKE) -j$(jobs) config=release kernel-bin
 	$(MAKE) -j$(jobs) config=debug kernel-bin
-	tests/run.sh kernels
+	CONFIG='debug release' tests/run.sh kernels
 
 bench: all ## speed of the shipped pair, without and with the draft, as CSV
 	bench/pair.sh

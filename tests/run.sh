@@ -3,10 +3,11 @@
 #
 # Every test is a program that prints TAP lines ("ok 1 - name", "not ok 2 - name", "# SKIP"); cmocka
 # does so when asked. One that dies, runs out of time, prints no result or fewer than it planned is a
-# failure besides. The last line is the sum: "N passed, N failed" (", N skipped" where there are any).
+# failure besides. At the end come the time of each suite, the slowest programs and, as the last line,
+# the sum: "N passed, N failed" (", N skipped" where there are any).
 # The exit status is 0 only when something ran and nothing failed.
 #
-# CONFIG          the configuration to test, instead of each suite's own
+# CONFIG          the configurations to test, instead of each suite's own
 # TEST_SECONDS    the longest that one program may take (900)
 # FUZZ_SECONDS    how long each fuzzer runs (60)
 set -u
@@ -17,6 +18,10 @@ export CMOCKA_MESSAGE_OUTPUT=TAP
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 export VOLLEY=${VOLLEY:-$PWD/build/${CONFIG:-release}/volley}
+# Where Mesa keeps what it compiled: all programs compute with the same kernels, and so does the next
+# run.
+export MESA_SHADER_CACHE_DIR=${MESA_SHADER_CACHE_DIR:-$PWD/build/shader-cache}
+mkdir -p "$MESA_SHADER_CACHE_DIR"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export XDG_CACHE_HOME=$scratch/cache # tests neither need nor touch the user's pipeline cache
@@ -41,6 +46,7 @@ run_test() {
     status=$?
     read -r passed failed skipped < <(awk -v status=$status "$count" "$log.out")
     echo "$passed $failed $skipped" >"$log.count"
+    echo "$((SECONDS - started)) $name" >>"$scratch/times"
     printf '%-44s %5d passed %3d failed %3d skipped %5d s\n' "$name" "$passed" "$failed" \
         "$skipped" $((SECONDS - started))
     [ "$failed" = 0 ] && return
@@ -60,29 +66,36 @@ start() {
     run_test "$@" &
 }
 
-# start_built SUITE CONFIG: every cmocka program of tests/SUITE as CONFIG built it.
+# start_built SUITE CONFIG...: every cmocka program of tests/SUITE as each CONFIG built it.
 start_built() {
-    local source program
-    for source in tests/"$1"/test_*.c; do
-        [ -e "$source" ] || continue
-        program=build/$2/${source%.c}
-        start "$2/$1/$(basename "$program")" "$program"
+    local suite=$1 config source program
+    shift
+    for config in "$@"; do
+        for source in tests/"$suite"/test_*.c; do
+            [ -e "$source" ] || continue
+            program=build/$config/${source%.c}
+            start "$config/$suite/$(basename "$program")" "$program"
+        done
     done
 }
 
 for suite in "$@"; do
+    suite_started=$SECONDS
     parallel=1 # the GPU's driver and the timings of end-to-end tests want the machine for themselves
     case $suite in
     tree) start tree tests/tree.sh ;;
     unit)
         parallel=$(nproc)
-        start_built unit "${CONFIG:-asan}"
+        # shellcheck disable=SC2086 # a list
+        start_built unit ${CONFIG:-asan}
         ;;
     kernels)
-        for config in ${CONFIG:-debug release}; do start_built kernels "$config"; done
+        # shellcheck disable=SC2086 # a list
+        start_built kernels ${CONFIG:-debug}
         ;;
     e2e)
-        start_built e2e "${CONFIG:-release}"
+        # shellcheck disable=SC2086 # a list
+        start_built e2e ${CONFIG:-release}
         for script in tests/e2e/test_*.sh; do
             [ -e "$script" ] && start "e2e/$(basename "$script")" bash "$script"
         done
@@ -100,9 +113,13 @@ for suite in "$@"; do
         ;;
     esac
     wait
+    echo "suite $suite: $((SECONDS - suite_started)) s" >>"$scratch/suites"
 done
 
 cat "$scratch"/*.failure 2>/dev/null
+cat "$scratch/suites"
+echo "slowest: $(sort -rn "$scratch/times" | head -n 5 | sed 's/\([0-9]*\) \(.*\)/\2 \1 s/' |
+    paste -sd, | sed 's/,/, /g')"
 cat "$scratch"/*.count 2>/dev/null | awk '
     { passed += $1; failed += $2; skipped += $3 }
     END {

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# What is installed runs from elsewhere, without the source tree, and goes away again.
+. "$(dirname "$0")/lib.sh"
+cd "$root" || exit 1
+config=$(basename "$(dirname "$volley")")
+if [ "$volley" != "$root/build/$config/volley" ]; then
+    skip 'installing' "$volley was not built here"
+    exit
+fi
+
+# The program is there already, perhaps from a make with other options: it is not made again.
+staged=$scratch/staged
+in_tree() { make -s -o all config="$config" DESTDIR="$staged" PREFIX=/opt/v "$@"; }
+check 'make install' in_tree install
+installed=$staged/opt/v/bin/volley
+check 'the program is the one that was built' cmp "$volley" "$installed"
+
+# Far from the tree, through a link, and with nothing of the caller's environment but the devices.
+mkdir "$scratch/elsewhere"
+ln -s "$installed" "$scratch/elsewhere/volley"
+away() {
+    (cd "$scratch/elsewhere" && exec env -u HOME XDG_CACHE_HOME="$scratch/cache" ./volley "$@")
+}
+check_exit 'the shipped pair is found beside the program' 0 away run -p Once -n 20 --json
+check 'both models of it' jq -e '.model == "stories15M" and .draft == "smol-stories-11M"
+    and (.tokens | length) == 20' "$scratch/out"
+for file in LICENSE NOTICE Apache-2.0.txt README.md; do
+    check "$file is installed" test -s "$staged/opt/v/share/doc/volley/$file"
+done
+
+if [ -e /usr/local/share/volley/models ]; then
+    skip 'a pair that is not there' 'Volley is installed on this system'
+else
+    rm "$staged"/opt/v/share/volley/models/stories15M-q8_0.gguf
+    check_exit 'a pair that is not there: exit status 1' 1 away run -p Once -n 1
+    check_match 'a pair that is not there: where it was looked for' 'share/volley/models' "$err"
+fi
+
+check 'make uninstall' in_tree uninstall
+check_equal 'nothing is left' '' "$(find "$staged" ! -type d)"
