@@ -28,7 +28,7 @@ int packed_dot(int a, int b, spirv_literal int packed_4x8);
 
 #define TILE_BLOCKS (TILE / 32)
 shared ivec4 shared_x[COLUMNS * TILE / 8];       // [column][all a, then all b][16 weights], packed
-shared vec2 shared_scale[COLUMNS * TILE_BLOCKS]; // (scale, sum of the 32 rounded x / scale)
+shared vec2 shared_scale[COLUMNS * TILE_BLOCKS]; // (scale / 256, sum of the block's 256 a + b)
 
 int pack(ivec4 q)
 {
@@ -64,7 +64,7 @@ void round_block(uint c, uint block, uint from)
         shared_x[at] = packed_a;
         shared_x[at + TILE_BLOCKS * 2u] = packed_b;
     }
-    shared_scale[c * TILE_BLOCKS + block] = vec2(scale, float(total.x) + float(total.y) / 256.0);
+    shared_scale[c * TILE_BLOCKS + block] = vec2(scale / 256.0, float(total.x * 256 + total.y));
 }
 
 void multiply(uint first_row, uint parts)
@@ -100,7 +100,7 @@ void multiply(uint first_row, uint parts)
                             dot_b += packed_dot(ints, b[i], 0);
                         }
                     }
-                    precise float exact = fma(float(dot_b), 1.0 / 256.0, float(dot_a)) - INT_OFFSET * x_scale.y;
+                    precise float exact = float(dot_a * 256 + dot_b) - INT_OFFSET * x_scale.y;
                     precise float both = scale[r] * x_scale.x;
                     sum[r][c] = fma(both, exact, sum[r][c]);
                 }

@@ -53,8 +53,8 @@ static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_p
     const vly_gpu_buffer *chunk = &m->weights.chunk[w->chunk];
     uint32_t columns = columns_of(g, r->n);
     bool dot = g->dot && layout->dot >= 0;
-    uint32_t constants[] = {g->width,  role,      columns,
-                            g->pairs,  g->groups, dot_tile(g, layout, columns, w->blocks * 32)};
+    uint32_t constants[] = {g->width, role,      columns,
+                            g->pairs, g->groups, dot_tile(g, layout, columns, w->blocks * 32)};
     int shader = g->lane_form ? layout->lane : dot ? layout->dot : layout->group;
     vly_gpu_kernel *k = kernel(r, shader, constants, g->lane_form ? 4 : dot ? 6 : 5);
     if (!k) return;
