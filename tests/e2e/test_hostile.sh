@@ -107,7 +107,7 @@ check_exit 'devices without a Vulkan driver' 1 "$volley" devices
 unset VK_DRIVER_FILES VK_ICD_FILENAMES
 
 for cache in /dev/null /proc/none relative; do
-    check_exit "a cache in $cache" 0 env XDG_CACHE_HOME=$cache "$volley" run -p Once -n 4 --seed 1
+    check_exit "a cache in $cache" 0 env -C "$scratch" XDG_CACHE_HOME=$cache "$volley" run -p Once -n 4 --seed 1
 done
 check_exit 'no home' 0 env -u HOME -u XDG_CACHE_HOME "$volley" run -p Once -n 4 --seed 1
 
