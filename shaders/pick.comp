@@ -260,7 +260,7 @@ void main()
                                     : pick_greedy(row, high);
     barrier();
     if (thread != 0u) return;
-    if (p.draft == 0u) { // VLY_NO_ID where no logit is a number: an error, which the host reports
+    if (p.draft == 0u) { // VLY_NO_ID: no logit is a number, which the host reports
         p.results.s.id[row] = id;
         return;
     }

@@ -103,11 +103,10 @@ int vly_block_finish(vly_block *b, vly_error *err)
         const uint32_t *pick = vly_model_results(b->target)->id;
         b->n_accepted = vly_accept(drafted, pick, b->n_drafted);
         if (pick[b->n_accepted] == VLY_NO_ID)
-            return vly_fail(
-                err, VLY_E_FORMAT,
-                "position %u: expected finite logits, but none of %s's is a number: its "
-                "weights are broken",
-                b->seq->n_tok + b->n_accepted, vly_model_get_config(b->target)->name);
+            return vly_fail(err, VLY_E_FORMAT,
+                            "position %u: expected finite logits, but those of %s leave no token "
+                            "to pick: its weights are broken",
+                            b->seq->n_tok + b->n_accepted, vly_model_get_config(b->target)->name);
         memcpy(b->tokens, pick, (b->n_accepted + 1) * sizeof *pick);
     }
     uint32_t pos = b->seq->n_tok;

@@ -32,13 +32,13 @@ done
 
 # Each line is answered before the next is asked.
 coproc lines { exec "$volley" tokenize -m $smol --jsonl; }
-to=${lines[1]} from=${lines[0]}
+to=${lines[1]} from=${lines[0]} pid=$lines_PID # unset once it has ended
 echo '{"text":"a"}' >&"$to"
 read -r -t 20 first <&"$from"
 echo '{"text":"b"}' >&"$to"
 read -r -t 20 second <&"$from"
 exec {to}>&-
-wait "$lines_PID"
+wait "$pid"
 check_equal "JSON lines: one by one" '{"ids":[81]} {"ids":[82]}' "$first $second"
 
 bad_line() { # NAME LINE PATTERN
