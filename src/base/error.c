@@ -36,7 +36,8 @@ const char *vly_error_name(int code)
 {
     switch (code) {
 #define VLY_ERROR_CODE(name, value, text)                                                          \
-    case value: return text;
+    case value:                                                                                    \
+        return text;
 #include "base/error_codes.def"
 #undef VLY_ERROR_CODE
     }

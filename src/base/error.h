@@ -1,5 +1,6 @@
 /* Errors: one convention for every folder. A fallible function returns 0 or a code of
- * error_codes.def and, where it fails, has filled a vly_error with what was expected and what came. */
+ * error_codes.def and, where it fails, has filled a vly_error with what was expected and what came.
+ */
 #ifndef VLY_BASE_ERROR_H
 #define VLY_BASE_ERROR_H
 

@@ -1,4 +1,5 @@
-/* Log lines to stderr, by level and subsystem, for people or as JSON lines. stdout is for results. */
+/* Log lines to stderr, by level and subsystem, for people or as JSON lines. stdout is for results.
+ */
 #ifndef VLY_BASE_LOG_H
 #define VLY_BASE_LOG_H
 

@@ -26,11 +26,16 @@ int vly_ids_push(vly_ids *ids, uint32_t id)
     return vly_ids_append(ids, &id, 1);
 }
 
+int vly_ids_reserve(vly_ids *ids, size_t n)
+{
+    if (n > SIZE_MAX - ids->len) return VLY_E_HOST_MEMORY;
+    return grow((void **)&ids->data, &ids->cap, ids->len + n, sizeof *ids->data);
+}
+
 int vly_ids_append(vly_ids *ids, const uint32_t *data, size_t n)
 {
     if (n == 0) return 0;
-    if (n > SIZE_MAX - ids->len) return VLY_E_HOST_MEMORY;
-    int rc = grow((void **)&ids->data, &ids->cap, ids->len + n, sizeof *ids->data);
+    int rc = vly_ids_reserve(ids, n);
     if (rc) return rc;
     memcpy(ids->data + ids->len, data, n * sizeof *data);
     ids->len += n;

@@ -25,7 +25,8 @@ static int read_rows(vly_engine *e, uint32_t pos, uint32_t n, const uint32_t *id
     return 0;
 }
 
-static int run_chunk(vly_engine *e, vly_kv_seq *seq, const uint32_t *ids, uint32_t n, vly_error *err)
+static int run_chunk(vly_engine *e, vly_kv_seq *seq, const uint32_t *ids, uint32_t n,
+                     vly_error *err)
 {
     struct vly_step *step = vly_model_step(e->target);
     vly_gpu_commands *layers;
@@ -47,7 +48,8 @@ int vly_engine_logits(vly_engine *e, const uint32_t *ids, size_t n, vly_logits_f
                       vly_error *err)
 {
     if (n > e->info.n_ctx)
-        return vly_fail(err, VLY_E_CONTEXT, "%zu tokens do not fit a context of %u", n, e->info.n_ctx);
+        return vly_fail(err, VLY_E_CONTEXT, "%zu tokens do not fit a context of %u", n,
+                        e->info.n_ctx);
     for (size_t i = 0; i < n; i++)
         if (ids[i] >= e->info.n_vocab)
             return vly_fail(err, VLY_E_INVALID, "token %zu is %u; the vocabulary has %u", i, ids[i],

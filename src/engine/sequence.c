@@ -244,13 +244,14 @@ static int take_prompt(vly_sequence *s, const vly_request *r, vly_error *err)
                 return vly_fail(err, VLY_E_INVALID, "prompt token %zu is %u; the vocabulary has %u",
                                 i, r->prompt_tokens[i], e->info.n_vocab);
         rc = vly_ids_append(&s->text, r->prompt_tokens, r->n_prompt_tokens);
+        if (rc) return vly_fail(err, rc, "no memory for the prompt");
     } else {
         unsigned flags = r->parse_special ? VLY_ENCODE_PARSE_SPECIAL : 0;
         if (vly_tokenizer_adds_bos(e->target_tokenizer)) flags |= VLY_ENCODE_BOS;
         rc = vly_tokenizer_encode(e->target_tokenizer, r->prompt, r->prompt_len, flags, &s->text,
                                   err);
+        if (rc) return rc;
     }
-    if (rc) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the prompt");
     if (s->text.len == 0)
         return vly_fail(err, VLY_E_INVALID,
                         "the prompt is empty, and the model has no beginning-of-text token");
@@ -260,6 +261,10 @@ static int take_prompt(vly_sequence *s, const vly_request *r, vly_error *err)
             "the prompt has %zu tokens; the context of %u has room for %u and a token of text",
             s->text.len, e->info.n_ctx, e->info.n_ctx - 1);
     s->stats.prompt_tokens = (uint32_t)s->text.len;
+    /* Room for the whole text, so that no block has to make some. */
+    uint32_t room = e->info.n_ctx - s->stats.prompt_tokens;
+    if (vly_ids_reserve(&s->text, r->max_tokens < room ? r->max_tokens : room))
+        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a text of %u tokens", e->info.n_ctx);
     s->at_start = true;
     for (size_t i = 0; i < s->text.len && s->at_start; i++)
         s->at_start = vly_tokenizer_bytes(e->target_tokenizer, s->text.data[i]).len == 0;

@@ -72,10 +72,9 @@ int vly_kv_create(vly_gpu *gpu, const vly_kv_shape *shape, vly_kv **out, vly_err
     if (!kv->slab || !kv->free_page || !kv->held)
         rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the KV cache's tables");
     if (rc == 0)
-        rc = vly_gpu_buffer_create(gpu,
-                                   (uint64_t)shape->max_slots * kv->table_stride *
-                                       sizeof(struct vly_page),
-                                   VLY_GPU_STEP, "page table", &kv->table, err);
+        rc = vly_gpu_buffer_create(
+            gpu, (uint64_t)shape->max_slots * kv->table_stride * sizeof(struct vly_page),
+            VLY_GPU_STEP, "page table", &kv->table, err);
     if (rc == 0 && one_slab) rc = add_slab(kv, err);
     if (rc) {
         vly_kv_destroy(kv);

@@ -1,6 +1,6 @@
 /* The paged KV cache of one model. A page holds K and V of 32 tokens of all layers; a sequence owns
- * pages and a count of committed tokens. Rolling back moves the count and gives pages back: nothing is
- * copied. Page layout: shaders/kv.glsl.
+ * pages and a count of committed tokens. Rolling back moves the count and gives pages back: nothing
+ * is copied. Page layout: shaders/kv.glsl.
  *
  * Memory is taken in slabs of pages as sequences need them, between steps. Where the kernels read
  * through texel views (device type CPU) the pages must lie in one buffer, so there one slab of the
@@ -15,9 +15,9 @@ typedef struct vly_kv vly_kv;
 
 typedef struct {
     uint32_t n_layer, n_head_kv, head_dim;
-    bool int8;           /* else f16 */
-    uint32_t max_tokens; /* of all sequences together, rounded up to pages */
-    uint32_t max_slots;  /* sequences at a time, <= VLY_MAX_SLOTS */
+    bool int8;            /* else f16 */
+    uint32_t max_tokens;  /* of all sequences together, rounded up to pages */
+    uint32_t max_slots;   /* sequences at a time, <= VLY_MAX_SLOTS */
     uint32_t slot_tokens; /* of one sequence at most */
 } vly_kv_shape;
 
@@ -29,7 +29,8 @@ typedef struct {
     uint32_t n_pages; /* held */
 } vly_kv_seq;
 
-/* Bytes of a page of this shape, of one head of a layer in it, and of all pages for `n_tok` tokens. */
+/* Bytes of a page of this shape, of one head of a layer in it, and of all pages for `n_tok` tokens.
+ */
 uint64_t vly_kv_page_bytes(const vly_kv_shape *shape);
 uint32_t vly_kv_head_bytes(const vly_kv_shape *shape);
 uint64_t vly_kv_bytes_for(const vly_kv_shape *shape, uint32_t n_tok);
@@ -37,8 +38,8 @@ uint64_t vly_kv_bytes_for(const vly_kv_shape *shape, uint32_t n_tok);
 int vly_kv_create(vly_gpu *gpu, const vly_kv_shape *shape, vly_kv **out, vly_error *err);
 void vly_kv_destroy(vly_kv *kv);
 
-/* For recording: the page table's device address (rows of vly_kv_table_stride entries), and the buffer
- * that texel views read (NULL where pages lie in several). */
+/* For recording: the page table's device address (rows of vly_kv_table_stride entries), and the
+ * buffer that texel views read (NULL where pages lie in several). */
 uint64_t vly_kv_table_address(const vly_kv *kv);
 uint32_t vly_kv_table_stride(const vly_kv *kv);
 const vly_gpu_buffer *vly_kv_view_buffer(const vly_kv *kv);
@@ -58,8 +59,8 @@ void vly_kv_seq_deinit(vly_kv_seq *seq);
 int vly_kv_reserve(vly_kv_seq *seq, uint32_t n_tok, vly_error *err);
 /* The next `n` positions have been written and are right. They must be reserved. */
 void vly_kv_commit(vly_kv_seq *seq, uint32_t n);
-/* Forgets all tokens from position `n_tok` <= seq->n_tok on, and gives back pages that only they, or
- * positions reserved beyond them, used. */
+/* Forgets all tokens from position `n_tok` <= seq->n_tok on, and gives back pages that only they,
+ * or positions reserved beyond them, used. */
 void vly_kv_truncate(vly_kv_seq *seq, uint32_t n_tok);
 
 #endif

@@ -1,5 +1,8 @@
 #include "model/config.h"
 
+#include "base/log.h"
+#include "gguf/quote.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,22 +25,24 @@ static int read_arch(const vly_gguf *gguf, vly_model_config *out, vly_error *err
         size_t n = strlen(known);
         snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", arch_names[i]);
     }
-    return vly_fail(err, VLY_E_UNSUPPORTED, "%s: architecture '%s' is not supported; expected one of: %s",
-                    vly_gguf_path(gguf), out->arch, known);
+    return vly_fail(err, VLY_E_UNSUPPORTED,
+                    "%s: architecture %s is not supported; expected one of: %s",
+                    vly_gguf_path(gguf), vly_quote(arch).text, known);
 }
 
-/* RoPE scaling and sliding windows change the numbers: a file that asks for what is not there must not
- * run as if it had not asked. */
-static int check_extras(const vly_gguf *gguf, const vly_model_config *c, vly_error *err)
+/* What changes the numbers must not be passed over: a file that asks for what is not there does not
+ * run. Within its window a sliding-window model is like any other, so its context ends there. */
+static int check_extras(const vly_gguf *gguf, vly_model_config *c, vly_error *err)
 {
     char key[96];
+    uint32_t window;
     snprintf(key, sizeof key, "%s.rope.scaling.type", c->arch);
     vly_bytes kind;
     int rc = vly_gguf_string_or(gguf, key, "none", &kind, err);
     if (rc) return rc;
     if (!(kind.len == 4 && memcmp(kind.data, "none", 4) == 0))
-        return vly_fail(err, VLY_E_UNSUPPORTED, "%s: %s is '%.*s'; expected 'none'",
-                        vly_gguf_path(gguf), key, (int)kind.len, kind.data);
+        return vly_fail(err, VLY_E_UNSUPPORTED, "%s: %s is %s; expected 'none'",
+                        vly_gguf_path(gguf), key, vly_quote(kind).text);
     if (vly_gguf_tensor_find(gguf, "rope_freqs.weight"))
         return vly_fail(err, VLY_E_UNSUPPORTED,
                         "%s: tensor rope_freqs.weight (scaled rotary frequencies) is not supported",
@@ -46,8 +51,16 @@ static int check_extras(const vly_gguf *gguf, const vly_model_config *c, vly_err
     uint32_t experts;
     if ((rc = vly_gguf_u32_or(gguf, key, 0, &experts, err))) return rc;
     if (experts > 0)
-        return vly_fail(err, VLY_E_UNSUPPORTED, "%s: %s is %u; mixtures of experts are not supported",
-                        vly_gguf_path(gguf), key, experts);
+        return vly_fail(err, VLY_E_UNSUPPORTED,
+                        "%s: %s is %u; mixtures of experts are not supported", vly_gguf_path(gguf),
+                        key, experts);
+    snprintf(key, sizeof key, "%s.attention.sliding_window", c->arch);
+    if ((rc = vly_gguf_u32_or(gguf, key, 0, &window, err))) return rc;
+    if (window > 0 && window < c->n_ctx) {
+        vly_log(VLY_LOG_WARN, "model", "%s: the context ends at the sliding window of %u tokens",
+                vly_gguf_path(gguf), window);
+        c->n_ctx = window;
+    }
     snprintf(key, sizeof key, "%s.rope.dimension_count", c->arch);
     uint32_t rotated;
     if ((rc = vly_gguf_u32_or(gguf, key, c->head_dim, &rotated, err))) return rc;
@@ -63,24 +76,25 @@ static int check(const vly_gguf *gguf, const vly_model_config *c, vly_error *err
     if (c->n_layer == 0 || c->n_layer > 1024 || c->dim == 0 || c->dim > 65536 || c->ff_dim == 0 ||
         c->ff_dim > 1u << 20 || c->n_head == 0 || c->n_head > 1024)
         return vly_fail(err, VLY_E_FORMAT,
-                        "%s: shape out of range: %u layers, width %u, feed-forward %u, %u heads", path,
-                        c->n_layer, c->dim, c->ff_dim, c->n_head);
+                        "%s: shape out of range: %u layers, width %u, feed-forward %u, %u heads",
+                        path, c->n_layer, c->dim, c->ff_dim, c->n_head);
     if (c->dim % 4 || c->ff_dim % 4)
         return vly_fail(err, VLY_E_UNSUPPORTED,
-                        "%s: width %u and feed-forward width %u; expected multiples of 4", path, c->dim,
-                        c->ff_dim);
+                        "%s: width %u and feed-forward width %u; expected multiples of 4", path,
+                        c->dim, c->ff_dim);
     if (c->n_head_kv == 0 || c->n_head % c->n_head_kv)
         return vly_fail(err, VLY_E_FORMAT, "%s: %u heads are not a multiple of %u KV heads", path,
                         c->n_head, c->n_head_kv);
     if (c->head_dim == 0 || c->head_dim % 16 || c->head_dim > 256)
         return vly_fail(err, VLY_E_UNSUPPORTED,
-                        "%s: head size %u; expected a multiple of 16, at most 256", path, c->head_dim);
+                        "%s: head size %u; expected a multiple of 16, at most 256", path,
+                        c->head_dim);
     if (c->n_ctx == 0 || c->n_ctx > 1u << 24)
         return vly_fail(err, VLY_E_FORMAT, "%s: context length %u is out of range", path, c->n_ctx);
     if (!isfinite(c->rope_base) || c->rope_base < 1.0f || !isfinite(c->norm_epsilon) ||
         c->norm_epsilon < 0.0f)
-        return vly_fail(err, VLY_E_FORMAT, "%s: rope base %g or norm epsilon %g is out of range", path,
-                        (double)c->rope_base, (double)c->norm_epsilon);
+        return vly_fail(err, VLY_E_FORMAT, "%s: rope base %g or norm epsilon %g is out of range",
+                        path, (double)c->rope_base, (double)c->norm_epsilon);
     return 0;
 }
 
@@ -96,7 +110,8 @@ int vly_model_config_read(const vly_gguf *gguf, vly_model_config *out, vly_error
         name.data = slash ? slash + 1 : vly_gguf_path(gguf);
         name.len = strlen(name.data);
     }
-    snprintf(out->name, sizeof out->name, "%.*s", (int)(name.len < 127 ? name.len : 127), name.data);
+    snprintf(out->name, sizeof out->name, "%.*s", (int)(name.len < 127 ? name.len : 127),
+             name.data);
 
     char key[96];
 #define KEY(suffix) (snprintf(key, sizeof key, "%s." suffix, out->arch), key)
@@ -109,7 +124,8 @@ int vly_model_config_read(const vly_gguf *gguf, vly_model_config *out, vly_error
                               err)) ||
         (rc = vly_gguf_u32_or(gguf, KEY("attention.key_length"),
                               out->n_head ? out->dim / out->n_head : 0, &out->head_dim, err)) ||
-        (rc = vly_gguf_f32(gguf, KEY("attention.layer_norm_rms_epsilon"), &out->norm_epsilon, err)) ||
+        (rc = vly_gguf_f32(gguf, KEY("attention.layer_norm_rms_epsilon"), &out->norm_epsilon,
+                           err)) ||
         (rc = vly_gguf_f32_or(gguf, KEY("rope.freq_base"), 10000.0f, &out->rope_base, err)))
         return rc;
     uint32_t value_dim;

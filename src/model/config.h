@@ -21,8 +21,8 @@ typedef struct {
     bool tied_head; /* the embedding is also the head */
 } vly_model_config;
 
-/* Reads and checks. VLY_E_UNSUPPORTED (an architecture, head size or RoPE scaling that Volley does not
- * run: names it and those that it does), VLY_E_FORMAT (missing or inconsistent keys). */
+/* Reads and checks. VLY_E_UNSUPPORTED (an architecture, head size or RoPE scaling that Volley does
+ * not run: names it and those that it does), VLY_E_FORMAT (missing or inconsistent keys). */
 int vly_model_config_read(const vly_gguf *gguf, vly_model_config *out, vly_error *err);
 
 #endif

@@ -4,8 +4,8 @@
  *   C  x += W attention; xn for the next norm
  *   D  ff = silu(gate) * up, scaled by the norm
  *   E  x += W ff; xn for the next norm
- * The norms have no step of their own: whoever writes x also writes xn = x * norm weights and the sums
- * of squares of its rows, and whoever multiplies xn scales its sums by 1 / rms(x). */
+ * The norms have no step of their own: whoever writes x also writes xn = x * norm weights and the
+ * sums of squares of its rows, and whoever multiplies xn scales its sums by 1 / rms(x). */
 #include "model/model_internal.h"
 
 #include <math.h>
@@ -27,9 +27,10 @@ static vly_gpu_kernel *kernel(recorder *r, int shader, const uint32_t *constants
     return k;
 }
 
-/* Weights of a row between two barriers of the kernels with dot products: as many as keep x, rounded,
- * for all columns within VLY_DOT_SHARED_BYTES, in whole turns of a subgroup. */
-static uint32_t dot_tile(const vly_geometry *g, const vly_layout *layout, uint32_t columns, uint32_t k)
+/* Weights of a row between two barriers of the kernels with dot products: as many as keep x,
+ * rounded, for all columns within VLY_DOT_SHARED_BYTES, in whole turns of a subgroup. */
+static uint32_t dot_tile(const vly_geometry *g, const vly_layout *layout, uint32_t columns,
+                         uint32_t k)
 {
     uint32_t turn = g->lanes * 32 / layout->parts, most = (k + turn - 1) / turn * turn;
     uint32_t fits = VLY_DOT_SHARED_BYTES / (columns * 9 / 4 + 1) / turn * turn;
@@ -70,8 +71,7 @@ static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_p
     p.norm_epsilon = m->config.norm_epsilon;
     p.dim = m->config.dim;
     vly_gpu_cmd_dispatch(r->commands, k, m->views ? m->views[w->chunk] : NULL, &p, sizeof p,
-                         vly_row_workgroups(g, w->rows),
-                         (r->n + columns - 1) / columns, 1);
+                         vly_row_workgroups(g, w->rows), (r->n + columns - 1) / columns, 1);
 }
 
 static void barrier(recorder *r)
@@ -100,8 +100,8 @@ static void embed(recorder *r)
     if (k) vly_gpu_cmd_dispatch(r->commands, k, NULL, &p, sizeof p, r->n, 1, 1);
 }
 
-/* The norm of x as the consumer of xn takes it: sums of squares from the embedding or from a residual
- * product. */
+/* The norm of x as the consumer of xn takes it: sums of squares from the embedding or from a
+ * residual product. */
 static struct vly_push_matvec normed(const vly_model *m, bool first)
 {
     const vly_act_layout *at = &m->at;
@@ -156,8 +156,9 @@ static void attention(recorder *r, uint32_t layer)
     uint32_t parts = shape->int8 ? c->head_dim / 16 : c->head_dim / 8;
     uint32_t share = part_lanes(lanes, parts), stored = r->n > VLY_MAX_BATCH;
     uint32_t groups = attention_groups(&m->geometry, heads * c->head_dim);
-    uint32_t constants[] = {lanes * groups, c->head_dim, heads, stored, share,
-                            (parts + share - 1) / share, lanes, VLY_SPLIT_TOKENS};
+    uint32_t constants[] = {lanes * groups, c->head_dim,     heads,
+                            stored,         share,           (parts + share - 1) / share,
+                            lanes,          VLY_SPLIT_TOKENS};
     bool texel = m->geometry.lane_form;
     int attend = shape->int8 ? (texel ? VLY_SHADER_attention_int8_texel : VLY_SHADER_attention_int8)
                              : (texel ? VLY_SHADER_attention_f16_texel : VLY_SHADER_attention_f16);
@@ -190,8 +191,8 @@ static void attention(recorder *r, uint32_t layer)
         vly_gpu_cmd_dispatch(r->commands, k, views, &p, sizeof p, c->n_head_kv, r->n, 1);
         barrier(r);
     }
-    uint32_t workers = m->at.max_splits < VLY_MAX_SPLIT_WORKERS ? m->at.max_splits
-                                                                : VLY_MAX_SPLIT_WORKERS;
+    uint32_t workers =
+        m->at.max_splits < VLY_MAX_SPLIT_WORKERS ? m->at.max_splits : VLY_MAX_SPLIT_WORKERS;
     vly_gpu_kernel *k = kernel(r, attend, constants, texel ? 7 : 8);
     if (k)
         vly_gpu_cmd_dispatch(r->commands, k, views, &p, sizeof p, c->n_head / heads, r->n,
@@ -257,7 +258,8 @@ static void record_pick(recorder *r)
     const vly_model *m = r->m;
     const vly_geometry *g = &m->geometry;
     uint32_t width = VLY_PICK_WIDTH(g);
-    vly_gpu_kernel *k = kernel(r, g->lane_form ? VLY_SHADER_pick_texel : VLY_SHADER_pick, &width, 1);
+    vly_gpu_kernel *k =
+        kernel(r, g->lane_form ? VLY_SHADER_pick_texel : VLY_SHADER_pick, &width, 1);
     struct vly_push_pick p = {
         .act = m->act.address,
         .step = m->step.address,
@@ -276,7 +278,8 @@ static void record_pick(recorder *r)
         .draft = m->draft_target_step != 0,
     };
     if (k)
-        vly_gpu_cmd_dispatch(r->commands, k, m->views ? m->views[0] : NULL, &p, sizeof p, r->n, 1, 1);
+        vly_gpu_cmd_dispatch(r->commands, k, m->views ? m->views[0] : NULL, &p, sizeof p, r->n, 1,
+                             1);
 }
 
 int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands *commands,
@@ -284,9 +287,15 @@ int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_comm
 {
     recorder r = {model, commands, n, 0, err};
     switch (pass) {
-    case VLY_PASS_LAYERS: record_layers(&r); break;
-    case VLY_PASS_HEAD: record_head(&r); break;
-    case VLY_PASS_PICK: record_pick(&r); break;
+    case VLY_PASS_LAYERS:
+        record_layers(&r);
+        break;
+    case VLY_PASS_HEAD:
+        record_head(&r);
+        break;
+    case VLY_PASS_PICK:
+        record_pick(&r);
+        break;
     default:
         vly_gpu_cmd_copy(commands, &model->act, model->at.logits * 16ull, &model->logits, 0,
                          (uint64_t)n * model->at.logits_stride * 16);

@@ -7,17 +7,15 @@
 
 const uint32_t vly_buckets[VLY_N_BUCKETS] = {1, 2, 3, 4, 5, 6, 8, 12, 16, VLY_MAX_CHUNK};
 
-/* ---- Layout ------------------------------------------------------------------------------------ */
+/* ---- Layout ------------------------------------------------------------------------------------
+ */
 
 static vly_geometry choose_geometry(const vly_gpu_info *info)
 {
     uint32_t lanes = info->subgroup_size;
     if (info->type == VLY_GPU_CPU)
-        return (vly_geometry){.lane_form = true,
-                              .lanes = lanes,
-                              .width = lanes,
-                              .pairs = 2,
-                              .groups = 1};
+        return (vly_geometry){
+            .lane_form = true, .lanes = lanes, .width = lanes, .pairs = 2, .groups = 1};
     uint32_t groups = 8;
     while (groups > 1 && groups * lanes > info->max_workgroup_invocations) groups /= 2;
     return (vly_geometry){.dot = info->int8_dot && info->shared_bytes >= 49152,
@@ -97,7 +95,8 @@ static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, 
     return at;
 }
 
-/* ---- Creation ---------------------------------------------------------------------------------- */
+/* ---- Creation ----------------------------------------------------------------------------------
+ */
 
 static vly_kv_shape kv_shape(const vly_model *m, const vly_model_options *o)
 {
@@ -125,7 +124,8 @@ static int plan(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *o, 
     uint32_t head_rows = o->head_rows ? o->n_head_rows : m->config.n_vocab;
     m->at = lay_out(&m->config, &m->geometry, head_rows, m->memory.n_ctx);
     if (m->at.n_quads > UINT32_MAX)
-        return vly_fail(err, VLY_E_UNSUPPORTED, "%s: activations take %.1f GiB; at most 64 can be addressed",
+        return vly_fail(err, VLY_E_UNSUPPORTED,
+                        "%s: activations take %.1f GiB; at most 64 can be addressed",
                         m->config.name, (double)m->at.n_quads / 67108864.0);
     rc = vly_weights_plan(gguf, &m->config, vly_gpu_get_info(gpu), o->head_rows, o->n_head_rows,
                           &m->weights, err);
@@ -253,8 +253,8 @@ int vly_model_link_draft(vly_model *m, vly_model *target, const uint32_t *own_id
 {
     uint64_t bytes = (uint64_t)m->weights.head.rows_used * 4;
     vly_gpu_upload *ring;
-    int rc = vly_gpu_buffer_create(m->gpu, 2 * bytes, VLY_GPU_DEVICE, "vocabulary map", &m->tables,
-                                   err);
+    int rc =
+        vly_gpu_buffer_create(m->gpu, 2 * bytes, VLY_GPU_DEVICE, "vocabulary map", &m->tables, err);
     if (rc) return rc;
     if ((rc = vly_gpu_upload_create(m->gpu, 4 * bytes, &ring, err))) return rc;
     const uint32_t *source[2] = {own_id, target_id};
@@ -271,7 +271,8 @@ int vly_model_link_draft(vly_model *m, vly_model *target, const uint32_t *own_id
     return rc;
 }
 
-/* ---- Access ------------------------------------------------------------------------------------ */
+/* ---- Access ------------------------------------------------------------------------------------
+ */
 
 const vly_model_config *vly_model_get_config(const vly_model *m)
 {
@@ -332,8 +333,8 @@ int vly_model_pass(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_commands **o
     if (!m->passes[pass][bucket]) {
         char label[256];
         vly_gpu_commands *commands;
-        snprintf(label, sizeof label, "%s of up to %u tokens of %s", names[pass], vly_buckets[bucket],
-                 m->config.name);
+        snprintf(label, sizeof label, "%s of up to %u tokens of %s", names[pass],
+                 vly_buckets[bucket], m->config.name);
         int rc = vly_gpu_commands_create(m->gpu, label, &commands, err);
         if (rc) return rc;
         rc = vly_forward_record(m, pass, vly_buckets[bucket], commands, err);

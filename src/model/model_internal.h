@@ -8,10 +8,11 @@
 #define VLY_N_BUCKETS 10
 extern const uint32_t vly_buckets[VLY_N_BUCKETS];
 
-/* How matrix-vector kernels are laid over the device. Lane form: `pairs` row pairs to a lane, read through
- * texel views, where lanes are a processor's vector. Group form: `pairs` row pairs to a subgroup, `groups`
- * subgroups to a workgroup. A row block is the rows of a subgroup (lane form) or workgroup (group form):
- * for each there is one partial sum of squares, one statistic of the logits. */
+/* How matrix-vector kernels are laid over the device. Lane form: `pairs` row pairs to a lane, read
+ * through texel views, where lanes are a processor's vector. Group form: `pairs` row pairs to a
+ * subgroup, `groups` subgroups to a workgroup. A row block is the rows of a subgroup (lane form) or
+ * workgroup (group form): for each there is one partial sum of squares, one statistic of the
+ * logits. */
 typedef struct {
     bool lane_form;
     bool dot;       /* group form: packed 8-bit dot products for the formats that have them */
@@ -20,7 +21,8 @@ typedef struct {
     uint32_t pairs, groups;
 } vly_geometry;
 
-/* Where things lie in the activations buffer: starts in quads (16 bytes), strides in quads a token. */
+/* Where things lie in the activations buffer: starts in quads (16 bytes), strides in quads a token.
+ */
 typedef struct {
     uint32_t norms; /* per layer: attention norm, feed-forward norm; then the output norm */
     uint32_t dim_quads;
@@ -33,7 +35,7 @@ typedef struct {
     uint32_t squares, squares_stride;
     uint32_t logits, logits_stride;
     uint32_t stats, stats_stride;
-    uint32_t scratch, scratch_words; /* words a row */
+    uint32_t scratch, scratch_words;         /* words a row */
     uint32_t partials, max_splits, counters; /* attention over long contexts */
     uint64_t n_quads;
 } vly_act_layout;
@@ -56,8 +58,8 @@ struct vly_model {
 uint32_t vly_row_workgroups(const vly_geometry *geometry, uint32_t rows);
 uint32_t vly_row_blocks(const vly_geometry *geometry, uint32_t rows);
 uint32_t vly_block_rows(const vly_geometry *geometry);
-#define VLY_DOT_SHARED_BYTES  40960u /* of shared memory for x, where there are 48 KiB */
-#define VLY_MAX_SPLIT_WORKERS 16u /* workgroups that share a token's attention */
+#define VLY_DOT_SHARED_BYTES     40960u /* of shared memory for x, where there are 48 KiB */
+#define VLY_MAX_SPLIT_WORKERS    16u    /* workgroups that share a token's attention */
 #define VLY_PICK_WIDTH(geometry) ((geometry)->lane_form ? 64u : 256u)
 
 /* Records pass `pass` for `n` tokens or rows into `commands`. */

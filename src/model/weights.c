@@ -23,7 +23,8 @@ static uint64_t scales_bytes(const vly_matrix *m, uint64_t rows)
     return rows * m->blocks * vly_layout_of(m->format)->scale_bytes;
 }
 
-/* ---- Planning ---------------------------------------------------------------------------------- */
+/* ---- Planning ----------------------------------------------------------------------------------
+ */
 
 typedef struct {
     const vly_gguf *gguf;
@@ -75,7 +76,8 @@ static int place(planner *p, vly_matrix *m)
     return 0;
 }
 
-/* Plans a matrix over tensors that have been found. Tensors of unlike formats are laid out as F32. */
+/* Plans a matrix over tensors that have been found. Tensors of unlike formats are laid out as F32.
+ */
 static int plan_matrix(planner *p, vly_matrix *m, vly_row_order order, uint32_t rows)
 {
     m->order = order;
@@ -162,9 +164,9 @@ static int plan_head(planner *p, const vly_model_config *c, const uint32_t *rows
                        rows ? n_rows : c->n_vocab);
 }
 
-int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config,
-                     const vly_gpu_info *info, const uint32_t *head_rows, uint32_t n_head_rows,
-                     vly_weights *out, vly_error *err)
+int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const vly_gpu_info *info,
+                     const uint32_t *head_rows, uint32_t n_head_rows, vly_weights *out,
+                     vly_error *err)
 {
     *out = (vly_weights){.n_layer = config->n_layer};
     uint64_t limit = CHUNK_BYTES;
@@ -187,7 +189,8 @@ int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config,
     return rc;
 }
 
-/* ---- Uploading --------------------------------------------------------------------------------- */
+/* ---- Uploading ---------------------------------------------------------------------------------
+ */
 
 typedef struct {
     vly_gpu_upload *ring;
@@ -234,8 +237,8 @@ static void repack(uploader *u, const vly_matrix *m, uint32_t r, uint8_t *parts,
     vly_repack_row(m->format, row, m->columns, parts, scales);
 }
 
-/* Uploads in bands of rows, each small against the ring. Bands have an even number of rows, so that the
- * 2-byte scales of a band start on a word. */
+/* Uploads in bands of rows, each small against the ring. Bands have an even number of rows, so that
+ * the 2-byte scales of a band start on a word. */
 static int upload_matrix(uploader *u, const vly_matrix *m)
 {
     const vly_gpu_buffer *buffer = &u->weights->chunk[m->chunk];
@@ -282,10 +285,11 @@ static int upload_all(uploader *u)
     return rc ? rc : vly_gpu_upload_finish(u->ring, u->err);
 }
 
-int vly_weights_upload(vly_gpu *gpu, vly_weights *weights, vly_progress progress, void *progress_arg,
-                       vly_error *err)
+int vly_weights_upload(vly_gpu *gpu, vly_weights *weights, vly_progress progress,
+                       void *progress_arg, vly_error *err)
 {
-    uploader u = {.weights = weights, .progress = progress, .progress_arg = progress_arg, .err = err};
+    uploader u = {
+        .weights = weights, .progress = progress, .progress_arg = progress_arg, .err = err};
     weights->chunk = calloc(weights->n_chunks, sizeof *weights->chunk);
     uint32_t widest = weights->embed.columns;
     for (uint32_t i = 0; i < weights->n_layer; i++)

@@ -52,16 +52,16 @@ typedef struct {
 typedef void (*vly_progress)(void *arg, uint64_t done, uint64_t total);
 
 /* Finds every tensor, checks its shape and format against the config and decides where it will lie.
- * `head_rows` [n_head_rows], where not NULL, keeps only these rows of the head, in this order (it must
- * outlive the upload). `gguf` must outlive the upload. Errors name the tensor: VLY_E_FORMAT (missing, or
- * another shape), VLY_E_UNSUPPORTED (format). */
-int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config,
-                     const vly_gpu_info *info, const uint32_t *head_rows, uint32_t n_head_rows,
-                     vly_weights *out, vly_error *err);
+ * `head_rows` [n_head_rows], where not NULL, keeps only these rows of the head, in this order (it
+ * must outlive the upload). `gguf` must outlive the upload. Errors name the tensor: VLY_E_FORMAT
+ * (missing, or another shape), VLY_E_UNSUPPORTED (format). */
+int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const vly_gpu_info *info,
+                     const uint32_t *head_rows, uint32_t n_head_rows, vly_weights *out,
+                     vly_error *err);
 
 /* Allocates and uploads what was planned. */
-int vly_weights_upload(vly_gpu *gpu, vly_weights *weights, vly_progress progress, void *progress_arg,
-                       vly_error *err);
+int vly_weights_upload(vly_gpu *gpu, vly_weights *weights, vly_progress progress,
+                       void *progress_arg, vly_error *err);
 
 void vly_weights_deinit(vly_gpu *gpu, vly_weights *weights);
 
