@@ -13,7 +13,7 @@
 
 #define VLY_VERSION "0.1.0"
 
-/* ---- Errors --------------------------------------------------------------------------------- */
+/* ---- Errors ---- */
 
 /* Codes that fallible functions return: 0 or one of these. */
 typedef enum {
@@ -31,7 +31,7 @@ typedef struct {
 /* The standing text of a code ("malformed file"). */
 const char *vly_error_name(int code);
 
-/* ---- Sampling ------------------------------------------------------------------------------- */
+/* ---- Sampling ---- */
 
 typedef struct {
     uint32_t id;
@@ -61,7 +61,7 @@ typedef struct {
  * The seed is 0: the caller chooses one. */
 vly_sampling vly_sampling_default(void);
 
-/* ---- Engine --------------------------------------------------------------------------------- */
+/* ---- Engine ---- */
 
 typedef struct vly_engine vly_engine;
 typedef struct vly_sequence vly_sequence;
@@ -110,7 +110,7 @@ int vly_engine_tokenize(const vly_engine *engine, const char *text, size_t len, 
 /* The exact bytes that a target token stands for; *len of them, not terminated. Static. */
 const char *vly_engine_token_bytes(const vly_engine *engine, uint32_t id, size_t *len);
 
-/* ---- Drafting ------------------------------------------------------------------------------- */
+/* ---- Drafting ---- */
 
 /* How tokens are drafted. What is drafted changes the speed, never the text. */
 typedef enum {
@@ -126,7 +126,7 @@ const char *vly_draft_method_name(vly_draft_method method);
 /* Does it draft with a model, which the engine must then have been created with? */
 bool vly_draft_method_needs_model(vly_draft_method method);
 
-/* ---- Generation ----------------------------------------------------------------------------- */
+/* ---- Generation ---- */
 
 typedef enum {
     VLY_FINISH_STOP,   /* the model ended its text */

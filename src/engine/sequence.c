@@ -58,7 +58,7 @@ static void finish(vly_sequence *s, vly_finish how, const vly_error *err)
     vly_sequence_destroy(s);
 }
 
-/* ---- Text ----------------------------------------------------------------------------------- */
+/* ---- Text ---- */
 
 /* Hands out `n` decided tokens, and the characters that they complete. */
 static int hand_out(vly_sequence *s, const uint32_t *ids, uint32_t n)
@@ -81,7 +81,7 @@ static int hand_out(vly_sequence *s, const uint32_t *ids, uint32_t n)
     return 0;
 }
 
-/* ---- Blocks --------------------------------------------------------------------------------- */
+/* ---- Blocks ---- */
 
 /* Of the tokens decided, the first `n_used` became text; the next one may have ended it. */
 static void count_drafted(vly_sequence *s, uint32_t n_used, bool ended)
@@ -176,7 +176,7 @@ static void block_start(vly_sequence *s)
     if (rc) finish(s, VLY_FINISH_ERROR, &err);
 }
 
-/* ---- The prompt ----------------------------------------------------------------------------- */
+/* ---- The prompt ---- */
 
 static void prompt_done(void *arg, int rc, const vly_error *err)
 {
@@ -231,7 +231,7 @@ static void next(vly_sequence *s)
     if (rc) finish(s, VLY_FINISH_ERROR, &err);
 }
 
-/* ---- Beginning ------------------------------------------------------------------------------ */
+/* ---- Beginning ---- */
 
 /* The prompt as target tokens in s->text. */
 static int take_prompt(vly_sequence *s, const vly_request *r, vly_error *err)

@@ -21,7 +21,7 @@ typedef struct vly_gpu_commands vly_gpu_commands;
 typedef struct vly_gpu_views vly_gpu_views;
 typedef struct vly_gpu_upload vly_gpu_upload;
 
-/* ---- Devices -------------------------------------------------------------------------------- */
+/* ---- Devices ---- */
 
 typedef enum {
     VLY_GPU_DISCRETE,
@@ -84,7 +84,7 @@ const vly_gpu_info *vly_gpu_get_info(const vly_gpu *gpu);
 /* Device-local bytes that can be allocated now (budget less use); an estimate. */
 uint64_t vly_gpu_available_bytes(const vly_gpu *gpu);
 
-/* ---- Memory --------------------------------------------------------------------------------- */
+/* ---- Memory ---- */
 
 typedef enum {
     VLY_GPU_DEVICE, /* device-local; `mapped` is set only on unified devices */
@@ -122,7 +122,7 @@ int vly_gpu_upload_stage(vly_gpu_upload *upload, const vly_gpu_buffer *dst, uint
 int vly_gpu_upload_finish(vly_gpu_upload *upload, vly_error *err);
 void vly_gpu_upload_destroy(vly_gpu_upload *upload);
 
-/* ---- Kernels -------------------------------------------------------------------------------- */
+/* ---- Kernels ---- */
 
 /* One for each row of shaders/shaders.def. */
 typedef enum {
@@ -155,8 +155,7 @@ int vly_gpu_views_create(vly_gpu *gpu, const vly_gpu_buffer *weights,
                          vly_gpu_views **out, vly_error *err);
 void vly_gpu_views_destroy(vly_gpu *gpu, vly_gpu_views *views);
 
-/* ---- Recorded commands ------------------------------------------------------------------------
- */
+/* ---- Recorded commands ---- */
 
 /* Commands are recorded once and submitted any number of times, also several times in one
  * submission. Recording starts with a barrier against all that was submitted before (host writes
@@ -185,8 +184,7 @@ void vly_gpu_commands_destroy(vly_gpu_commands *commands);
 int vly_gpu_commands_times(const vly_gpu_commands *commands, uint32_t n, uint64_t *ns,
                            vly_error *err);
 
-/* ---- Submission -------------------------------------------------------------------------------
- */
+/* ---- Submission ---- */
 
 /* Called on the loop's thread when a submission is complete: rc is 0, or VLY_E_DEVICE_LOST or
  * VLY_E_DEVICE with *err naming the step. */

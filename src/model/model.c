@@ -7,8 +7,7 @@
 
 const uint32_t vly_buckets[VLY_N_BUCKETS] = {1, 2, 3, 4, 5, 6, 8, 12, 16, VLY_MAX_CHUNK};
 
-/* ---- Layout ------------------------------------------------------------------------------------
- */
+/* ---- Layout ---- */
 
 static vly_geometry choose_geometry(const vly_gpu_info *info)
 {
@@ -95,8 +94,7 @@ static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, 
     return at;
 }
 
-/* ---- Creation ----------------------------------------------------------------------------------
- */
+/* ---- Creation ---- */
 
 static vly_kv_shape kv_shape(const vly_model *m, const vly_model_options *o)
 {
@@ -271,8 +269,7 @@ int vly_model_link_draft(vly_model *m, vly_model *target, const uint32_t *own_id
     return rc;
 }
 
-/* ---- Access ------------------------------------------------------------------------------------
- */
+/* ---- Access ---- */
 
 const vly_model_config *vly_model_get_config(const vly_model *m)
 {

@@ -23,8 +23,7 @@ static uint64_t scales_bytes(const vly_matrix *m, uint64_t rows)
     return rows * m->blocks * vly_layout_of(m->format)->scale_bytes;
 }
 
-/* ---- Planning ----------------------------------------------------------------------------------
- */
+/* ---- Planning ---- */
 
 typedef struct {
     const vly_gguf *gguf;
@@ -189,8 +188,7 @@ int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const
     return rc;
 }
 
-/* ---- Uploading ---------------------------------------------------------------------------------
- */
+/* ---- Uploading ---- */
 
 typedef struct {
     vly_gpu_upload *ring;

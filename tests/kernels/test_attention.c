@@ -180,9 +180,7 @@ static const float *output(const operands *o, uint32_t token)
     return kernel_fixture_act(&fixture, o->push.out_quad + token * o->push.out_stride);
 }
 
-/* ---- What is stored
- * ---------------------------------------------------------------------------
- */
+/* ---- What is stored ---- */
 
 /* K (0) or V (1) of a position and head as its page has it: its values to `out`
  * [head_dim]; the bytes are those that quantising the step's values gives. */
@@ -232,9 +230,7 @@ static void check_untouched(const operands *o)
     }
 }
 
-/* ---- What comes out
- * ---------------------------------------------------------------------------
- */
+/* ---- What comes out ---- */
 
 /* Outputs [N_POS][n_out] of `slot` against the reference, computed from the
  * pages. */

@@ -9,7 +9,7 @@
 
 static vly_error err;
 
-/* ---- Devices -------------------------------------------------------------------------------- */
+/* ---- Devices ---- */
 
 static void devices_are_listed_and_chosen(void **state)
 {
@@ -94,7 +94,7 @@ static void the_best_device_is_chosen(void **state)
     assert_error(vly_gpu_choose(infos + 1, 1, NULL, &chosen, &err), VLY_E_NO_DEVICE, "Old card");
 }
 
-/* ---- Memory --------------------------------------------------------------------------------- */
+/* ---- Memory ---- */
 
 static void buffers_are_zeroed_and_aligned(void **state)
 {
@@ -227,7 +227,7 @@ static void wrong_uploads_are_refused(void **state)
     vly_gpu_upload_destroy(upload);
 }
 
-/* ---- Commands ------------------------------------------------------------------------------- */
+/* ---- Commands ---- */
 
 static void steps_see_each_other_through_barriers(void **state)
 {
@@ -346,7 +346,7 @@ static void times_of_steps_advance(void **state)
     vly_gpu_commands_destroy(commands);
 }
 
-/* ---- Kernels -------------------------------------------------------------------------------- */
+/* ---- Kernels ---- */
 
 static void kernels_are_made_once(void **state)
 {

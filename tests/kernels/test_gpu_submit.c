@@ -15,8 +15,7 @@
 
 static vly_error err;
 
-/* ---- Injected failures ------------------------------------------------------------------------
- */
+/* ---- Injected failures ---- */
 
 /* What the wrapped functions answer without reaching the device; 0: they reach it. Waits do so
  * `n_waits` more times. The waiter's thread reads these too. */
@@ -55,7 +54,7 @@ static void inject_into_waits(VkResult answer, int n)
     wait_answer = answer;
 }
 
-/* ---- Submissions ---------------------------------------------------------------------------- */
+/* ---- Submissions ---- */
 
 /* y after the steps y = 3 y + add of `adds`, from 0. */
 static uint32_t after(const uint32_t *adds, size_t n)
@@ -104,7 +103,7 @@ static void many_submissions_need_no_wait_between(void **state)
     vly_gpu_commands_destroy(one);
 }
 
-/* ---- Completions ---------------------------------------------------------------------------- */
+/* ---- Completions ---- */
 
 enum { MAX_EVENTS = 2000 };
 
@@ -239,7 +238,7 @@ static void detaching_delivers_what_is_outstanding(void **state)
     vly_gpu_commands_destroy(one);
 }
 
-/* ---- Failures ------------------------------------------------------------------------------- */
+/* ---- Failures ---- */
 
 /* Every call that reaches the device fails at once with `code` and names the step. */
 static void expect_broken(gpu_fixture *f, vly_gpu_commands *commands, int code, const char *step)
@@ -383,8 +382,7 @@ static void a_long_step_is_waited_for_with_one_warning(void **state)
     vly_gpu_commands_destroy(one);
 }
 
-/* ---- The pipeline cache -----------------------------------------------------------------------
- */
+/* ---- The pipeline cache ---- */
 
 static char cache_home[1024];
 static char cache_file[2048]; /* the one in it */

@@ -119,8 +119,7 @@ static void run(const problem *p)
         assert_true(isnan(kernel_fixture_act(&fixture, fixture.act_used)[i]));
 }
 
-/* ---- Comparing picks --------------------------------------------------------------------------
- */
+/* ---- Comparing picks ---- */
 
 /* Does float rounding decide whether the filters leave logit `l`? Within 1e-5 of a border it may.
  */
@@ -195,8 +194,7 @@ static void compute_and_check(problem *p)
     check(p);
 }
 
-/* ---- Tests ------------------------------------------------------------------------------------
- */
+/* ---- Tests ---- */
 
 /* A row of one of several characters. */
 static void random_row(uint64_t *random, float *row, uint32_t n)
@@ -285,7 +283,7 @@ static void test_greedy_ties(void **state)
     }
 }
 
-/* Whatever the logits are, the pick is a row of the head or none; none where no logit is a number. */
+/* Whatever the logits are, the pick is a row of the head or none; none where none is a number. */
 static void test_rows_that_are_no_numbers(void **state)
 {
     (void)state;

@@ -43,7 +43,7 @@ float *kernel_fixture_act(const kernel_fixture *fixture, uint32_t quad);
 struct vly_step *kernel_fixture_step(const kernel_fixture *fixture);
 struct vly_step *kernel_fixture_target(const kernel_fixture *fixture);
 
-/* Dispatches x * y * z workgroups and waits. Constant 0 is the width. Fails the test on any error. */
+/* Dispatches x * y * z workgroups and waits. Constant 0 is the width. Fails the test on errors. */
 void kernel_fixture_run(kernel_fixture *fixture, vly_shader_id shader, const uint32_t *constants,
                         uint32_t n_constants, const void *push, uint32_t push_bytes, uint32_t x,
                         uint32_t y, uint32_t z);

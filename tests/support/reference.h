@@ -8,8 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ---- Data -------------------------------------------------------------------------------------
- */
+/* ---- Data ---- */
 
 /* Numbers that look random and are the same everywhere; the state is any number. */
 uint64_t reference_random(uint64_t *state);
@@ -33,8 +32,7 @@ reference_matrix reference_matrix_make(uint64_t *state, vly_format_id format, ui
                                        uint32_t k);
 void reference_matrix_free(reference_matrix *matrix);
 
-/* ---- Meanings ---------------------------------------------------------------------------------
- */
+/* ---- Meanings ---- */
 
 /* sum w[i] x[i]; *size (may be NULL) gets sum |w[i] x[i]|, what the rounding of sums goes by. */
 double reference_dot(const float *w, const float *x, size_t n, double *size);

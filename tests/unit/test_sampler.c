@@ -52,8 +52,7 @@ static float random_logit(uint64_t *state)
     return (float)(next_random(state) >> 40) * 0x1p-20f - 8.0f;
 }
 
-/* ---- Ranges -----------------------------------------------------------------------------------
- */
+/* ---- Ranges ---- */
 
 static void expect_refused(vly_sampling sampling, const char *name)
 {
@@ -159,8 +158,7 @@ static void test_needs_host(void **state)
     assert_true(vly_sampling_needs_host(&sampling));
 }
 
-/* ---- Penalties and bias -----------------------------------------------------------------------
- */
+/* ---- Penalties and bias ---- */
 
 static void expect_logits(const float *logits, const float *expected, uint32_t n)
 {
@@ -242,8 +240,7 @@ static void test_penalties_of_a_wide_vocabulary(void **state)
     free(row);
 }
 
-/* ---- Filters ----------------------------------------------------------------------------------
- */
+/* ---- Filters ---- */
 
 static void test_ties(void **state)
 {
@@ -383,8 +380,7 @@ static void test_rows_that_are_no_numbers(void **state)
     }
 }
 
-/* ---- The distribution of picks ----------------------------------------------------------------
- */
+/* ---- The distribution of picks ---- */
 
 /* The 0.9999 quantile of chi-square with n degrees: Wilson and Hilferty, PNAS 17 (1931), 684. */
 static double chi_square_limit(double n)
