@@ -103,18 +103,8 @@ static int open_file(const char *path, vly_gguf **file, vly_tokenizer **tokenize
     if (rc) return rc;
     /* A file that cannot run should say so before its vocabulary is read. */
     vly_model_config config;
-    if ((rc = vly_model_config_read(*file, &config, err)) ||
-        (rc = vly_tokenizer_create(*file, tokenizer, err)))
-        return rc;
-    /* Ids that the tokenizer gives or the head picks are looked up in the embedding. */
-    const vly_gguf_tensor *embed = vly_gguf_tensor_find(*file, "token_embd.weight");
-    uint32_t n_tokens = vly_tokenizer_n_vocab(*tokenizer);
-    if (embed && (n_tokens > embed->dims[1] || config.n_vocab > embed->dims[1]))
-        return vly_fail(err, VLY_E_FORMAT,
-                        "%s: the tokenizer has %u tokens and the head %u rows; expected at most "
-                        "the %llu rows of token_embd.weight",
-                        path, n_tokens, config.n_vocab, (unsigned long long)embed->dims[1]);
-    return 0;
+    rc = vly_model_config_read(*file, &config, err);
+    return rc ? rc : vly_tokenizer_create(*file, tokenizer, err);
 }
 
 static int open_draft(vly_engine *e, loader *l, vly_error *err)

@@ -98,6 +98,31 @@ static int check(const vly_gguf *gguf, const vly_model_config *c, vly_error *err
     return 0;
 }
 
+/* Ids that the tokenizer gives or the head picks are looked up in the embedding. */
+static int check_vocabulary(const vly_gguf *gguf, vly_model_config *out, vly_error *err)
+{
+    const char *path = vly_gguf_path(gguf);
+    const vly_gguf_tensor *embed = vly_gguf_tensor_find(gguf, "token_embd.weight");
+    const vly_gguf_tensor *head = vly_gguf_tensor_find(gguf, "output.weight");
+    const vly_gguf_entry *tokens = vly_gguf_find(gguf, "tokenizer.ggml.tokens");
+    if (!embed)
+        return vly_fail(err, VLY_E_FORMAT, "%s: tensor token_embd.weight is missing%s", path,
+                        vly_gguf_n_tensors(gguf) ? "" : " (the file holds a vocabulary only)");
+    out->tied_head = head == NULL;
+    uint64_t rows = head ? head->dims[1] : embed->dims[1], n_tokens = tokens ? tokens->count : 0;
+    if (rows == 0 || rows > 1u << 24)
+        return vly_fail(err, VLY_E_FORMAT, "%s: the head has %llu rows", path,
+                        (unsigned long long)rows);
+    if (n_tokens > embed->dims[1] || rows > embed->dims[1])
+        return vly_fail(err, VLY_E_FORMAT,
+                        "%s: the tokenizer has %llu tokens and the head %llu rows; expected at "
+                        "most the %llu rows of token_embd.weight",
+                        path, (unsigned long long)n_tokens, (unsigned long long)rows,
+                        (unsigned long long)embed->dims[1]);
+    out->n_vocab = (uint32_t)rows;
+    return 0;
+}
+
 int vly_model_config_read(const vly_gguf *gguf, vly_model_config *out, vly_error *err)
 {
     *out = (vly_model_config){0};
@@ -136,16 +161,5 @@ int vly_model_config_read(const vly_gguf *gguf, vly_model_config *out, vly_error
         return vly_fail(err, VLY_E_UNSUPPORTED, "%s: values of size %u beside keys of size %u",
                         vly_gguf_path(gguf), value_dim, out->head_dim);
     if ((rc = check(gguf, out, err)) || (rc = check_extras(gguf, out, err))) return rc;
-    out->tied_head = vly_gguf_tensor_find(gguf, "output.weight") == NULL;
-    const vly_gguf_tensor *head =
-        vly_gguf_tensor_find(gguf, out->tied_head ? "token_embd.weight" : "output.weight");
-    if (!head)
-        return vly_fail(err, VLY_E_FORMAT, "%s: tensor token_embd.weight is missing%s",
-                        vly_gguf_path(gguf),
-                        vly_gguf_n_tensors(gguf) ? "" : " (the file holds a vocabulary only)");
-    if (head->dims[1] == 0 || head->dims[1] > 1u << 24)
-        return vly_fail(err, VLY_E_FORMAT, "%s: the head has %llu rows", vly_gguf_path(gguf),
-                        (unsigned long long)head->dims[1]);
-    out->n_vocab = (uint32_t)head->dims[1];
-    return 0;
+    return check_vocabulary(gguf, out, err);
 }

@@ -46,6 +46,8 @@ cp $target "$broken"
 # shellcheck disable=SC2046 # bytes
 overwrite "$broken" $(($(behind $target token_embd.weight) + 12)) $(le32 31000)
 refuses 'more tokens than rows of the embedding' '32000 tokens .*31000 rows' -m "$broken"
+check_match 'more tokens than rows of the embedding: inspect says so' 'does not run' \
+    "$("$volley" inspect "$broken" | tr '\n' ' ')"
 refuses 'the same of a draft' 'draft: .*32000 tokens .*31000 rows' -d "$broken"
 
 # 17 blocks of weights whose scale is no number.
