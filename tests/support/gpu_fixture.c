@@ -9,8 +9,19 @@ const gpu_spirv gpu_fixture_spirv = {"test_gpu", words, sizeof words};
 
 static vly_error err;
 
+/* An instance that nobody destroys keeps the drivers loaded. Some take a piece of the process's
+ * static thread storage each time they are loaded, and a dozen devices after each other use it up.
+ */
+static void keep_drivers(void)
+{
+    static VkInstance instance;
+    VkInstanceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO};
+    if (!instance) vkCreateInstance(&info, NULL, &instance);
+}
+
 int gpu_fixture_open(void **state)
 {
+    keep_drivers();
     gpu_fixture *f = calloc(1, sizeof *f);
     *state = f;
     if (vly_gpu_create(getenv("VLY_TEST_DEVICE"), &f->gpu, &err) ||
