@@ -41,11 +41,12 @@ failures='/^not ok / { show = !/# SKIP/ } !/^(not ok |#)/ { show = 0 } show'
 # run_test NAME COMMAND...: leaves the counts in $scratch/NAME.count and, when it failed, what there
 # is to know in $scratch/NAME.failure.
 run_test() {
-    local name=$1 log=$scratch/${1//\//-} started=$SECONDS status passed failed skipped
+    local name=$1 log=$scratch/${1//\//-} started=$SECONDS status passed=0 failed=1 skipped=0
     shift
+    echo "$passed $failed $skipped" >"$log.count" # until there is a result
     timeout -k 10 "${TEST_SECONDS:-900}" "$@" </dev/null >"$log.out" 2>"$log.err"
     status=$?
-    read -r passed failed skipped < <(awk -v status=$status "$count" "$log.out")
+    read -r passed failed skipped <<<"$(awk -v status=$status "$count" "$log.out" || echo 0 1 0)"
     echo "$passed $failed $skipped" >"$log.count"
     echo "$((SECONDS - started)) $name" >>"$scratch/times"
     printf '%-44s %5d passed %3d failed %3d skipped %5d s\n' "$name" "$passed" "$failed" \
