@@ -8,7 +8,7 @@
 #define VLY_DECLARE_0(name)
 #define VLY_DECLARE_1(name)                                                                        \
     void vly_dequantize_##name(const void *blocks, size_t n_blocks, float *out);
-#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, computable)                          \
+#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, n_scales, scale_at, computable)      \
     VLY_DECLARE_##computable(name)
 #include "gguf/formats.def"
 #undef VLY_FORMAT

@@ -10,14 +10,16 @@
 #define NAME_1(name)       ", " #name
 
 static const vly_format formats[] = {
-#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, computable)                          \
-    {VLY_FORMAT_##name, #name, ggml_id, block_weights, block_bytes, DEQUANTIZE_##computable(name)},
+#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, n_scales, scale_at, computable)      \
+    {VLY_FORMAT_##name, #name,    ggml_id,  block_weights,                                         \
+     block_bytes,       n_scales, scale_at, DEQUANTIZE_##computable(name)},
 #include "gguf/formats.def"
 #undef VLY_FORMAT
 };
 
 static const char computable_names[] =
-#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, computable) NAME_##computable(name)
+#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, n_scales, scale_at, computable)      \
+    NAME_##computable(name)
 #include "gguf/formats.def"
 #undef VLY_FORMAT
     ;

@@ -8,7 +8,8 @@
 
 /* Volley's own dense numbers for the formats, in the table's order. */
 typedef enum {
-#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, computable) VLY_FORMAT_##name,
+#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, n_scales, scale_at, computable)      \
+    VLY_FORMAT_##name,
 #include "gguf/formats.def"
 #undef VLY_FORMAT
     VLY_N_FORMATS
@@ -20,6 +21,9 @@ typedef struct {
     uint32_t ggml_id;
     uint32_t block_weights; /* weights in a block; a row is a whole number of blocks */
     uint32_t block_bytes;
+    uint32_t
+        n_scales; /* f16 numbers of a block that scale its weights: 0..2, one behind the other */
+    uint32_t scale_at; /* the first one's place in the block, in bytes */
     /* Values of `n_blocks` blocks at `blocks` (unaligned) to `out` [n_blocks * block_weights]; NULL
      * where Volley does not compute with the format. */
     void (*dequantize)(const void *blocks, size_t n_blocks, float *out);
@@ -28,6 +32,10 @@ typedef struct {
 /* NULL for a number that the table does not have. */
 const vly_format *vly_format_by_ggml_id(uint32_t ggml_id);
 const vly_format *vly_format_by_id(vly_format_id id);
+
+/* Are the weights of `n_blocks` blocks at `blocks` (unaligned) numbers, neither NaN nor infinite?
+ * Looks at floats and at f16 scales; what a format has besides is not looked at. */
+bool vly_format_finite(const vly_format *format, const void *blocks, size_t n_blocks);
 
 /* The names of the formats that Volley computes with, "f32, f16, ...", for messages. Static. */
 const char *vly_format_computable_names(void);

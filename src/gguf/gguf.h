@@ -101,4 +101,9 @@ const vly_gguf_tensor *vly_gguf_tensor_at(const vly_gguf *gguf, size_t i);
 /* NULL where there is none. Constant time. */
 const vly_gguf_tensor *vly_gguf_tensor_find(const vly_gguf *gguf, const char *name);
 
+/* Holds `n_blocks` of the tensor's blocks, from `blocks` on, against vly_format_finite.
+ * VLY_E_FORMAT names the tensor and the place. */
+int vly_gguf_check_finite(const vly_gguf_tensor *tensor, const uint8_t *blocks, size_t n_blocks,
+                          vly_error *err);
+
 #endif

@@ -158,11 +158,14 @@ static int upload_vectors(vly_model *m, vly_error *err)
     for (uint64_t i = 0; rc == 0 && i < n_norms; i++) {
         const vly_layer_weights *l = i + 1 < n_norms ? &m->weights.layer[i / 2] : NULL;
         const vly_gguf_tensor *t = !l ? m->weights.output_norm : i % 2 ? l->ffn_norm : l->attn_norm;
+        size_t n_blocks = c->dim / t->format->block_weights;
         void *space;
+        rc = vly_gguf_check_finite(t, t->data, n_blocks, err);
+        if (rc) break;
         rc = vly_gpu_upload_stage(ring, &m->act, m->at.norms * 16ull + i * row, row, &space, err);
         if (rc) break;
         memset(space, 0, row);
-        t->format->dequantize(t->data, c->dim / t->format->block_weights, space);
+        t->format->dequantize(t->data, n_blocks, space);
     }
     uint32_t band = (uint32_t)((1 << 20) / rope_row);
     for (uint32_t pos = 0; rc == 0 && pos < m->memory.n_ctx; pos += band) {
@@ -220,7 +223,8 @@ int vly_model_create(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options
     vly_model *m = calloc(1, sizeof *m);
     if (!m) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the model");
     int rc = plan(gpu, gguf, options, m, err);
-    if (rc == 0) rc = create(m, options, err);
+    if (rc == 0 && (rc = create(m, options, err)) == VLY_E_FORMAT)
+        vly_fail_within(err, "%s", vly_gguf_path(gguf));
     if (rc) {
         vly_model_destroy(m);
         return rc;

@@ -200,8 +200,8 @@ typedef struct {
     vly_error *err;
 } uploader;
 
-/* Row r of the matrix as it lies in the file; NULL for a row of padding. */
-static const uint8_t *source_row(const vly_matrix *m, uint32_t r, const vly_format **format)
+/* Row r of the matrix as it lies in the file, and its tensor; NULL for a row of padding. */
+static const uint8_t *source_row(const vly_matrix *m, uint32_t r, const vly_gguf_tensor **tensor)
 {
     const vly_gguf_tensor *t = m->tensor[0];
     uint64_t row = r;
@@ -215,24 +215,29 @@ static const uint8_t *source_row(const vly_matrix *m, uint32_t r, const vly_form
         for (uint32_t i = 0; row >= m->tensor[i]->dims[1]; t = m->tensor[++i])
             row -= m->tensor[i]->dims[1];
     }
-    *format = t->format;
+    *tensor = t;
     return t->data + row * (m->columns / t->format->block_weights) * t->format->block_bytes;
 }
 
-static void repack(uploader *u, const vly_matrix *m, uint32_t r, uint8_t *parts, uint8_t *scales)
+static int repack(uploader *u, const vly_matrix *m, uint32_t r, uint8_t *parts, uint8_t *scales)
 {
-    const vly_format *format;
-    const uint8_t *row = source_row(m, r, &format);
+    const vly_gguf_tensor *tensor;
+    const uint8_t *row = source_row(m, r, &tensor);
     if (!row) {
         memset(parts, 0, parts_bytes(m, 1));
         memset(scales, 0, scales_bytes(m, 1));
-        return;
+        return 0;
     }
+    const vly_format *format = tensor->format;
+    size_t n_blocks = m->columns / format->block_weights;
+    int rc = vly_gguf_check_finite(tensor, row, n_blocks, u->err);
+    if (rc) return rc;
     if (format->id != m->format) {
-        format->dequantize(row, m->columns / format->block_weights, u->row);
+        format->dequantize(row, n_blocks, u->row);
         row = (const uint8_t *)u->row;
     }
     vly_repack_row(m->format, row, m->columns, parts, scales);
+    return 0;
 }
 
 /* Uploads in bands of rows, each small against the ring. Bands have an even number of rows, so that
@@ -251,9 +256,9 @@ static int upload_matrix(uploader *u, const vly_matrix *m)
         void *space;
         rc = vly_gpu_upload_stage(u->ring, buffer, m->parts + r * row_bytes, n * row_bytes, &space,
                                   u->err);
+        for (uint32_t i = 0; rc == 0 && i < n; i++)
+            rc = repack(u, m, r + i, (uint8_t *)space + i * row_bytes, scales + i * scale_row);
         if (rc) break;
-        for (uint32_t i = 0; i < n; i++)
-            repack(u, m, r + i, (uint8_t *)space + i * row_bytes, scales + i * scale_row);
         if (scale_row) {
             rc = vly_gpu_upload_stage(u->ring, buffer, m->scales + r * scale_row, n * scale_row,
                                       &space, u->err);

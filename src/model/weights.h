@@ -59,7 +59,8 @@ int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const
                      const uint32_t *head_rows, uint32_t n_head_rows, vly_weights *out,
                      vly_error *err);
 
-/* Allocates and uploads what was planned. */
+/* Allocates and uploads what was planned. VLY_E_FORMAT names a tensor whose weights are no numbers.
+ */
 int vly_weights_upload(vly_gpu *gpu, vly_weights *weights, vly_progress progress,
                        void *progress_arg, vly_error *err);
 

@@ -50,17 +50,31 @@ check_match 'more tokens than rows of the embedding: inspect says so' 'does not 
     "$("$volley" inspect "$broken" | tr '\n' ' ')"
 refuses 'the same of a draft' 'draft: .*32000 tokens .*31000 rows' -d "$broken"
 
-# 17 blocks of weights whose scale is no number.
-cp $target "$broken"
-at=$("$volley" inspect --json $target |
-    jq '.tensors[] | select(.name == "blk.2.ffn_gate.weight") | .offset')
+# One scale that is no number, in the middle of a tensor; one weight of a norm.
+broken_tensor() { # NAME OFFSET BYTES...: of the target
+    local at
+    cp $target "$broken"
+    at=$("$volley" inspect --json $target | jq ".tensors[] | select(.name == \"$1\") | .offset")
+    overwrite "$broken" $((at + $2)) "${@:3}"
+}
+broken_tensor blk.2.ffn_gate.weight $((1000 * 34)) 1 126
+refuses 'a scale that is NaN' \
+    "$broken: tensor 'blk.2.ffn_gate.weight': .*finite.* at weight 32000 .*weights are broken" \
+    -m "$broken"
+refuses 'the same of a draft' "draft: $broken: tensor 'blk.2.ffn_gate.weight'" -d "$broken"
+broken_tensor token_embd.weight $((31999 * 288 / 32 * 34)) 0 252
+refuses 'a scale that is infinite, in the last row' "tensor 'token_embd.weight'" -m "$broken"
+broken_tensor blk.0.attn_norm.weight 40 0 0 128 127
+refuses 'a norm that is infinite' "tensor 'blk.0.attn_norm.weight': .*at weight 10 " -m "$broken"
+
+# Weights so large that the logits are no numbers: found by the pick.
 # shellcheck disable=SC2046 # bytes
-overwrite "$broken" "$at" $(yes 126 | head -n $((17 * 34)))
+broken_tensor output_norm.weight 0 $(yes '255 255 127 127' | head -n 288)
 for options in '--temp 0' '--temp 1 --top-p 1' '--top-k 5' '--min-p 0.1' '-d '$draft; do
     # shellcheck disable=SC2086 # options
-    refuses "weights that are no numbers, $options" 'weights are broken' -m "$broken" $options
+    refuses "logits that are no numbers, $options" 'weights are broken' -m "$broken" $options
 done
-check_exit 'a draft whose weights are no numbers drafts nothing of use' 0 \
+check_exit 'a draft whose logits are no numbers drafts nothing of use' 0 \
     "$volley" verify -m $target -d "$broken" -p Once -n 12 --seed 1
 
 # ---- contexts and memory ----

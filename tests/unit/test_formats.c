@@ -200,6 +200,47 @@ static void bfloats_are_the_upper_half_of_a_float(void **state)
     assert_true(isnan(vly_bf16_to_f32(0x7fc0)));
 }
 
+static bool values_finite(const vly_format *format, const uint8_t *blocks, size_t n_blocks)
+{
+    float *values = malloc(n_blocks * format->block_weights * sizeof *values);
+    assert_non_null(values);
+    format->dequantize(blocks, n_blocks, values);
+    bool finite = true;
+    for (size_t i = 0; i < n_blocks * format->block_weights; i++)
+        finite = finite && isfinite(values[i]);
+    free(values);
+    return finite;
+}
+
+/* Wherever in a block the bits of a special float are written: what is found is what the weights
+ * then are. */
+static void broken_weights_are_found(void **state)
+{
+    (void)state;
+    enum { N_BLOCKS = 5 };
+    static const uint16_t patterns[] = {0x7c00, 0xfc00, 0x7e01, 0x7bff, 0x7f80,
+                                        0xff80, 0x7fc0, 0x7f7f, 0x0000};
+    for (int id = 0; id < VLY_N_FORMATS; id++) {
+        const vly_format *format = vly_format_by_id((vly_format_id)id);
+        if (!format->dequantize) continue;
+        size_t n_bytes = N_BLOCKS * (size_t)format->block_bytes, n_broken = 0;
+        uint8_t *blocks = malloc(n_bytes); /* exactly: nothing behind may be read */
+        assert_non_null(blocks);
+        for (size_t at = 0; at + 2 <= n_bytes; at += 2) {
+            for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) {
+                memset(blocks, 0x11, n_bytes);
+                memcpy(blocks + at, &patterns[i], 2);
+                bool finite = values_finite(format, blocks, N_BLOCKS);
+                if (vly_format_finite(format, blocks, N_BLOCKS) != finite)
+                    fail_msg("%s: %04x at byte %zu", format->name, patterns[i], at);
+                n_broken += !finite;
+            }
+        }
+        assert_true(n_broken >= N_BLOCKS);
+        free(blocks);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -210,6 +251,7 @@ int main(void)
         cmocka_unit_test(floats_round_to_the_nearest_even_half),
         cmocka_unit_test(special_floats_become_special_halves),
         cmocka_unit_test(bfloats_are_the_upper_half_of_a_float),
+        cmocka_unit_test(broken_weights_are_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
