@@ -3,6 +3,7 @@
 #include "gguf/cursor.h"
 #include "gguf/file.h"
 #include "gguf/quote.h"
+#include "gguf/synthetic.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -60,25 +61,31 @@ static int open_image(const void *data, size_t n, char *path, vly_gguf **out, vl
     return 0;
 }
 
+static int open_mapping(const char *path, void *data, size_t n, vly_gguf **out, vly_error *err)
+{
+    char *copy = strdup(path);
+    if (copy) return open_image(data, n, copy, out, err);
+    munmap(data, n);
+    return vly_fail(err, VLY_E_HOST_MEMORY, "%s: no memory to open it", path);
+}
+
 int vly_gguf_open(const char *path, vly_gguf **out, vly_error *err)
 {
     *out = NULL;
+    void *data = NULL;
+    size_t n = 0;
+    if (vly_synthetic_is(path)) {
+        int rc = vly_synthetic_map(path, &data, &n, err);
+        return rc ? rc : open_mapping(path, data, n, out, err);
+    }
     /* Not to wait for the other end of a pipe. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0)
         return vly_fail(err, errno == ENOENT || errno == ENOTDIR ? VLY_E_NOT_FOUND : VLY_E_IO,
                         "%s: %s", path, strerror(errno));
-    void *data = NULL;
-    size_t n = 0;
     int rc = map_file(fd, path, &data, &n, err);
     close(fd);
-    if (rc) return rc;
-    char *copy = strdup(path);
-    if (!copy) {
-        munmap(data, n);
-        return vly_fail(err, VLY_E_HOST_MEMORY, "%s: no memory to open it", path);
-    }
-    return open_image(data, n, copy, out, err);
+    return rc ? rc : open_mapping(path, data, n, out, err);
 }
 
 int vly_gguf_open_memory(const void *data, size_t n, vly_gguf **out, vly_error *err)

@@ -54,10 +54,12 @@ typedef struct {
     const uint8_t *data; /* n_bytes inside the mapping */
 } vly_gguf_tensor;
 
-/* Maps and checks the file at `path`. Errors: VLY_E_NOT_FOUND, VLY_E_IO, VLY_E_FORMAT (names the
- * field, what was expected and what came), VLY_E_UNSUPPORTED (version, big-endian file, unknown
- * tensor format), VLY_E_HOST_MEMORY. *out is owned by the caller, NULL on failure. The file must
- * not shrink while it is open: as with every mapping, reading what is gone ends the process. */
+/* Maps and checks the file at `path`, or makes the model of random weights that a path like
+ * "synthetic:mistral-7b:q8_0" names (gguf/synthetic.h). Errors: VLY_E_NOT_FOUND, VLY_E_IO,
+ * VLY_E_FORMAT (names the field, what was expected and what came), VLY_E_UNSUPPORTED (version,
+ * big-endian file, unknown tensor format), VLY_E_HOST_MEMORY. *out is owned by the caller, NULL on
+ * failure. The file must not shrink while it is open: as with every mapping, reading what is gone
+ * ends the process. */
 int vly_gguf_open(const char *path, vly_gguf **out, vly_error *err);
 
 /* The same over `n` bytes that stay the caller's and must outlive the object. */

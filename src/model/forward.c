@@ -13,7 +13,8 @@
 typedef struct {
     vly_model *m;
     vly_gpu_commands *commands;
-    uint32_t n; /* tokens, or rows of logits */
+    uint32_t n;            /* tokens, or rows of logits */
+    vly_step_marks *marks; /* of a recording that is measured; else NULL */
     int rc;
     vly_error *err;
 } recorder;
@@ -224,25 +225,7 @@ static void swiglu(recorder *r, uint32_t layer)
     matvec(r, &m->weights.layer[layer].gate_up, VLY_ROLE_SWIGLU, p);
 }
 
-static void record_layers(recorder *r)
-{
-    const vly_model *m = r->m;
-    embed(r);
-    for (uint32_t i = 0; i < m->config.n_layer; i++) {
-        barrier(r);
-        qkv(r, i);
-        barrier(r);
-        attention(r, i);
-        barrier(r);
-        residual(r, &m->weights.layer[i].out, m->at.att, m->at.att_stride, 2 * i + 1);
-        barrier(r);
-        swiglu(r, i);
-        barrier(r);
-        residual(r, &m->weights.layer[i].down, m->at.ff, m->at.ff_stride, 2 * i + 2);
-    }
-}
-
-static void record_head(recorder *r)
+static void head(recorder *r)
 {
     const vly_model *m = r->m;
     struct vly_push_matvec p = normed(m, false);
@@ -253,7 +236,7 @@ static void record_head(recorder *r)
     matvec(r, &m->weights.head, VLY_ROLE_LOGITS, p);
 }
 
-static void record_pick(recorder *r)
+static void pick(recorder *r)
 {
     const vly_model *m = r->m;
     const vly_geometry *g = &m->geometry;
@@ -282,23 +265,78 @@ static void record_pick(recorder *r)
                              1);
 }
 
-int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands *commands,
-                       vly_error *err)
+/* Marks the time at the end of a step. */
+static void mark(recorder *r, vly_step_kind kind, uint32_t layer)
 {
-    recorder r = {model, commands, n, 0, err};
+    vly_step_marks *marks = r->marks;
+    if (!marks || marks->n == VLY_GPU_MAX_TIMESTAMPS) return;
+    marks->kind[marks->n] = kind;
+    marks->layer[marks->n] = layer;
+    vly_gpu_cmd_timestamp(r->commands, marks->n++);
+}
+
+static void step(recorder *r, vly_step_kind kind, uint32_t layer)
+{
+    const vly_layer_weights *w = &r->m->weights.layer[layer];
+    const vly_act_layout *at = &r->m->at;
+    switch (kind) {
+    case VLY_STEP_EMBED:
+        embed(r);
+        break;
+    case VLY_STEP_QKV:
+        qkv(r, layer);
+        break;
+    case VLY_STEP_ATTENTION:
+        attention(r, layer);
+        break;
+    case VLY_STEP_OUT:
+        residual(r, &w->out, at->att, at->att_stride, 2 * layer + 1);
+        break;
+    case VLY_STEP_GATE_UP:
+        swiglu(r, layer);
+        break;
+    case VLY_STEP_DOWN:
+        residual(r, &w->down, at->ff, at->ff_stride, 2 * layer + 2);
+        break;
+    case VLY_STEP_HEAD:
+        head(r);
+        break;
+    default:
+        pick(r);
+    }
+    mark(r, kind, layer);
+}
+
+int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands *commands,
+                       vly_step_marks *marks, vly_error *err)
+{
+    recorder r = {model, commands, n, marks, 0, err};
     switch (pass) {
     case VLY_PASS_LAYERS:
-        record_layers(&r);
+        step(&r, VLY_STEP_EMBED, 0);
+        for (uint32_t i = 0; i < model->config.n_layer; i++)
+            for (int kind = VLY_STEP_QKV; kind <= VLY_STEP_DOWN; kind++) {
+                barrier(&r);
+                step(&r, kind, i);
+            }
         break;
     case VLY_PASS_HEAD:
-        record_head(&r);
+        step(&r, VLY_STEP_HEAD, 0);
         break;
     case VLY_PASS_PICK:
-        record_pick(&r);
+        step(&r, VLY_STEP_PICK, 0);
         break;
     default:
         vly_gpu_cmd_copy(commands, &model->act, model->at.logits * 16ull, &model->logits, 0,
                          (uint64_t)n * model->at.logits_stride * 16);
     }
+    return r.rc;
+}
+
+int vly_forward_record_step(vly_model *model, vly_step_kind kind, uint32_t layer, uint32_t n,
+                            vly_gpu_commands *commands, vly_error *err)
+{
+    recorder r = {model, commands, n, NULL, 0, err};
+    step(&r, kind, layer);
     return r.rc;
 }

@@ -322,6 +322,11 @@ static uint32_t bucket_of(uint32_t n)
     return bucket;
 }
 
+uint32_t vly_model_bucket(uint32_t n)
+{
+    return vly_buckets[bucket_of(n)];
+}
+
 bool vly_model_has_pass(const vly_model *m, vly_pass pass, uint32_t n)
 {
     return m->passes[pass][bucket_of(n)] != NULL;
@@ -338,7 +343,7 @@ int vly_model_pass(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_commands **o
                  vly_buckets[bucket], m->config.name);
         int rc = vly_gpu_commands_create(m->gpu, label, &commands, err);
         if (rc) return rc;
-        rc = vly_forward_record(m, pass, vly_buckets[bucket], commands, err);
+        rc = vly_forward_record(m, pass, vly_buckets[bucket], commands, NULL, err);
         if (rc == 0) rc = vly_gpu_commands_end(commands, err);
         if (rc) {
             vly_gpu_commands_destroy(commands);

@@ -69,6 +69,9 @@ typedef enum {
 int vly_model_pass(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands **out,
                    vly_error *err);
 
+/* The number of tokens or rows that the pass over n is recorded for: n or a few more. */
+uint32_t vly_model_bucket(uint32_t n);
+
 /* Is the bucket of n recorded already? */
 bool vly_model_has_pass(const vly_model *model, vly_pass pass, uint32_t n);
 

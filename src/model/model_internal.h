@@ -2,7 +2,7 @@
 #ifndef VLY_MODEL_INTERNAL_H
 #define VLY_MODEL_INTERNAL_H
 
-#include "model/model.h"
+#include "model/measure.h"
 
 /* Passes are recorded for these numbers of tokens; a pass over n takes the first bucket >= n. */
 #define VLY_N_BUCKETS 10
@@ -62,8 +62,13 @@ uint32_t vly_block_rows(const vly_geometry *geometry);
 #define VLY_MAX_SPLIT_WORKERS    16u    /* workgroups that share a token's attention */
 #define VLY_PICK_WIDTH(geometry) ((geometry)->lane_form ? 64u : 256u)
 
-/* Records pass `pass` for `n` tokens or rows into `commands`. */
+/* Records pass `pass` for `n` tokens or rows into `commands`; where `marks` is not NULL, with the
+ * time after each step. */
 int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands *commands,
-                       vly_error *err);
+                       vly_step_marks *marks, vly_error *err);
+
+/* Records one step of it, alone. */
+int vly_forward_record_step(vly_model *model, vly_step_kind kind, uint32_t layer, uint32_t n,
+                            vly_gpu_commands *commands, vly_error *err);
 
 #endif

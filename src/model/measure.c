@@ -1,0 +1,79 @@
+#include "model/measure.h"
+
+#include "model/model_internal.h"
+
+#include <stdio.h>
+
+const char *vly_step_name(vly_step_kind kind)
+{
+    static const char *const names[VLY_N_STEPS] = {"embed",   "qkv",  "attention", "out",
+                                                   "gate_up", "down", "head",      "pick"};
+    return names[kind];
+}
+
+int vly_model_record_marked(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_commands **out,
+                            vly_step_marks *marks, vly_error *err)
+{
+    vly_gpu_commands *commands;
+    char label[256];
+    snprintf(label, sizeof label, "measured pass of %s", m->config.name);
+    int rc = vly_gpu_commands_create(m->gpu, label, &commands, err);
+    if (rc) return rc;
+    marks->n = 1;
+    marks->kind[0] = VLY_N_STEPS;
+    marks->layer[0] = 0;
+    vly_gpu_cmd_timestamp(commands, 0);
+    rc = vly_forward_record(m, pass, vly_model_bucket(n), commands, marks, err);
+    if (rc == 0) rc = vly_gpu_commands_end(commands, err);
+    if (rc)
+        vly_gpu_commands_destroy(commands);
+    else
+        *out = commands;
+    return rc;
+}
+
+int vly_model_record_step(vly_model *m, vly_step_kind kind, uint32_t layer, uint32_t n,
+                          vly_gpu_commands *commands, vly_error *err)
+{
+    return vly_forward_record_step(m, kind, layer, vly_model_bucket(n), commands, err);
+}
+
+static uint64_t matrix_bytes(const vly_matrix *w)
+{
+    const vly_layout *layout = vly_layout_of(w->format);
+    return (uint64_t)w->rows * w->blocks * (layout->parts * 16 + layout->scale_bytes);
+}
+
+uint64_t vly_model_step_bytes(const vly_model *m, vly_step_kind kind, uint32_t layer,
+                              uint32_t n_ctx)
+{
+    const vly_layer_weights *w = &m->weights.layer[layer];
+    const vly_model_config *c = &m->config;
+    uint64_t bytes = 0, values = 2ull * n_ctx * c->n_head_kv;
+    switch (kind) {
+    case VLY_STEP_QKV:
+        for (uint32_t i = 0; i < w->n_qkv; i++) bytes += matrix_bytes(&w->qkv[i]);
+        return bytes;
+    case VLY_STEP_ATTENTION:
+        return values * (vly_kv_get_shape(m->kv)->int8 ? c->head_dim + 2 : 2 * c->head_dim);
+    case VLY_STEP_OUT:
+        return matrix_bytes(&w->out);
+    case VLY_STEP_GATE_UP:
+        return matrix_bytes(&w->gate_up);
+    case VLY_STEP_DOWN:
+        return matrix_bytes(&w->down);
+    case VLY_STEP_HEAD:
+        return matrix_bytes(&m->weights.head);
+    default:
+        return 0;
+    }
+}
+
+uint64_t vly_model_pass_bytes(const vly_model *m, uint32_t n_ctx)
+{
+    uint64_t bytes = vly_model_step_bytes(m, VLY_STEP_HEAD, 0, n_ctx);
+    for (uint32_t i = 0; i < m->config.n_layer; i++)
+        for (int kind = VLY_STEP_QKV; kind <= VLY_STEP_DOWN; kind++)
+            bytes += vly_model_step_bytes(m, kind, i, n_ctx);
+    return bytes;
+}
