@@ -1,0 +1,57 @@
+/* Command lines from a table: one row says what an option is called, what it takes, where that
+ * goes, and how help explains it. */
+#ifndef VLY_CLI_OPTION_TABLE_H
+#define VLY_CLI_OPTION_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct vly_option_row;
+
+/* What a value is: how it is stored in the options (0 or -1) and what it is in words ("int8 or
+ * f16"). Without `parse` the option asks for help. */
+typedef struct {
+    int (*parse)(const struct vly_option_row *row, const char *text, void *options);
+    const char *expected;
+    const char *or_else; /* what it may be besides ("-1"), or NULL */
+    bool ranged;         /* help and errors tell the row's range, */
+    bool whole;          /* and help the default, of uint32_t */
+    bool real;           /* or of float */
+} vly_option_type;
+
+extern const vly_option_type vly_option_text;  /* const char * */
+extern const vly_option_type vly_option_flag;  /* bool; the option takes no value */
+extern const vly_option_type vly_option_tally; /* uint32_t, counts how often; takes no value */
+extern const vly_option_type vly_option_count; /* uint32_t in min..max */
+extern const vly_option_type vly_option_limit; /* the same, or -1: UINT32_MAX */
+extern const vly_option_type vly_option_real;  /* float in min..max; FLT_MIN stands for "above 0" */
+extern const vly_option_type vly_option_help;  /* takes no value */
+
+/* The largest of counts: UINT32_MAX stands for no limit. */
+#define VLY_OPTION_MAX_COUNT 4294967294.0
+
+typedef struct vly_option_row {
+    unsigned commands; /* a bit for each that takes it */
+    char letter;       /* 0: none */
+    const char *name, *alias;
+    const char *value; /* what help calls it; NULL: takes none */
+    const vly_option_type *type;
+    size_t offset; /* of the field in the command's options */
+    double min, max;
+    const char *help;
+} vly_option_row;
+
+typedef struct {
+    const vly_option_row *rows;
+    size_t n_rows;
+    unsigned command;           /* whose rows count */
+    const char *intro, *outro;  /* of help */
+    const void *default_values; /* the options that help tells the defaults of */
+} vly_option_table;
+
+/* Parses the words of the command argv[0] into `options`, which has its defaults. 0; or the exit
+ * status to end with, the reason having been printed; or -1: help was printed, end with 0. */
+int vly_option_table_parse(const vly_option_table *table, int argc, char **argv, void *options);
+
+#endif
