@@ -68,6 +68,9 @@ typedef int vly_draft_create_fn(const vly_draft_source *source, vly_draft **out,
 #undef VLY_DRAFT_METHOD
 vly_draft_create_fn vly_draft_create_model; /* a part of the others: goes silent when it is full */
 
+/* Can `method` be used, with or without a draft model? VLY_E_INVALID says why not. */
+int vly_draft_check(vly_draft_method method, bool has_model, vly_error *err);
+
 /* Creates what draws up proposals by `method`, not VLY_DRAFT_DEFAULT. VLY_E_INVALID (no such
  * method, or one that needs a model and has none), VLY_E_HOST_MEMORY, VLY_E_CONTEXT. */
 int vly_draft_create(vly_draft_method method, const vly_draft_source *source, vly_draft **out,

@@ -22,13 +22,19 @@ bool vly_draft_method_needs_model(vly_draft_method method)
     return vly_draft_method_name(method) && methods[method].needs_model;
 }
 
-int vly_draft_create(vly_draft_method method, const vly_draft_source *source, vly_draft **out,
-                     vly_error *err)
+int vly_draft_check(vly_draft_method method, bool has_model, vly_error *err)
 {
     const char *name = vly_draft_method_name(method);
     if (!name) return vly_fail(err, VLY_E_INVALID, "there is no drafting method %d", (int)method);
-    if (methods[method].needs_model && !source->model)
+    if (methods[method].needs_model && !has_model)
         return vly_fail(err, VLY_E_INVALID,
                         "drafting method '%s' needs a draft model, and none is loaded", name);
-    return methods[method].create(source, out, err);
+    return 0;
+}
+
+int vly_draft_create(vly_draft_method method, const vly_draft_source *source, vly_draft **out,
+                     vly_error *err)
+{
+    int rc = vly_draft_check(method, source->model != NULL, err);
+    return rc ? rc : methods[method].create(source, out, err);
 }

@@ -1,9 +1,9 @@
 /* Volley: speculative decoding on Vulkan. The public interface.
  *
  * An engine owns a device, a target model and, unless it is left out, a draft model. Requests
- * become sequences; tokens and ends arrive through callbacks while vly_engine_run runs the engine's
- * loop. All calls on an engine are made on one thread; only vly_engine_interrupt may come from
- * elsewhere. */
+ * become sequences, which run together, step by step; tokens and ends arrive through callbacks
+ * while a libuv loop runs: the engine's own (vly_engine_run) or the caller's. All calls on an
+ * engine are made on that loop's thread; only vly_engine_interrupt may come from elsewhere. */
 #ifndef VOLLEY_H
 #define VOLLEY_H
 
@@ -66,7 +66,12 @@ vly_sampling vly_sampling_default(void);
 typedef struct vly_engine vly_engine;
 typedef struct vly_sequence vly_sequence;
 
-#define VLY_MAX_DRAFT 15 /* drafted tokens in a block: one pass verifies 16 tokens */
+#define VLY_MAX_DRAFT        15 /* drafted tokens in a block: one pass verifies 16 tokens of a text */
+#define VLY_MAX_PARALLEL     64 /* sequences that run at a time */
+#define VLY_MAX_STOP         8  /* stop strings of a request */
+#define VLY_MAX_TOP_LOGPROBS 20
+
+struct uv_loop_s;
 
 typedef struct {
     const char *target; /* path of a GGUF file */
@@ -75,18 +80,27 @@ typedef struct {
     uint32_t n_ctx; /* tokens of prompt and text at most; 0: as many as the target was made for, or
                        as the device's memory holds */
     bool kv_f16;    /* keep keys and values as f16 and not as int8 */
+    uint32_t n_parallel; /* sequences that may run at a time, 1..VLY_MAX_PARALLEL; 0: 1 */
+    uint32_t n_queued;   /* further requests that wait for their turn; 0: none wait */
+    uint64_t kv_bytes;   /* device memory for both models' caches; 0: what n_parallel contexts need,
+                            or what the device has left of that */
+    struct uv_loop_s *loop; /* run on this loop, which must outlive the engine; NULL: an own one */
     /* Told while weights are uploaded: bytes done of all, both models together. May be NULL. */
     void (*progress)(void *arg, uint64_t done, uint64_t total);
     void *progress_arg;
 } vly_engine_options;
 
-/* Loads. Errors: those of the files (VLY_E_NOT_FOUND, VLY_E_FORMAT, VLY_E_UNSUPPORTED), of the
- * device (VLY_E_NO_DEVICE, VLY_E_DEVICE, VLY_E_DEVICE_MEMORY: how much was needed, how much there
- * was, and what would fit), VLY_E_DRAFT (the draft shares no tokens with the target),
- * VLY_E_HOST_MEMORY. */
+/* Loads. Errors: VLY_E_INVALID (n_parallel), those of the files (VLY_E_NOT_FOUND, VLY_E_FORMAT,
+ * VLY_E_UNSUPPORTED), of the device (VLY_E_NO_DEVICE, VLY_E_DEVICE, VLY_E_DEVICE_MEMORY: how much
+ * was needed, how much there was, and what would fit), VLY_E_DRAFT (the draft shares no tokens with
+ * the target), VLY_E_HOST_MEMORY. */
 int vly_engine_create(const vly_engine_options *options, vly_engine **out, vly_error *err);
-/* Ends sequences that still run, without callbacks. */
+/* Ends sequences that still run, without callbacks; not from within one. A loop of the caller's
+ * must run once more before it is closed. */
 void vly_engine_destroy(vly_engine *engine);
+
+/* The loop that the engine runs on: its own, or the one it was given. */
+struct uv_loop_s *vly_engine_loop(vly_engine *engine);
 
 typedef struct {
     const char *device_name;
@@ -138,11 +152,30 @@ typedef enum {
 /* "stop", "length", "cancelled", "error". */
 const char *vly_finish_name(vly_finish finish);
 
+/* Sequences of a higher priority come first; those of one take turns. */
+typedef enum { VLY_PRIORITY_LOW = -1, VLY_PRIORITY_NORMAL = 0, VLY_PRIORITY_HIGH = 1 } vly_priority;
+
+typedef struct {
+    uint32_t id;
+    float logprob;
+} vly_candidate;
+
+/* How likely a token was: log-probabilities of the model's distribution with penalties and bias,
+ * before temperature and filters. */
+typedef struct {
+    float logprob; /* of the token itself */
+    uint32_t n_top;
+    const vly_candidate *top; /* [n_top] best first, ties by id */
+} vly_token_logprobs;
+
 /* What a sequence did so far. Times in milliseconds. */
 typedef struct {
     uint32_t prompt_tokens;
+    uint32_t n_cached_tokens;  /* of the prompt: those whose keys and values were there already */
     uint32_t generated_tokens; /* an end-of-text token is not counted */
-    double prompt_ms;          /* from the start to the first block's submission */
+    int32_t stop_index;        /* which stop string ended the text; -1: none */
+    double queue_ms;           /* from the request until it was its turn */
+    double prompt_ms;          /* from there to the first block's submission */
     double generate_ms;        /* from there to the last token */
     uint32_t blocks;           /* target passes that decided tokens */
     uint32_t drafted, accepted;
@@ -167,29 +200,47 @@ typedef struct {
     bool parse_special;  /* control tokens may be spelled in the prompt */
     uint32_t max_tokens; /* UINT32_MAX: until the model or the context ends */
     bool ignore_end;     /* go on past the model's end of text */
+    /* The text ends before the first of these strings that occurs in it, across tokens too; of two
+     * that end at the same byte the longer one counts. Text that may be the beginning of one is
+     * held back. n_stop <= VLY_MAX_STOP, none empty. Copied. */
+    const char *const *stop;
+    uint32_t n_stop;
+    vly_priority priority;
+    bool logprobs;           /* tell how likely each token was */
+    uint32_t n_top_logprobs; /* and the likeliest in its place, 0..VLY_MAX_TOP_LOGPROBS */
+    bool no_prefix_reuse;    /* compute the whole prompt, even where the cache has a part of it */
     vly_sampling sampling;
     vly_draft_method draft_method;
     uint32_t draft_max; /* tokens drafted in a block, 0..VLY_MAX_DRAFT; 0: decode plainly */
 
-    /* Called as tokens are decided: `n` > 0 target tokens, and the whole UTF-8 characters of text
-     * that they complete (may be empty: len 0). */
-    void (*on_tokens)(void *arg, const uint32_t *ids, uint32_t n, const char *text, size_t len);
-    /* Called once, last. `err` is set with VLY_FINISH_ERROR. `text` is what was held back of an
-     * unfinished character, as U+FFFD. The sequence is gone when it returns. */
+    /* Called as tokens are decided: `n` > 0 target tokens, how likely they were [n] (NULL unless
+     * asked for), and the whole UTF-8 characters of text that they complete (may be empty: len 0).
+     */
+    void (*on_tokens)(void *arg, const uint32_t *ids, const vly_token_logprobs *logprobs,
+                      uint32_t n, const char *text, size_t len);
+    /* Called once, last. `err` is set with VLY_FINISH_ERROR. `text` is what was held back: what
+     * might have become a stop string, and an unfinished character as U+FFFD. The sequence is gone
+     * when it returns. */
     void (*on_finish)(void *arg, vly_finish finish, const vly_stats *stats, const char *text,
                       size_t len, const vly_error *err);
     void *arg;
 } vly_request;
 
-/* Begins a sequence; its work is done by vly_engine_run. What `request` points to is copied.
- * *prompt_ids (may be NULL) gets a malloc'd copy of the prompt's tokens, *n_prompt_ids their
- * number. Errors: VLY_E_INVALID (sampling, draft_max, draft_method, empty prompt), VLY_E_CONTEXT
- * (the prompt does not fit), memory. */
+/* Begins a sequence, or queues it where n_parallel run; its work is done as the loop runs. What
+ * `request` points to is copied, but for prompt_tokens and prompt not beyond the call. *prompt_ids
+ * (may be NULL) gets a malloc'd copy of the prompt's tokens, *n_prompt_ids their number. May be
+ * called from callbacks. Errors: VLY_E_INVALID (sampling, draft_max, draft_method, stop strings,
+ * empty prompt), VLY_E_CONTEXT (can never be served: the prompt does not fit), VLY_E_BUSY (the
+ * queue is full), memory. */
 int vly_engine_start(vly_engine *engine, const vly_request *request, vly_sequence **out,
                      uint32_t **prompt_ids, size_t *n_prompt_ids, vly_error *err);
 
-/* Ends a sequence at its next block's border, with VLY_FINISH_CANCELLED. */
+/* Ends a sequence with VLY_FINISH_CANCELLED, as the loop runs and at the latest after the step that
+ * is under way. */
 void vly_sequence_cancel(vly_sequence *sequence);
+
+/* A paused sequence takes part in no step, from the next one on; others go on. */
+void vly_sequence_pause(vly_sequence *sequence, bool paused);
 
 /* Runs the loop until no sequence is left. Not from within a callback. */
 int vly_engine_run(vly_engine *engine, vly_error *err);
@@ -197,13 +248,32 @@ int vly_engine_run(vly_engine *engine, vly_error *err);
 /* Cancels all sequences. May be called from any thread and from a signal handler. */
 void vly_engine_interrupt(vly_engine *engine);
 
+typedef struct {
+    uint32_t used;   /* held by sequences */
+    uint32_t shared; /* of these, by more than one */
+    uint32_t free;   /* for the taking, those that only keep a text for reuse included */
+    uint32_t total;
+} vly_page_counts;
+
+/* What the engine does now, and counters from its beginning. */
+typedef struct {
+    uint32_t running, queued, paused; /* sequences; those paused are among the running */
+    vly_page_counts target, draft;
+    uint64_t prefix_hit_tokens, prefix_miss_tokens; /* of prompts: reused, computed */
+    uint64_t device_bytes;                          /* weights, activations and pages */
+    uint64_t steps;
+    double step_ms; /* in all, from a step's submission to its completion */
+} vly_engine_metrics;
+
+void vly_engine_get_metrics(const vly_engine *engine, vly_engine_metrics *out);
+
 /* Called for each position in turn: `logits` [n_vocab] of the token after ids[pos]. A return other
  * than 0 ends the run with that code. */
 typedef int (*vly_logits_fn)(void *arg, uint32_t pos, uint32_t id, const float *logits,
                              uint32_t n_vocab);
 
-/* The target's logits over `n` tokens (no sequence may be running). VLY_E_CONTEXT, VLY_E_INVALID
- * (an id outside the vocabulary: names it). */
+/* The target's logits over `n` tokens. VLY_E_BUSY (a sequence is there), VLY_E_CONTEXT,
+ * VLY_E_INVALID (an id outside the vocabulary: names it). */
 int vly_engine_logits(vly_engine *engine, const uint32_t *ids, size_t n, vly_logits_fn fn,
                       void *arg, vly_error *err);
 

@@ -48,9 +48,11 @@ static void take_text(job *j, const char *text, size_t len)
         j->rc = vly_cli_write(j->fd, text, len, j->err);
 }
 
-static void on_tokens(void *arg, const uint32_t *ids, uint32_t n, const char *text, size_t len)
+static void on_tokens(void *arg, const uint32_t *ids, const vly_token_logprobs *logprobs,
+                      uint32_t n, const char *text, size_t len)
 {
     job *j = arg;
+    (void)logprobs;
     if (!j->rc) {
         j->rc = vly_ids_append(&j->generation->tokens, ids, n);
         if (j->rc) vly_fail(j->err, j->rc, "no memory for the tokens");

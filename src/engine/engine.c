@@ -1,167 +1,8 @@
-/* The engine: loads a target and a draft onto one device, and owns the loop. */
+/* The engine: a device, two models and a loop; the sequences that run on them. */
 #include "engine/engine_internal.h"
 
-#include "base/log.h"
-
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- Memory ---- */
-
-typedef struct {
-    vly_model_options target, draft;
-    vly_model_memory target_memory, draft_memory;
-    uint64_t done, total; /* bytes of weights, for progress over both models */
-    const vly_engine_options *options;
-} loader;
-
-static void on_progress(void *arg, uint64_t done, uint64_t total)
-{
-    loader *l = arg;
-    (void)total;
-    l->options->progress(l->options->progress_arg, l->done + done, l->total);
-}
-
-static double mib(uint64_t bytes)
-{
-    return (double)bytes / 1048576.0;
-}
-
-#define OTHER_BYTES (96ull << 20) /* staging, steps, tables */
-
-/* Sets both models up for a context of `n_ctx` tokens (0: the target's own) and tells what they
- * need in all. */
-static int measure(vly_engine *e, loader *l, uint32_t n_ctx, uint64_t *bytes, vly_error *err)
-{
-    vly_model_memory *t = &l->target_memory, *d = &l->draft_memory;
-    l->target.n_ctx = n_ctx;
-    int rc = vly_model_measure(e->gpu, e->target_file, &l->target, t, err);
-    if (rc == 0 && e->draft_file) {
-        /* More than the text can come to is of no use; the draft's tokens may be shorter. */
-        l->draft.n_ctx = 4 * t->n_ctx;
-        rc = vly_model_measure(e->gpu, e->draft_file, &l->draft, d, err);
-    }
-    l->total = t->weights + d->weights;
-    *bytes = l->total + t->activations + t->kv + d->activations + d->kv + OTHER_BYTES;
-    return rc;
-}
-
-/* The longest context, in whole pages, of at most `n_pages` that fits `have` bytes, and sets both
- * models up for it: 0 where not even one page does, which *bytes then tells of. */
-static int find_context(vly_engine *e, loader *l, uint32_t n_pages, uint64_t have, uint32_t *n_ctx,
-                        uint64_t *bytes, vly_error *err)
-{
-    uint32_t fits = 0, too_many = n_pages + 1;
-    while (too_many - fits > 1) {
-        uint32_t pages = fits + (too_many - fits) / 2;
-        int rc = measure(e, l, pages * VLY_PAGE_TOKENS, bytes, err);
-        if (rc) return rc;
-        *(*bytes <= have ? &fits : &too_many) = pages;
-    }
-    *n_ctx = fits * VLY_PAGE_TOKENS;
-    return measure(e, l, fits ? *n_ctx : VLY_PAGE_TOKENS, bytes, err);
-}
-
-/* Sees to it that both models and their caches fit before anything is allocated. A context that the
- * caller did not ask for shrinks to what fits. */
-static int check_memory(vly_engine *e, loader *l, vly_error *err)
-{
-    uint64_t need, fit_bytes, have = vly_gpu_available_bytes(e->gpu);
-    uint32_t fits;
-    int rc = measure(e, l, l->options->n_ctx, &need, err);
-    if (rc || need <= have) return rc;
-    const vly_model_memory t = l->target_memory, d = l->draft_memory;
-    if ((rc = find_context(e, l, t.n_ctx / VLY_PAGE_TOKENS, have, &fits, &fit_bytes, err)))
-        return rc;
-    if (fits && l->options->n_ctx == 0) {
-        vly_log(VLY_LOG_WARN, "engine",
-                "context reduced from %u to %u tokens, which fit the device", t.n_ctx, fits);
-        return 0;
-    }
-    char would[128];
-    uint64_t others = fit_bytes - l->total;
-    if (fits)
-        snprintf(would, sizeof would, "a context of %u tokens would fit", fits);
-    else
-        snprintf(would, sizeof would, "models with weights of at most %.1f MiB would fit",
-                 mib(have > others ? have - others : 0));
-    return vly_fail(err, VLY_E_DEVICE_MEMORY,
-                    "%.1f MiB of device memory are needed and %s has %.1f MiB available: target "
-                    "weights %.1f, draft weights %.1f, activations and staging %.1f, KV cache for "
-                    "%u tokens %.1f MiB; %s",
-                    mib(need), e->info.device_name, mib(have), mib(t.weights), mib(d.weights),
-                    mib(t.activations + d.activations + OTHER_BYTES), t.n_ctx, mib(t.kv + d.kv),
-                    would);
-}
-
-/* ---- Loading ---- */
-
-static int open_file(const char *path, vly_gguf **file, vly_tokenizer **tokenizer, vly_error *err)
-{
-    int rc = vly_gguf_open(path, file, err);
-    if (rc) return rc;
-    /* A file that cannot run should say so before its vocabulary is read. */
-    vly_model_config config;
-    rc = vly_model_config_read(*file, &config, err);
-    return rc ? rc : vly_tokenizer_create(*file, tokenizer, err);
-}
-
-static int open_draft(vly_engine *e, loader *l, vly_error *err)
-{
-    vly_model_config target, draft;
-    int rc = open_file(l->options->draft, &e->draft_file, &e->draft_tokenizer, err);
-    if (rc) return vly_fail_within(err, "draft");
-    if ((rc = vly_model_config_read(e->target_file, &target, err)) ||
-        (rc = vly_model_config_read(e->draft_file, &draft, err)) ||
-        (rc = vly_vocab_map_init(e->draft_tokenizer, e->target_tokenizer, draft.n_vocab,
-                                 target.n_vocab, &e->map, err)))
-        return rc;
-    l->draft = (vly_model_options){
-        .kv_f16 = l->options->kv_f16,
-        .head_rows = e->map.identity ? NULL : e->map.draft_id,
-        .n_head_rows = e->map.n_mapped,
-    };
-    return 0;
-}
-
-static int load_draft(vly_engine *e, loader *l, vly_error *err)
-{
-    int rc = vly_model_create(e->gpu, e->draft_file, &l->draft, &e->draft, err);
-    if (rc) return vly_fail_within(err, "draft");
-    e->info.draft_name = vly_model_get_config(e->draft)->name;
-    e->info.n_draft_mapped = e->map.n_mapped;
-    e->info.n_draft_vocab = e->map.n_draft;
-    e->info.draft_bytes =
-        vly_model_get_memory(e->draft)->weights + vly_model_get_memory(e->draft)->activations;
-    return vly_model_link_draft(e->draft, e->target, e->map.draft_id, e->map.target_id, err);
-}
-
-static int load(vly_engine *e, const vly_engine_options *options, vly_error *err)
-{
-    loader l = {.options = options};
-    l.target = (vly_model_options){.n_ctx = options->n_ctx, .kv_f16 = options->kv_f16};
-    int rc = open_file(options->target, &e->target_file, &e->target_tokenizer, err);
-    if (rc) return rc;
-    if ((rc = vly_gpu_create(options->device, &e->gpu, err))) return rc;
-    e->info.device_name = vly_gpu_get_info(e->gpu)->name;
-    if (options->draft && (rc = open_draft(e, &l, err))) return rc;
-    if ((rc = check_memory(e, &l, err))) return rc;
-    if (options->progress) l.target.progress = l.draft.progress = on_progress;
-    l.target.progress_arg = l.draft.progress_arg = &l;
-    if ((rc = vly_model_create(e->gpu, e->target_file, &l.target, &e->target, err))) return rc;
-    l.done = vly_model_get_memory(e->target)->weights;
-    if (options->draft && (rc = load_draft(e, &l, err))) return rc;
-    vly_gguf_close(e->target_file);
-    vly_gguf_close(e->draft_file);
-    e->target_file = e->draft_file = NULL;
-    e->info.target_name = vly_model_get_config(e->target)->name;
-    e->info.n_ctx = vly_model_get_memory(e->target)->n_ctx;
-    e->info.n_vocab = vly_model_get_config(e->target)->n_vocab;
-    e->info.target_bytes =
-        vly_model_get_memory(e->target)->weights + vly_model_get_memory(e->target)->activations;
-    return 0;
-}
 
 static int create_marks(vly_engine *e, vly_error *err)
 {
@@ -175,18 +16,139 @@ static int create_marks(vly_engine *e, vly_error *err)
     return 0;
 }
 
+/* ---- The loop ---- */
+
+static void on_wake(uv_async_t *handle)
+{
+    vly_engine_advance(handle->data);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+/* An own loop unless the caller gave one, and the handle that wakes it. */
+static int open_loop(vly_engine *e, struct uv_loop_s *loop, vly_error *err)
+{
+    int uv = 0;
+    e->loop = loop;
+    if (!loop) {
+        uv = uv_loop_init(&e->own_loop);
+        e->own_loop_ready = uv == 0;
+        e->loop = &e->own_loop;
+    }
+    uv_async_t *wake = uv ? NULL : malloc(sizeof *wake);
+    if (!uv && !wake) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the event loop");
+    if (!uv) uv = uv_async_init(e->loop, wake, on_wake);
+    if (uv) {
+        free(wake);
+        return vly_fail(err, VLY_E_IO, "event loop: %s", uv_strerror(uv));
+    }
+    wake->data = e;
+    uv_unref((uv_handle_t *)wake);
+    e->wake = wake;
+    return vly_gpu_loop_attach(e->gpu, e->loop, err);
+}
+
+static void close_loop(vly_engine *e)
+{
+    if (e->wake) uv_close((uv_handle_t *)e->wake, on_closed);
+    if (!e->own_loop_ready) return;
+    uv_run(&e->own_loop, UV_RUN_DEFAULT);
+    uv_loop_close(&e->own_loop);
+}
+
+void vly_engine_wake(vly_engine *e)
+{
+    uv_ref((uv_handle_t *)e->wake); /* keeps the loop going until it is looked at */
+    uv_async_send(e->wake);
+}
+
+/* The oldest sequence of its kind. */
+static vly_sequence *find(vly_engine *e, bool (*is)(const vly_sequence *))
+{
+    for (vly_sequence *s = e->first; s; s = s->next)
+        if (is(s)) return s;
+    return NULL;
+}
+
+static bool is_cancelled(const vly_sequence *s)
+{
+    return s->cancelled;
+}
+
+static bool is_queued(const vly_sequence *s)
+{
+    return !s->running;
+}
+
+static bool can_step(const vly_sequence *s)
+{
+    return s->running && !s->paused;
+}
+
+static uint32_t count_running(const vly_engine *e)
+{
+    uint32_t n = 0;
+    for (const vly_sequence *s = e->first; s; s = s->next) n += s->running;
+    return n;
+}
+
+/* Running sequences take turns. */
+static void step(vly_engine *e, vly_sequence *s)
+{
+    if (s->next) {
+        *(s->previous ? &s->previous->next : &e->first) = s->next;
+        s->next->previous = s->previous;
+        s->previous = e->last;
+        e->last->next = s;
+        e->last = s;
+        s->next = NULL;
+    }
+    vly_sequence_step(s);
+}
+
+void vly_engine_advance(vly_engine *e)
+{
+    vly_sequence *s;
+    vly_error err;
+    if (e->stepping || e->advancing || e->closing) return;
+    e->advancing = true;
+    if (atomic_exchange(&e->interrupted, false))
+        for (s = e->first; s; s = s->next) s->cancelled = true;
+    /* Callbacks may change the list, so it is looked at anew after each. */
+    while (!e->stepping) {
+        if ((s = find(e, is_cancelled)))
+            vly_sequence_finish(s, VLY_FINISH_CANCELLED, NULL);
+        else if (count_running(e) < e->n_parallel && (s = find(e, is_queued))) {
+            if (vly_sequence_begin(s, &err)) vly_sequence_finish(s, VLY_FINISH_ERROR, &err);
+        } else if ((s = find(e, can_step)))
+            step(e, s);
+        else
+            break;
+    }
+    e->advancing = false;
+    if (e->n_sequences)
+        uv_ref((uv_handle_t *)e->wake);
+    else
+        uv_unref((uv_handle_t *)e->wake);
+}
+
+/* ---- Creation ---- */
+
 int vly_engine_create(const vly_engine_options *options, vly_engine **out, vly_error *err)
 {
+    if (options->n_parallel > VLY_MAX_PARALLEL)
+        return vly_fail(err, VLY_E_INVALID, "n_parallel is %u; expected 1 to %d",
+                        options->n_parallel, VLY_MAX_PARALLEL);
     vly_engine *e = calloc(1, sizeof *e);
     if (!e) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the engine");
-    int rc = load(e, options, err);
+    e->n_parallel = options->n_parallel ? options->n_parallel : 1;
+    e->n_queued = options->n_queued;
+    int rc = vly_engine_load(e, options, err);
     if (rc == 0) rc = create_marks(e, err);
-    if (rc == 0) {
-        int uv = uv_loop_init(&e->loop);
-        e->loop_ready = uv == 0;
-        rc = uv ? vly_fail(err, VLY_E_IO, "event loop: %s", uv_strerror(uv))
-                : vly_gpu_loop_attach(e->gpu, &e->loop, err);
-    }
+    if (rc == 0) rc = open_loop(e, options->loop, err);
     if (rc) {
         vly_engine_destroy(e);
         return rc;
@@ -198,12 +160,10 @@ int vly_engine_create(const vly_engine_options *options, vly_engine **out, vly_e
 void vly_engine_destroy(vly_engine *e)
 {
     if (!e) return;
-    if (e->sequence) vly_sequence_destroy(e->sequence);
-    if (e->loop_ready) {
-        vly_gpu_loop_detach(e->gpu);
-        uv_run(&e->loop, UV_RUN_DEFAULT);
-        uv_loop_close(&e->loop);
-    }
+    e->closing = true;
+    if (e->gpu) vly_gpu_loop_detach(e->gpu); /* waits for what is under way */
+    while (e->first) vly_sequence_destroy(e->first);
+    close_loop(e);
     for (int i = 0; i < 3; i++)
         if (e->mark[i]) vly_gpu_commands_destroy(e->mark[i]);
     vly_model_destroy(e->draft);
@@ -247,15 +207,44 @@ const char *vly_engine_token_bytes(const vly_engine *e, uint32_t id, size_t *len
     return bytes.data;
 }
 
+struct uv_loop_s *vly_engine_loop(vly_engine *e)
+{
+    return e->loop;
+}
+
+static vly_page_counts count_pages(vly_model *model)
+{
+    const vly_kv *kv = vly_model_kv(model);
+    uint32_t total = vly_kv_total_pages(kv), used = vly_kv_used_pages(kv);
+    return (vly_page_counts){.used = used, .free = total - used, .total = total};
+}
+
+void vly_engine_get_metrics(const vly_engine *e, vly_engine_metrics *out)
+{
+    *out = e->metrics;
+    for (const vly_sequence *s = e->first; s; s = s->next) {
+        out->running += s->running;
+        out->queued += !s->running;
+        out->paused += s->running && s->paused;
+    }
+    out->target = count_pages(e->target);
+    out->device_bytes = e->info.target_bytes + vly_kv_used_bytes(vly_model_kv(e->target));
+    if (!e->draft) return;
+    out->draft = count_pages(e->draft);
+    out->device_bytes += e->info.draft_bytes + vly_kv_used_bytes(vly_model_kv(e->draft));
+}
+
 void vly_engine_interrupt(vly_engine *e)
 {
     atomic_store(&e->interrupted, true);
+    uv_async_send(e->wake);
 }
 
 int vly_engine_run(vly_engine *e, vly_error *err)
 {
-    if (e->sequence) vly_sequence_begin(e->sequence);
-    uv_run(&e->loop, UV_RUN_DEFAULT);
-    if (!e->sequence) return 0;
-    return vly_fail(err, VLY_E_INVALID, "the loop ended while a sequence was still running");
+    vly_engine_advance(e);
+    while (e->n_sequences > 0)
+        if (!uv_run(e->loop, UV_RUN_ONCE) && e->n_sequences > 0)
+            return vly_fail(err, VLY_E_INVALID, "the loop ended while a sequence was still there");
+    return 0;
 }

@@ -47,6 +47,8 @@ static int run_chunk(vly_engine *e, vly_kv_seq *seq, const uint32_t *ids, uint32
 int vly_engine_logits(vly_engine *e, const uint32_t *ids, size_t n, vly_logits_fn fn, void *arg,
                       vly_error *err)
 {
+    if (e->n_sequences)
+        return vly_fail(err, VLY_E_BUSY, "%u sequences are running or waiting", e->n_sequences);
     if (n > e->info.n_ctx)
         return vly_fail(err, VLY_E_CONTEXT, "%zu tokens do not fit a context of %u", n,
                         e->info.n_ctx);

@@ -31,14 +31,9 @@ uint64_t vly_kv_page_bytes(const vly_kv_shape *shape)
     return (uint64_t)shape->n_layer * shape->n_head_kv * vly_kv_head_bytes(shape);
 }
 
-static uint32_t pages_for(uint32_t n_tok)
+uint32_t vly_kv_pages_for(uint32_t n_tok)
 {
     return n_tok / VLY_PAGE_TOKENS + (n_tok % VLY_PAGE_TOKENS != 0);
-}
-
-uint64_t vly_kv_bytes_for(const vly_kv_shape *shape, uint32_t n_tok)
-{
-    return pages_for(n_tok) * vly_kv_page_bytes(shape);
 }
 
 static int add_slab(vly_kv *kv, vly_error *err)
@@ -59,8 +54,8 @@ int vly_kv_create(vly_gpu *gpu, const vly_kv_shape *shape, vly_kv **out, vly_err
     kv->gpu = gpu;
     kv->shape = *shape;
     kv->page_bytes = vly_kv_page_bytes(shape);
-    kv->max_pages = pages_for(shape->max_tokens);
-    kv->table_stride = pages_for(shape->slot_tokens);
+    kv->max_pages = shape->max_pages;
+    kv->table_stride = vly_kv_pages_for(shape->slot_tokens);
     bool one_slab = vly_gpu_get_info(gpu)->type == VLY_GPU_CPU;
     uint64_t fit = SLAB_BYTES / kv->page_bytes;
     kv->slab_pages = one_slab || fit > kv->max_pages ? kv->max_pages : fit ? (uint32_t)fit : 1;
@@ -125,6 +120,16 @@ uint64_t vly_kv_peak_bytes(const vly_kv *kv)
     return kv->n_peak * kv->page_bytes;
 }
 
+uint32_t vly_kv_used_pages(const vly_kv *kv)
+{
+    return kv->n_used;
+}
+
+uint32_t vly_kv_total_pages(const vly_kv *kv)
+{
+    return kv->max_pages;
+}
+
 int vly_kv_seq_init(vly_kv *kv, vly_kv_seq *out, vly_error *err)
 {
     for (uint32_t i = 0; i < kv->shape.max_slots; i++)
@@ -159,7 +164,7 @@ void vly_kv_seq_deinit(vly_kv_seq *seq)
 int vly_kv_reserve(vly_kv_seq *seq, uint32_t n_tok, vly_error *err)
 {
     vly_kv *kv = seq->kv;
-    uint32_t had = seq->n_pages, need = pages_for(n_tok);
+    uint32_t had = seq->n_pages, need = vly_kv_pages_for(n_tok);
     if (need > kv->table_stride)
         return vly_fail(err, VLY_E_CONTEXT, "%u tokens do not fit a context of %u", n_tok,
                         kv->shape.slot_tokens);
@@ -196,5 +201,5 @@ void vly_kv_truncate(vly_kv_seq *seq, uint32_t n_tok)
 {
     assert(n_tok <= seq->n_tok);
     seq->n_tok = n_tok;
-    give_back(seq, pages_for(n_tok));
+    give_back(seq, vly_kv_pages_for(n_tok));
 }

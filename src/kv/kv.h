@@ -16,7 +16,7 @@ typedef struct vly_kv vly_kv;
 typedef struct {
     uint32_t n_layer, n_head_kv, head_dim;
     bool int8;            /* else f16 */
-    uint32_t max_tokens;  /* of all sequences together, rounded up to pages */
+    uint32_t max_pages;   /* of all sequences together */
     uint32_t max_slots;   /* sequences at a time, <= VLY_MAX_SLOTS */
     uint32_t slot_tokens; /* of one sequence at most */
 } vly_kv_shape;
@@ -29,11 +29,11 @@ typedef struct {
     uint32_t n_pages; /* held */
 } vly_kv_seq;
 
-/* Bytes of a page of this shape, of one head of a layer in it, and of all pages for `n_tok` tokens.
- */
+/* Pages for `n_tok` tokens. */
+uint32_t vly_kv_pages_for(uint32_t n_tok);
+/* Bytes of a page of this shape, and of one head of a layer in it. */
 uint64_t vly_kv_page_bytes(const vly_kv_shape *shape);
 uint32_t vly_kv_head_bytes(const vly_kv_shape *shape);
-uint64_t vly_kv_bytes_for(const vly_kv_shape *shape, uint32_t n_tok);
 
 int vly_kv_create(vly_gpu *gpu, const vly_kv_shape *shape, vly_kv **out, vly_error *err);
 void vly_kv_destroy(vly_kv *kv);
@@ -49,13 +49,17 @@ const vly_kv_shape *vly_kv_get_shape(const vly_kv *kv);
 uint64_t vly_kv_used_bytes(const vly_kv *kv);
 uint64_t vly_kv_peak_bytes(const vly_kv *kv);
 
+/* Pages that sequences hold, and all that there can be. */
+uint32_t vly_kv_used_pages(const vly_kv *kv);
+uint32_t vly_kv_total_pages(const vly_kv *kv);
+
 /* Opens an empty sequence. VLY_E_CONTEXT where all slots are taken. */
 int vly_kv_seq_init(vly_kv *kv, vly_kv_seq *out, vly_error *err);
 /* Gives everything back. Zeroed sequences are left alone. */
 void vly_kv_seq_deinit(vly_kv_seq *seq);
 
 /* Makes sure that positions 0 .. n_tok - 1 have pages, so that a step may write them. VLY_E_CONTEXT
- * (beyond slot_tokens or max_tokens), VLY_E_DEVICE_MEMORY; the sequence is then as it was. */
+ * (beyond slot_tokens or max_pages), VLY_E_DEVICE_MEMORY; the sequence is then as it was. */
 int vly_kv_reserve(vly_kv_seq *seq, uint32_t n_tok, vly_error *err);
 /* The next `n` positions have been written and are right. They must be reserved. */
 void vly_kv_commit(vly_kv_seq *seq, uint32_t n);

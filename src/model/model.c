@@ -104,7 +104,7 @@ static vly_kv_shape kv_shape(const vly_model *m, const vly_model_options *o)
         .n_head_kv = m->config.n_head_kv,
         .head_dim = m->config.head_dim,
         .int8 = !o->kv_f16,
-        .max_tokens = m->memory.n_ctx * slots,
+        .max_pages = m->memory.n_pages,
         .max_slots = slots,
         .slot_tokens = m->memory.n_ctx,
     };
@@ -118,6 +118,10 @@ static int plan(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *o, 
     int rc = vly_model_config_read(gguf, &m->config, err);
     if (rc) return rc;
     m->memory.n_ctx = o->n_ctx && o->n_ctx < m->config.n_ctx ? o->n_ctx : m->config.n_ctx;
+    uint64_t full = (uint64_t)vly_kv_pages_for(m->memory.n_ctx) * (o->n_slots ? o->n_slots : 1);
+    m->memory.n_pages = o->n_pages && o->n_pages < full ? o->n_pages
+                        : full < UINT32_MAX             ? (uint32_t)full
+                                                        : UINT32_MAX;
     m->geometry = choose_geometry(vly_gpu_get_info(gpu));
     uint32_t head_rows = o->head_rows ? o->n_head_rows : m->config.n_vocab;
     m->at = lay_out(&m->config, &m->geometry, head_rows, m->memory.n_ctx);
@@ -131,8 +135,8 @@ static int plan(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *o, 
     vly_kv_shape shape = kv_shape(m, o);
     m->memory.weights = m->weights.n_bytes;
     m->memory.activations = m->at.n_quads * 16 + (uint64_t)VLY_MAX_BATCH * m->at.logits_stride * 16;
-    m->memory.kv = vly_kv_bytes_for(&shape, shape.slot_tokens) * shape.max_slots;
     m->memory.kv_per_page = vly_kv_page_bytes(&shape);
+    m->memory.kv = m->memory.n_pages * m->memory.kv_per_page;
     return 0;
 }
 

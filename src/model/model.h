@@ -11,6 +11,7 @@ typedef struct vly_model vly_model;
 typedef struct {
     uint32_t n_ctx;   /* tokens of one sequence at most; 0: the model's own */
     uint32_t n_slots; /* sequences at a time; 0: 1 */
+    uint32_t n_pages; /* of the cache, for all sequences together; 0: n_slots full contexts */
     bool kv_f16;      /* else int8 */
     /* Keep only these rows of the head, in this order; NULL: all. */
     const uint32_t *head_rows;
@@ -21,9 +22,9 @@ typedef struct {
 
 /* What a model takes of device memory, before anything is allocated. */
 typedef struct {
-    uint64_t weights, activations, kv; /* bytes; kv: for n_slots full contexts */
+    uint64_t weights, activations, kv; /* bytes */
     uint64_t kv_per_page;
-    uint32_t n_ctx;
+    uint32_t n_ctx, n_pages;
 } vly_model_memory;
 
 int vly_model_measure(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *options,

@@ -60,12 +60,21 @@ int vly_block_prepare(vly_block *b, uint32_t k, vly_submission *list, vly_error 
     if ((rc = vly_kv_reserve(b->seq, pos + b->n_drafted + 1, err))) return rc;
     write_verify_step(b, &sampling);
     uint32_t n = b->n_drafted ? b->draft_max + 1 : 1;
-    vly_pass last = vly_sampling_needs_host(b->sampling) ? VLY_PASS_READ : VLY_PASS_PICK;
-    if ((rc = add(b, list, VLY_PASS_LAYERS, n, err)) ||
-        (rc = add(b, list, VLY_PASS_HEAD, n, err)) || (rc = add(b, list, last, n, err)))
+    bool on_host = vly_sampling_needs_host(b->sampling);
+    if ((rc = add(b, list, VLY_PASS_LAYERS, n, err)) || (rc = add(b, list, VLY_PASS_HEAD, n, err)))
         return rc;
+    if (!on_host && (rc = add(b, list, VLY_PASS_PICK, n, err))) return rc;
+    if ((on_host || b->logprobs) && (rc = add(b, list, VLY_PASS_READ, n, err))) return rc;
     add_mark(b, list, 2);
     return 0;
+}
+
+/* How likely the token decided at position j of the block was. */
+static void take_logprobs(vly_block *b, uint32_t j, const float *logits)
+{
+    if (!b->logprobs) return;
+    b->likely[j] = vly_logprobs(logits, vly_model_head_rows(b->target), b->tokens[j], b->n_top,
+                                b->top + (size_t)j * b->n_top);
 }
 
 /* The target's picks with penalties and bias: row after row on the host, each with the tokens
@@ -84,6 +93,7 @@ static int pick_on_host(vly_block *b, const uint32_t *drafted, vly_error *err)
         vly_sample_adjust(b->sampling, history, len + j, row, n_vocab);
         rc = vly_sample_pick(b->sampling, row, n_vocab, b->seq->n_tok + 1 + j, NULL, &b->tokens[j],
                              err);
+        if (rc == 0) take_logprobs(b, j, row);
         history[len + j] = b->tokens[j];
         b->n_accepted = j;
         if (j < b->n_drafted && drafted[j] != b->tokens[j]) break;
@@ -108,6 +118,9 @@ int vly_block_finish(vly_block *b, vly_error *err)
                             "to pick: its weights are broken",
                             b->seq->n_tok + b->n_accepted, vly_model_get_config(b->target)->name);
         memcpy(b->tokens, pick, (b->n_accepted + 1) * sizeof *pick);
+        for (uint32_t j = 0; j <= b->n_accepted; j++)
+            take_logprobs(
+                b, j, vly_model_logits(b->target) + (size_t)j * vly_model_logits_stride(b->target));
     }
     uint32_t pos = b->seq->n_tok;
     vly_kv_commit(b->seq, b->n_drafted + 1);

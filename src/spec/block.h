@@ -15,6 +15,7 @@
 
 #include "base/vec.h"
 #include "drafts/draft.h"
+#include "sample/logprobs.h"
 #include "sample/sampler.h"
 
 typedef struct {
@@ -26,10 +27,14 @@ typedef struct {
     vly_gpu_commands *const *mark; /* three time marks, or of NULLs */
 
     uint32_t draft_max; /* most tokens of a proposal: all of them run the pass of this size */
+    bool logprobs;
+    uint32_t n_top;     /* candidates wanted for each token */
+    vly_candidate *top; /* the caller's, [VLY_MAX_BATCH][n_top] */
 
     uint32_t n_drafted;
     uint32_t n_accepted;
-    uint32_t tokens[VLY_MAX_BATCH]; /* decided by this block: n_accepted + 1 */
+    uint32_t tokens[VLY_MAX_BATCH];           /* decided by this block: n_accepted + 1 */
+    vly_token_logprobs likely[VLY_MAX_BATCH]; /* with logprobs: how likely each was */
 } vly_block;
 
 /* Adds the commands of a block of at most k drafted tokens, 0 <= k < VLY_MAX_BATCH, and writes its

@@ -128,7 +128,7 @@ int vly_engine_run(vly_engine *e, vly_error *err)
         uint32_t id = (uint32_t)(text[i] - '0');
         stats.generated_tokens++;
         stats.blocks++;
-        r->on_tokens(r->arg, &id, 1, text + i, 1);
+        r->on_tokens(r->arg, &id, NULL, 1, text + i, 1);
     }
     r->on_finish(r->arg, VLY_FINISH_STOP, &stats, "\xef\xbf\xbd", 3, NULL);
     return 0;

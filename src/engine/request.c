@@ -1,0 +1,133 @@
+/* Requests become sequences: what is asked for is checked and copied, and waits for its turn. */
+#include "engine/engine_internal.h"
+
+#include "base/clock.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The prompt as target tokens in s->text. */
+static int take_prompt(vly_sequence *s, const vly_request *r, vly_error *err)
+{
+    vly_engine *e = s->engine;
+    int rc;
+    if (r->prompt_tokens) {
+        for (size_t i = 0; i < r->n_prompt_tokens; i++)
+            if (r->prompt_tokens[i] >= e->info.n_vocab)
+                return vly_fail(err, VLY_E_INVALID, "prompt token %zu is %u; the vocabulary has %u",
+                                i, r->prompt_tokens[i], e->info.n_vocab);
+        rc = vly_ids_append(&s->text, r->prompt_tokens, r->n_prompt_tokens);
+        if (rc) return vly_fail(err, rc, "no memory for the prompt");
+    } else {
+        unsigned flags = r->parse_special ? VLY_ENCODE_PARSE_SPECIAL : 0;
+        if (vly_tokenizer_adds_bos(e->target_tokenizer)) flags |= VLY_ENCODE_BOS;
+        rc = vly_tokenizer_encode(e->target_tokenizer, r->prompt, r->prompt_len, flags, &s->text,
+                                  err);
+        if (rc) return rc;
+    }
+    if (s->text.len == 0)
+        return vly_fail(err, VLY_E_INVALID,
+                        "the prompt is empty, and the model has no beginning-of-text token");
+    if (s->text.len >= e->info.n_ctx)
+        return vly_fail(
+            err, VLY_E_CONTEXT,
+            "the prompt has %zu tokens; the context of %u has room for %u and a token of text",
+            s->text.len, e->info.n_ctx, e->info.n_ctx - 1);
+    s->stats.prompt_tokens = (uint32_t)s->text.len;
+    /* Room for the whole text, so that no block has to make some. */
+    uint32_t room = e->info.n_ctx - s->stats.prompt_tokens;
+    if (vly_ids_reserve(&s->text, r->max_tokens < room ? r->max_tokens : room))
+        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a text of %u tokens", e->info.n_ctx);
+    return 0;
+}
+
+/* What is wrong with a request whatever its prompt is. */
+static int check(const vly_engine *e, const vly_request *r, vly_error *err)
+{
+    int rc = vly_sampling_check(&r->sampling, e->info.n_vocab, err);
+    if (rc) return rc;
+    if (r->draft_max > VLY_MAX_DRAFT)
+        return vly_fail(err, VLY_E_INVALID, "draft_max is %u; expected 0 to %d", r->draft_max,
+                        VLY_MAX_DRAFT);
+    if (r->n_top_logprobs > VLY_MAX_TOP_LOGPROBS)
+        return vly_fail(err, VLY_E_INVALID, "n_top_logprobs is %u; expected 0 to %d",
+                        r->n_top_logprobs, VLY_MAX_TOP_LOGPROBS);
+    if (r->priority < VLY_PRIORITY_LOW || r->priority > VLY_PRIORITY_HIGH)
+        return vly_fail(err, VLY_E_INVALID, "priority is %d; expected %d to %d", (int)r->priority,
+                        VLY_PRIORITY_LOW, VLY_PRIORITY_HIGH);
+    if (r->draft_method != VLY_DRAFT_DEFAULT && r->draft_max > 0)
+        return vly_draft_check(r->draft_method, e->draft != NULL, err);
+    return 0;
+}
+
+/* Copies what the request points to. */
+static int take_request(vly_sequence *s, const vly_request *r, vly_error *err)
+{
+    s->request = *r;
+    s->request.stop = NULL; /* in s->output */
+    s->request.prompt = NULL;
+    s->request.prompt_tokens = NULL;
+    s->request.sampling.bias = NULL;
+    if (r->draft_method == VLY_DRAFT_DEFAULT && s->engine->draft)
+        s->request.draft_method = VLY_DRAFT_MODEL;
+    size_t n_bias = r->sampling.n_bias;
+    if (n_bias) {
+        s->bias = malloc(n_bias * sizeof *s->bias);
+        if (!s->bias) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for %zu biases", n_bias);
+        memcpy(s->bias, r->sampling.bias, n_bias * sizeof *s->bias);
+        s->request.sampling.bias = s->bias;
+    }
+    if (r->logprobs && r->n_top_logprobs) {
+        s->block.top = calloc((size_t)VLY_MAX_BATCH * r->n_top_logprobs, sizeof *s->block.top);
+        if (!s->block.top)
+            return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for log-probabilities");
+    }
+    int rc = take_prompt(s, r, err);
+    return rc ? rc
+              : vly_output_init(&s->output, s->engine->target_tokenizer, s->text.data, s->text.len,
+                                r->stop, r->n_stop, err);
+}
+
+static int copy_prompt(const vly_sequence *s, uint32_t **ids, size_t *n, vly_error *err)
+{
+    *n = s->text.len;
+    *ids = malloc(s->text.len * sizeof **ids);
+    if (!*ids) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the prompt");
+    memcpy(*ids, s->text.data, s->text.len * sizeof **ids);
+    return 0;
+}
+
+static void append(vly_engine *e, vly_sequence *s)
+{
+    s->previous = e->last;
+    *(e->last ? &e->last->next : &e->first) = s;
+    e->last = s;
+    e->n_sequences++;
+}
+
+int vly_engine_start(vly_engine *e, const vly_request *request, vly_sequence **out,
+                     uint32_t **prompt_ids, size_t *n_prompt_ids, vly_error *err)
+{
+    int rc = check(e, request, err);
+    if (rc) return rc;
+    if (e->n_sequences >= e->n_parallel + e->n_queued)
+        return vly_fail(err, VLY_E_BUSY,
+                        "%u sequences run or wait; no more than %u may run and %u wait",
+                        e->n_sequences, e->n_parallel, e->n_queued);
+    vly_sequence *s = calloc(1, sizeof *s);
+    if (!s) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a sequence");
+    s->engine = e;
+    s->stats.stop_index = -1;
+    rc = take_request(s, request, err);
+    if (rc == 0 && prompt_ids) rc = copy_prompt(s, prompt_ids, n_prompt_ids, err);
+    if (rc) {
+        vly_sequence_destroy(s);
+        return rc;
+    }
+    s->queued_ns = vly_clock_ns();
+    if (e->n_sequences == 0) atomic_store(&e->interrupted, false);
+    append(e, s);
+    vly_engine_wake(e);
+    *out = s;
+    return 0;
+}

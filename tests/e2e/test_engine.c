@@ -1,0 +1,386 @@
+/* The engine through its public interface, with the shipped pair: many sequences at once, each with
+ * the text that it has alone. */
+#include "volley.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include <cmocka.h>
+
+/* ---- one generation ---- */
+
+typedef struct {
+    vly_request request;
+    vly_sequence *sequence;
+    char text[4096];
+    size_t len;
+    uint32_t ids[512], n_ids;
+    float logprob[512];
+    vly_candidate top[512];
+    vly_finish finish;
+    vly_stats stats;
+    bool finished;
+    uint32_t cancel_after, pause_after; /* tokens; 0: never */
+} job;
+
+static void on_tokens(void *arg, const uint32_t *ids, const vly_token_logprobs *logprobs,
+                      uint32_t n, const char *text, size_t len)
+{
+    job *j = arg;
+    assert_false(j->finished);
+    assert_true((logprobs != NULL) == j->request.logprobs);
+    for (uint32_t i = 0; i < n; i++) {
+        if (logprobs) j->logprob[j->n_ids] = logprobs[i].logprob;
+        if (logprobs && logprobs[i].n_top) j->top[j->n_ids] = logprobs[i].top[0];
+        j->ids[j->n_ids++] = ids[i];
+    }
+    memcpy(j->text + j->len, text, len);
+    j->len += len;
+    if (j->cancel_after && j->n_ids >= j->cancel_after) vly_sequence_cancel(j->sequence);
+    if (j->pause_after && j->n_ids >= j->pause_after) vly_sequence_pause(j->sequence, true);
+}
+
+static void on_finish(void *arg, vly_finish finish, const vly_stats *stats, const char *text,
+                      size_t len, const vly_error *err)
+{
+    job *j = arg;
+    assert_false(j->finished);
+    if (finish == VLY_FINISH_ERROR) print_message("%s\n", err->message);
+    memcpy(j->text + j->len, text, len);
+    j->len += len;
+    j->text[j->len] = '\0';
+    j->finish = finish;
+    j->stats = *stats;
+    j->finished = true;
+}
+
+static job make_job(const char *prompt, uint32_t max_tokens)
+{
+    job j = {.request = {.prompt = prompt,
+                         .prompt_len = strlen(prompt),
+                         .max_tokens = max_tokens,
+                         .sampling = vly_sampling_default(),
+                         .draft_max = 4}};
+    return j;
+}
+
+static int start(vly_engine *e, job *j, vly_error *err)
+{
+    j->request.on_tokens = on_tokens;
+    j->request.on_finish = on_finish;
+    j->request.arg = j;
+    return vly_engine_start(e, &j->request, &j->sequence, NULL, NULL, err);
+}
+
+static void begin(vly_engine *e, job *j)
+{
+    vly_error err;
+    int rc = start(e, j, &err);
+    if (rc) fail_msg("%s", err.message);
+}
+
+static void run(vly_engine *e)
+{
+    vly_error err;
+    if (vly_engine_run(e, &err)) fail_msg("%s", err.message);
+    vly_engine_metrics m;
+    vly_engine_get_metrics(e, &m);
+    assert_int_equal(m.running + m.queued + m.paused, 0);
+    assert_int_equal(m.target.used + m.draft.used, 0);
+    assert_int_equal(m.target.free, m.target.total);
+}
+
+static void generate(vly_engine *e, job *j)
+{
+    begin(e, j);
+    run(e);
+    assert_true(j->finished && j->finish != VLY_FINISH_ERROR);
+}
+
+/* ---- engines ---- */
+
+static vly_engine *create(vly_engine_options o)
+{
+    vly_engine *e;
+    vly_error err;
+    o.target = "models/stories15M-q8_0.gguf";
+    o.draft = "models/smol-stories-11M-q8_0.gguf";
+    if (vly_engine_create(&o, &e, &err)) fail_msg("%s", err.message);
+    return e;
+}
+
+static vly_engine *engine; /* of most tests: 4 at a time, 4 wait */
+
+static int open_engine(void **state)
+{
+    (void)state;
+    engine = create((vly_engine_options){.n_parallel = 4, .n_queued = 4});
+    return 0;
+}
+
+static int close_engine(void **state)
+{
+    (void)state;
+    vly_engine_destroy(engine);
+    return 0;
+}
+
+/* ---- tests ---- */
+
+static void a_stop_string_ends_the_text(void **state)
+{
+    (void)state;
+    job whole = make_job("Once upon a time", 60);
+    whole.request.sampling.temperature = 0;
+    generate(engine, &whole);
+    for (size_t at = 1; at + 9 < whole.len; at += 7) {
+        char stop[8] = {0};
+        memcpy(stop, whole.text + at, 2 + at % 6);
+        const char *strings[] = {"never in it", stop};
+        for (uint32_t draft_max = 0; draft_max <= 6; draft_max += 6) {
+            job j = make_job("Once upon a time", 60);
+            j.request.sampling.temperature = 0;
+            j.request.draft_max = draft_max;
+            j.request.stop = strings;
+            j.request.n_stop = 2;
+            generate(engine, &j);
+            assert_int_equal(j.finish, VLY_FINISH_STOP);
+            assert_int_equal(j.stats.stop_index, 1);
+            assert_int_equal(j.len, strstr(whole.text, stop) - whole.text);
+            assert_memory_equal(j.text, whole.text, j.len);
+            assert_int_equal(j.stats.generated_tokens, j.n_ids);
+            assert_memory_equal(j.ids, whole.ids, j.n_ids * sizeof *j.ids);
+            assert_int_equal(j.stats.drafted, j.stats.accepted + j.stats.lost_to_pick +
+                                                  j.stats.lost_to_front + j.stats.lost_to_end);
+        }
+    }
+}
+
+static void text_held_back_comes_at_the_end(void **state)
+{
+    (void)state;
+    job whole = make_job("Once upon a time", 12);
+    generate(engine, &whole);
+    char stop[sizeof whole.text + 16];
+    snprintf(stop, sizeof stop, "%s and more", whole.text);
+    const char *strings[] = {stop};
+    job j = make_job("Once upon a time", 12);
+    j.request.stop = strings;
+    j.request.n_stop = 1;
+    generate(engine, &j);
+    assert_int_equal(j.stats.stop_index, -1);
+    assert_string_equal(j.text, whole.text);
+}
+
+/* What the model's own logits say of each token. */
+typedef struct {
+    const job *j;
+    uint32_t n_prompt;
+} expectation;
+
+static int check_logits(void *arg, uint32_t pos, uint32_t id, const float *logits, uint32_t n_vocab)
+{
+    (void)id;
+    const expectation *x = arg;
+    if (pos + 1 < x->n_prompt || pos + 1 >= x->n_prompt + x->j->n_ids) return 0;
+    uint32_t i = pos + 1 - x->n_prompt, best = 0;
+    double sum = 0;
+    for (uint32_t v = 0; v < n_vocab; v++) {
+        sum += exp((double)logits[v]);
+        if (logits[v] > logits[best]) best = v;
+    }
+    assert_true(fabs((double)x->j->logprob[i] - ((double)logits[x->j->ids[i]] - log(sum))) < 1e-4);
+    assert_int_equal(x->j->top[i].id, best);
+    assert_true(x->j->top[i].logprob >= x->j->logprob[i]);
+    return 0;
+}
+
+static void logprobs_are_those_of_the_logits(void **state)
+{
+    (void)state;
+    job j = make_job("Once upon a time", 20);
+    j.request.logprobs = true;
+    j.request.n_top_logprobs = 1;
+    j.request.sampling.seed = 5;
+    generate(engine, &j);
+    uint32_t *ids, all[600];
+    size_t n;
+    vly_error err;
+    assert_int_equal(vly_engine_tokenize(engine, j.request.prompt, j.request.prompt_len, true,
+                                         false, &ids, &n, &err),
+                     0);
+    memcpy(all, ids, n * sizeof *all);
+    memcpy(all + n, j.ids, j.n_ids * sizeof *all);
+    expectation x = {&j, (uint32_t)n};
+    assert_int_equal(vly_engine_logits(engine, all, n + j.n_ids, check_logits, &x, &err), 0);
+    free(ids);
+}
+
+static void those_that_do_not_fit_wait_or_are_refused(void **state)
+{
+    (void)state;
+    job alone = make_job("Once upon a time", 16), j[9];
+    generate(engine, &alone);
+    vly_error err;
+    for (int i = 0; i < 9; i++) j[i] = make_job("Once upon a time", 16);
+    for (int i = 0; i < 8; i++) begin(engine, &j[i]);
+    assert_int_equal(start(engine, &j[8], &err), VLY_E_BUSY);
+    vly_engine_metrics m;
+    vly_engine_get_metrics(engine, &m);
+    assert_int_equal(m.running + m.queued, 8);
+    assert_int_equal(vly_engine_logits(engine, &(uint32_t){1}, 1, check_logits, NULL, &err),
+                     VLY_E_BUSY);
+    run(engine);
+    for (int i = 0; i < 8; i++) assert_string_equal(j[i].text, alone.text);
+}
+
+static void a_cancelled_sequence_ends_and_others_go_on(void **state)
+{
+    (void)state;
+    job alone = make_job("Once upon a time", 30), j[6];
+    generate(engine, &alone);
+    for (int i = 0; i < 6; i++) {
+        j[i] = make_job("Once upon a time", 30);
+        begin(engine, &j[i]);
+    }
+    j[1].cancel_after = 5;
+    vly_sequence_cancel(j[2].sequence);
+    vly_sequence_cancel(j[5].sequence); /* one that waits */
+    run(engine);
+    assert_int_equal(j[2].finish, VLY_FINISH_CANCELLED);
+    assert_int_equal(j[5].finish, VLY_FINISH_CANCELLED);
+    assert_int_equal(j[1].finish, VLY_FINISH_CANCELLED);
+    assert_in_range(j[1].n_ids, 5, 10);
+    assert_string_equal(j[0].text, alone.text);
+    assert_string_equal(j[4].text, alone.text);
+}
+
+static void a_paused_sequence_waits(void **state)
+{
+    (void)state;
+    job alone = make_job("Once upon a time", 30), slow = alone, fast = alone;
+    generate(engine, &alone);
+    slow.pause_after = 8;
+    begin(engine, &slow);
+    begin(engine, &fast);
+    uv_loop_t *loop = vly_engine_loop(engine);
+    while (!fast.finished) uv_run(loop, UV_RUN_ONCE);
+    for (int i = 0; i < 20; i++) uv_run(loop, UV_RUN_NOWAIT);
+    assert_false(slow.finished);
+    assert_in_range(slow.n_ids, 8, 13);
+    vly_engine_metrics m;
+    vly_engine_get_metrics(engine, &m);
+    assert_int_equal(m.paused, 1);
+    slow.pause_after = 0;
+    vly_sequence_pause(slow.sequence, false);
+    run(engine);
+    assert_string_equal(slow.text, alone.text);
+    assert_string_equal(fast.text, alone.text);
+}
+
+static void an_interrupt_cancels_all(void **state)
+{
+    (void)state;
+    job j[6];
+    for (int i = 0; i < 6; i++) {
+        j[i] = make_job("Once upon a time", 200);
+        begin(engine, &j[i]);
+    }
+    uv_loop_t *loop = vly_engine_loop(engine);
+    while (j[0].n_ids == 0) uv_run(loop, UV_RUN_ONCE);
+    vly_engine_interrupt(engine);
+    run(engine);
+    for (int i = 0; i < 6; i++) assert_int_equal(j[i].finish, VLY_FINISH_CANCELLED);
+}
+
+/* A sequence that starts the next one when it ends. */
+static void start_another(void *arg, vly_finish finish, const vly_stats *stats, const char *text,
+                          size_t len, const vly_error *err)
+{
+    on_finish(arg, finish, stats, text, len, err);
+    begin(engine, (job *)arg + 1);
+}
+
+static void a_callback_may_start_another(void **state)
+{
+    (void)state;
+    job j[2] = {make_job("Once upon a time", 10), make_job("Once upon a time", 10)};
+    vly_error err;
+    j[0].request.on_tokens = on_tokens;
+    j[0].request.on_finish = start_another;
+    j[0].request.arg = &j[0];
+    assert_int_equal(vly_engine_start(engine, &j[0].request, &j[0].sequence, NULL, NULL, &err), 0);
+    run(engine);
+    assert_true(j[0].finished && j[1].finished);
+    assert_string_equal(j[0].text, j[1].text);
+}
+
+static void runs_on_the_callers_loop(void **state)
+{
+    (void)state;
+    uv_loop_t loop;
+    assert_int_equal(uv_loop_init(&loop), 0);
+    vly_engine *e = create((vly_engine_options){.loop = &loop, .n_parallel = 2});
+    assert_ptr_equal(vly_engine_loop(e), &loop);
+    job j = make_job("Once upon a time", 10), left = j;
+    begin(e, &j);
+    uv_run(&loop, UV_RUN_DEFAULT); /* returns once nothing is left to do */
+    assert_true(j.finished);
+    begin(e, &left);
+    while (left.n_ids == 0) uv_run(&loop, UV_RUN_ONCE);
+    vly_engine_destroy(e); /* in the middle of it */
+    assert_false(left.finished);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+}
+
+static void bad_requests_are_refused(void **state)
+{
+    (void)state;
+    vly_error err;
+    vly_engine *e;
+    vly_engine_options o = {.target = "models/stories15M-q8_0.gguf",
+                            .n_parallel = VLY_MAX_PARALLEL + 1};
+    assert_int_equal(vly_engine_create(&o, &e, &err), VLY_E_INVALID);
+    o.n_parallel = 1;
+    o.kv_bytes = 1;
+    assert_int_equal(vly_engine_create(&o, &e, &err), VLY_E_DEVICE_MEMORY);
+    job j = make_job("Once", 1);
+    j.request.n_top_logprobs = VLY_MAX_TOP_LOGPROBS + 1;
+    assert_int_equal(start(engine, &j, &err), VLY_E_INVALID);
+    j = make_job("Once", 1);
+    j.request.priority = 2;
+    assert_int_equal(start(engine, &j, &err), VLY_E_INVALID);
+    j = make_job("Once", 1);
+    j.request.stop = &(const char *){""};
+    j.request.n_stop = 1;
+    assert_int_equal(start(engine, &j, &err), VLY_E_INVALID);
+    j = make_job("Once", 1);
+    uint32_t ids[256] = {1};
+    j.request.prompt_tokens = ids;
+    j.request.n_prompt_tokens = 256;
+    assert_int_equal(start(engine, &j, &err), VLY_E_CONTEXT);
+    run(engine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_stop_string_ends_the_text),
+        cmocka_unit_test(text_held_back_comes_at_the_end),
+        cmocka_unit_test(logprobs_are_those_of_the_logits),
+        cmocka_unit_test(those_that_do_not_fit_wait_or_are_refused),
+        cmocka_unit_test(a_cancelled_sequence_ends_and_others_go_on),
+        cmocka_unit_test(a_paused_sequence_waits),
+        cmocka_unit_test(an_interrupt_cancels_all),
+        cmocka_unit_test(a_callback_may_start_another),
+        cmocka_unit_test(runs_on_the_callers_loop),
+        cmocka_unit_test(bad_requests_are_refused),
+    };
+    return cmocka_run_group_tests(tests, open_engine, close_engine);
+}
