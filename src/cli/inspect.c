@@ -303,7 +303,9 @@ static void print_tensors(const vly_gguf *gguf)
                           t->dims[d]);
         printf("  ");
         print_column(t->name, 40);
-        printf(" %-8s %-20s %" PRIu64 " bytes\n", t->format->name, dims, t->n_bytes);
+        printf(" %-8s %-20s %" PRIu64 " bytes", t->format->name, dims, t->n_bytes);
+        if (vly_gguf_n_parts(gguf) > 1) printf(", part %" PRIu32, t->part + 1);
+        putchar('\n');
     }
 }
 
@@ -312,6 +314,9 @@ static void print_listing(const inspection *in)
     const vly_gguf *gguf = in->gguf;
     printf("%s: GGUF version %" PRIu32 ", %" PRIu64 " bytes\n", vly_gguf_path(gguf),
            vly_gguf_version(gguf), vly_gguf_file_bytes(gguf));
+    for (uint32_t i = 1; i < vly_gguf_n_parts(gguf); i++)
+        printf("%s: part %" PRIu32 " of %" PRIu32 "\n", vly_gguf_part_path(gguf, i), i + 1,
+               vly_gguf_n_parts(gguf));
     printf("\nMetadata (%zu):\n", vly_gguf_n_entries(gguf));
     for (size_t i = 0; i < vly_gguf_n_entries(gguf); i++)
         print_entry(gguf, vly_gguf_entry_at(gguf, i));
@@ -397,6 +402,7 @@ static cJSON *tensors_to_json(const vly_gguf *gguf)
             vly_gguf_entry dim = {.type = VLY_GGUF_U64, .value.u = t->dims[d]};
             cJSON_AddItemToArray(dims, scalar_to_json(&dim));
         }
+        if (vly_gguf_n_parts(gguf) > 1) add_count(tensor, "part", t->part + 1);
         add_count(tensor, "offset", t->offset);
         add_count(tensor, "bytes", t->n_bytes);
         cJSON_AddItemToArray(json, tensor);
@@ -453,6 +459,7 @@ static int print_json(const inspection *in)
     const char *path = vly_gguf_path(gguf);
     cJSON *json = cJSON_CreateObject();
     cJSON_AddItemToObject(json, "file", string_to_json(bytes_of(path)));
+    add_count(json, "parts", vly_gguf_n_parts(gguf));
     add_count(json, "version", vly_gguf_version(gguf));
     add_count(json, "bytes", vly_gguf_file_bytes(gguf));
     cJSON_AddItemToObject(json, "metadata", metadata_to_json(gguf));
@@ -478,13 +485,13 @@ static int print_json(const inspection *in)
 
 static void print_help(void)
 {
-    printf(
-        "usage: volley inspect MODEL [--json]\n\n"
-        "Shows the metadata and tensors of a GGUF file, their formats and sizes, and what the\n"
-        "model would need in memory.\n\n"
-        "  --json   one JSON object: file, version, bytes, metadata (of an array: its count and\n"
-        "           first items), tensors, totals, memory (bytes), runs and problems\n"
-        "  --help   this text\n");
+    printf("usage: volley inspect MODEL [--json]\n\n"
+           "Shows the metadata and tensors of a GGUF file, their formats and sizes, and what the\n"
+           "model would need in memory.\n\n"
+           "  --json   one JSON object: file, parts, version, bytes, metadata (of an array: its "
+           "count\n"
+           "           and first items), tensors, totals, memory (bytes), runs and problems\n"
+           "  --help   this text\n");
 }
 
 int vly_cli_inspect(int argc, char **argv)

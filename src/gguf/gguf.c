@@ -69,7 +69,7 @@ static int open_mapping(const char *path, void *data, size_t n, vly_gguf **out, 
     return vly_fail(err, VLY_E_HOST_MEMORY, "%s: no memory to open it", path);
 }
 
-int vly_gguf_open(const char *path, vly_gguf **out, vly_error *err)
+int vly_gguf_open_part(const char *path, vly_gguf **out, vly_error *err)
 {
     *out = NULL;
     void *data = NULL;
@@ -88,6 +88,16 @@ int vly_gguf_open(const char *path, vly_gguf **out, vly_error *err)
     return rc ? rc : open_mapping(path, data, n, out, err);
 }
 
+int vly_gguf_open(const char *path, vly_gguf **out, vly_error *err)
+{
+    int rc = vly_gguf_open_part(path, out, err);
+    if (rc == 0 && (rc = vly_gguf_join_parts(out, err))) {
+        vly_gguf_close(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
 int vly_gguf_open_memory(const void *data, size_t n, vly_gguf **out, vly_error *err)
 {
     *out = NULL;
@@ -97,6 +107,8 @@ int vly_gguf_open_memory(const void *data, size_t n, vly_gguf **out, vly_error *
 void vly_gguf_close(vly_gguf *gguf)
 {
     if (!gguf) return;
+    for (uint32_t i = 1; i < gguf->n_parts; i++) vly_gguf_close(gguf->parts[i]);
+    free(gguf->parts);
     for (size_t i = 0; i < gguf->n_records; i++) free(gguf->records[i].string_offsets);
     free(gguf->records);
     free(gguf->tensors);
@@ -119,7 +131,20 @@ uint32_t vly_gguf_version(const vly_gguf *gguf)
 
 uint64_t vly_gguf_file_bytes(const vly_gguf *gguf)
 {
-    return gguf->n_bytes;
+    uint64_t n_bytes = gguf->n_bytes;
+    for (uint32_t i = 1; i < gguf->n_parts; i++) n_bytes += gguf->parts[i]->n_bytes;
+    return n_bytes;
+}
+
+uint32_t vly_gguf_n_parts(const vly_gguf *gguf)
+{
+    return gguf->n_parts ? gguf->n_parts : 1;
+}
+
+const char *vly_gguf_part_path(const vly_gguf *gguf, uint32_t part)
+{
+    assert(part < vly_gguf_n_parts(gguf));
+    return vly_gguf_path(part ? gguf->parts[part] : gguf);
 }
 
 size_t vly_gguf_n_entries(const vly_gguf *gguf)

@@ -49,17 +49,20 @@ typedef struct {
     uint32_t n_dims; /* 1..4; unused dims are 1 */
     uint64_t dims[4];
     const vly_format *format; /* never NULL; may be one that cannot be computed with */
-    uint64_t offset;          /* of its first byte, in the file */
+    uint32_t part;            /* of a split file, from 0 */
+    uint64_t offset;          /* of its first byte, in that part's file */
     uint64_t n_bytes;
     const uint8_t *data; /* n_bytes inside the mapping */
 } vly_gguf_tensor;
 
 /* Maps and checks the file at `path`, or makes the model of random weights that a path like
- * "synthetic:mistral-7b:q8_0" names (gguf/synthetic.h). Errors: VLY_E_NOT_FOUND, VLY_E_IO,
- * VLY_E_FORMAT (names the field, what was expected and what came), VLY_E_UNSUPPORTED (version,
- * big-endian file, unknown tensor format), VLY_E_HOST_MEMORY. *out is owned by the caller, NULL on
- * failure. The file must not shrink while it is open: as with every mapping, reading what is gone
- * ends the process. */
+ * "synthetic:mistral-7b:q8_0" names (gguf/synthetic.h). Where it is a part of a split file,
+ * whichever (its name ends in -00002-of-00003.gguf), all parts are opened from the same folder and
+ * are one file: with the metadata of the first and the tensors of all. Errors: VLY_E_NOT_FOUND,
+ * VLY_E_IO, VLY_E_FORMAT (names the field, what was expected and what came), VLY_E_UNSUPPORTED
+ * (version, big-endian file, unknown tensor format), VLY_E_HOST_MEMORY. *out is owned by the
+ * caller, NULL on failure. The file must not shrink while it is open: as with every mapping,
+ * reading what is gone ends the process. */
 int vly_gguf_open(const char *path, vly_gguf **out, vly_error *err);
 
 /* The same over `n` bytes that stay the caller's and must outlive the object. */
@@ -67,10 +70,14 @@ int vly_gguf_open_memory(const void *data, size_t n, vly_gguf **out, vly_error *
 
 void vly_gguf_close(vly_gguf *gguf);
 
-/* The path it was opened with, or "memory". */
+/* The path it was opened with, or that of the first part, or "memory". */
 const char *vly_gguf_path(const vly_gguf *gguf);
 uint32_t vly_gguf_version(const vly_gguf *gguf);
-uint64_t vly_gguf_file_bytes(const vly_gguf *gguf);
+uint64_t vly_gguf_file_bytes(const vly_gguf *gguf); /* of all parts */
+
+/* 1 where it is not split. */
+uint32_t vly_gguf_n_parts(const vly_gguf *gguf);
+const char *vly_gguf_part_path(const vly_gguf *gguf, uint32_t part);
 
 size_t vly_gguf_n_entries(const vly_gguf *gguf);
 const vly_gguf_entry *vly_gguf_entry_at(const vly_gguf *gguf, size_t i);

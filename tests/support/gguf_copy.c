@@ -1,0 +1,73 @@
+#include "tests/support/gguf_copy.h"
+
+#include "tests/support/gguf_writer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* `bytes` terminated, to be freed. */
+static char *text_of(vly_bytes bytes)
+{
+    char *text;
+    if (asprintf(&text, "%.*s", (int)bytes.len, bytes.data) < 0) abort();
+    return text;
+}
+
+static void copy_strings(gguf_writer *w, const char *key, const vly_gguf *gguf,
+                         const vly_gguf_entry *entry)
+{
+    vly_bytes *items = calloc(entry->count + 1, sizeof *items);
+    if (!items) abort();
+    for (uint64_t i = 0; i < entry->count; i++) items[i] = vly_gguf_string_at(gguf, entry, i);
+    gguf_writer_strings(w, key, items, entry->count);
+    free(items);
+}
+
+static void copy_entry(gguf_writer *w, const vly_gguf *gguf, const vly_gguf_entry *entry)
+{
+    char *key = text_of(entry->key), *text;
+    switch (entry->type) {
+    case VLY_GGUF_STRING:
+        text = text_of(entry->value.string);
+        gguf_writer_string(w, key, text);
+        free(text);
+        break;
+    case VLY_GGUF_ARRAY:
+        if (entry->item_type == VLY_GGUF_STRING)
+            copy_strings(w, key, gguf, entry);
+        else
+            gguf_writer_numbers(w, key, entry->item_type, entry->value.items, entry->count);
+        break;
+    case VLY_GGUF_F32:
+    case VLY_GGUF_F64:
+        gguf_writer_float(w, key, entry->type, entry->value.f);
+        break;
+    default:
+        gguf_writer_unsigned(w, key, entry->type, entry->value.u);
+    }
+    free(key);
+}
+
+void gguf_copy_split(const vly_gguf *gguf, const char *stem, unsigned n_parts)
+{
+    size_t n = vly_gguf_n_tensors(gguf);
+    for (unsigned no = 0; no < n_parts; no++) {
+        gguf_writer *w = gguf_writer_create(3);
+        for (size_t i = 0; no == 0 && i < vly_gguf_n_entries(gguf); i++)
+            copy_entry(w, gguf, vly_gguf_entry_at(gguf, i));
+        gguf_writer_unsigned(w, "split.no", VLY_GGUF_U16, no);
+        gguf_writer_unsigned(w, "split.count", VLY_GGUF_U16, n_parts);
+        gguf_writer_signed(w, "split.tensors.count", VLY_GGUF_I32, (int64_t)n);
+        for (size_t i = n * no / n_parts; i < n * (no + 1) / n_parts; i++) {
+            const vly_gguf_tensor *t = vly_gguf_tensor_at(gguf, i);
+            char *name = text_of(t->name);
+            gguf_writer_tensor(w, name, t->n_dims, t->dims, t->format->ggml_id, t->data,
+                               t->n_bytes);
+            free(name);
+        }
+        char path[512];
+        snprintf(path, sizeof path, "%s-%05u-of-%05u.gguf", stem, no + 1, n_parts);
+        if (gguf_writer_save(w, path)) abort();
+        gguf_writer_destroy(w);
+    }
+}
