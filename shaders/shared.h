@@ -155,6 +155,14 @@ struct vly_push_pick {
     VLY_U32 draft;                    /* 1: a draft step, which advances both step buffers */
 };
 
+/* Reads `quads` quads from `weights`, a multiple of 4 * workgroups * width. */
+struct vly_push_read {
+    VLY_ADDRESS(RefU4) weights;
+    VLY_ADDRESS(RefU1) sink;
+    VLY_U32 weights_quad; /* the same place, from the start of the bound texel view */
+    VLY_U32 quads;
+};
+
 /* ---- The keyed noise -------------------------------------------------------------------------
  * A hash of (seed, position, target token id): pcg4d of Jarzynski and Olano, "Hash Functions for GPU
  * Rendering", JCGT 9(3), 2020. The same on every device and in C. */

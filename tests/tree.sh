@@ -14,7 +14,7 @@ model
 spec drafts
 engine
 serve
-cli'
+cli bench'
 
 # Prints every quoted include of another folder that does not point down the layers.
 upward_includes() {

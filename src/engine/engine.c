@@ -1,6 +1,8 @@
 /* The engine: a device, two models and a loop; the sequences that run on them. */
 #include "engine/engine_internal.h"
 
+#include "engine/inside.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -182,6 +184,21 @@ void vly_engine_destroy(vly_engine *e)
 const vly_engine_info *vly_engine_get_info(const vly_engine *e)
 {
     return &e->info;
+}
+
+vly_gpu *vly_engine_gpu(vly_engine *e)
+{
+    return e->gpu;
+}
+
+vly_model *vly_engine_target(vly_engine *e)
+{
+    return e->target;
+}
+
+vly_model *vly_engine_draft(vly_engine *e)
+{
+    return e->draft;
 }
 
 int vly_engine_tokenize(const vly_engine *e, const char *text, size_t len, bool bos,

@@ -1,0 +1,122 @@
+/* The device's read bandwidth, by a plain kernel over more memory than any cache holds. */
+#include "bench/bench.h"
+
+#include "base/clock.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MAX_BYTES (1ull << 30)
+#define MIN_BYTES (1ull << 26)
+#define N_REPEAT  5
+
+typedef struct {
+    vly_gpu *gpu;
+    vly_gpu_buffer data, sink;
+    vly_gpu_views *views;
+    uint32_t width;
+} reader;
+
+/* A power of two that the device has room for. */
+static uint64_t choose_bytes(const vly_gpu *gpu)
+{
+    const vly_gpu_info *info = vly_gpu_get_info(gpu);
+    uint64_t n = info->type == VLY_GPU_CPU ? MAX_BYTES / 8 : MAX_BYTES;
+    while (n > MIN_BYTES && (n > vly_gpu_available_bytes(gpu) / 4 || n > info->max_buffer_bytes ||
+                             n > info->max_allocation_bytes ||
+                             (info->type == VLY_GPU_CPU && n / 16 > info->max_texel_elements)))
+        n /= 2;
+    return n;
+}
+
+/* Bits without a pattern: some memories are faster with others. */
+static int fill(reader *r, vly_error *err)
+{
+    const uint64_t piece = 1 << 20;
+    vly_gpu_upload *ring;
+    int rc = vly_gpu_upload_create(r->gpu, 8 * piece, &ring, err);
+    if (rc) return rc;
+    uint64_t state = 1;
+    for (uint64_t at = 0; rc == 0 && at < r->data.n_bytes; at += piece) {
+        void *space;
+        rc = vly_gpu_upload_stage(ring, &r->data, at, piece, &space, err);
+        for (uint64_t i = 0; rc == 0 && i < piece; i += 8) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            memcpy((char *)space + i, &state, 8);
+        }
+    }
+    if (rc == 0) rc = vly_gpu_upload_finish(ring, err);
+    vly_gpu_upload_destroy(ring);
+    return rc;
+}
+
+static int record(reader *r, uint32_t groups, vly_gpu_commands **out, vly_error *err)
+{
+    const vly_gpu_info *info = vly_gpu_get_info(r->gpu);
+    vly_gpu_kernel *kernel;
+    int rc = vly_gpu_kernel_get(r->gpu, r->views ? VLY_SHADER_read_texel : VLY_SHADER_read,
+                                &r->width, 1, 0, &kernel, err);
+    if (rc == 0) rc = vly_gpu_commands_create(r->gpu, "reading memory", out, err);
+    if (rc) return rc;
+    struct vly_push_read push = {.weights = r->data.address,
+                                 .sink = r->sink.address,
+                                 .quads = (uint32_t)(r->data.n_bytes / 16)};
+    if (info->timestamp_ns > 0) vly_gpu_cmd_timestamp(*out, 0);
+    vly_gpu_cmd_dispatch(*out, kernel, r->views, &push, sizeof push, groups, 1, 1);
+    if (info->timestamp_ns > 0) vly_gpu_cmd_timestamp(*out, 1);
+    rc = vly_gpu_commands_end(*out, err);
+    if (rc) vly_gpu_commands_destroy(*out);
+    return rc;
+}
+
+/* The median time of one reading in nanoseconds, by `groups` workgroups. */
+static int time_reading(reader *r, uint32_t groups, double *ns, vly_error *err)
+{
+    vly_gpu_commands *commands;
+    int rc = record(r, groups, &commands, err);
+    if (rc) return rc;
+    double times[N_REPEAT];
+    for (int i = -1; rc == 0 && i < N_REPEAT; i++) { /* the first is not counted */
+        uint64_t ticket, t[2] = {vly_clock_ns(), 0};
+        rc = vly_gpu_submit(r->gpu, &commands, 1, NULL, NULL, &ticket, err);
+        if (rc == 0) rc = vly_gpu_wait(r->gpu, ticket, err);
+        t[1] = vly_clock_ns();
+        if (rc == 0 && vly_gpu_get_info(r->gpu)->timestamp_ns > 0)
+            rc = vly_gpu_commands_times(commands, 2, t, err);
+        if (i >= 0) times[i] = (double)(t[1] - t[0]);
+    }
+    vly_gpu_commands_destroy(commands);
+    *ns = vly_median(times, N_REPEAT);
+    return rc;
+}
+
+static int measure(reader *r, double *bytes_per_ns, vly_error *err)
+{
+    const vly_gpu_info *info = vly_gpu_get_info(r->gpu);
+    bool lanes = info->type == VLY_GPU_CPU;
+    int rc = vly_gpu_buffer_create(r->gpu, choose_bytes(r->gpu), VLY_GPU_DEVICE, "bandwidth test",
+                                   &r->data, err);
+    if (rc == 0)
+        rc = vly_gpu_buffer_create(r->gpu, 16, VLY_GPU_DEVICE, "bandwidth test", &r->sink, err);
+    if (rc == 0) rc = fill(r, err);
+    if (rc == 0 && lanes) rc = vly_gpu_views_create(r->gpu, &r->data, NULL, NULL, &r->views, err);
+    r->width = lanes ? info->subgroup_size : 256;
+    double best = INFINITY;
+    for (uint32_t groups = 512; rc == 0 && groups <= 16384; groups *= 4) {
+        double ns;
+        rc = time_reading(r, groups, &ns, err);
+        if (rc == 0 && ns < best) best = ns;
+    }
+    *bytes_per_ns = best > 0 ? (double)r->data.n_bytes / best : 0;
+    return rc;
+}
+
+int vly_bench_bandwidth(vly_gpu *gpu, double *bytes_per_ns, vly_error *err)
+{
+    reader r = {.gpu = gpu};
+    int rc = measure(&r, bytes_per_ns, err);
+    if (r.views) vly_gpu_views_destroy(gpu, r.views);
+    vly_gpu_buffer_destroy(gpu, &r.data);
+    vly_gpu_buffer_destroy(gpu, &r.sink);
+    return rc;
+}

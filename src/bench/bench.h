@@ -1,0 +1,122 @@
+/* volley bench: one file a bench, one row of benches.def each. What the benches of a model's passes
+ * share is here: their options, the model under test, and what every report starts with. */
+#ifndef VLY_BENCH_BENCH_H
+#define VLY_BENCH_BENCH_H
+
+#include "base/vec.h"
+#include "bench/report.h"
+#include "engine/inside.h"
+
+/* A bench, argv[0] being its name; returns the exit status as a command does (cli/cli.h). */
+#define VLY_BENCH(name, function, summary) int function(int argc, char **argv);
+#include "bench/benches.def"
+#undef VLY_BENCH
+
+typedef struct {
+    const char *target, *draft; /* paths, or names of synthetic models; draft: NULL for none */
+    const char *device;
+    bool kv_f16;
+    uint32_t n_ctx;    /* tokens before what is measured */
+    vly_ids contexts;  /* decode */
+    vly_ids sizes;     /* verify, prefill: tokens; block: drafted tokens */
+    uint32_t n_repeat; /* measurements of a figure */
+    uint32_t n_tokens; /* decode, block: tokens of a measurement */
+    uint32_t n_batch;  /* kernel: tokens of a step */
+    double accept;     /* block: the mean accepted length to pretend; 0: the real one */
+    bool profile;
+    const char *csv, *json; /* files; NULL: none */
+} vly_bench_options;
+
+/* Which of the options a bench takes. */
+typedef enum {
+    VLY_BENCH_DECODE = 1,
+    VLY_BENCH_VERIFY = 2,
+    VLY_BENCH_PREFILL = 4,
+    VLY_BENCH_BLOCK = 8,
+    VLY_BENCH_LOAD = 16,
+    VLY_BENCH_KERNEL = 32
+} vly_bench_kind;
+
+/* As vly_cli_options_parse: 0, or an exit status, or -1 after help. Free with
+ * vly_bench_options_deinit in any case. */
+int vly_bench_options_parse(vly_bench_kind kind, const char *summary, int argc, char **argv,
+                            vly_bench_options *out);
+void vly_bench_options_deinit(vly_bench_options *options);
+
+/* Parses, runs `measure`, prints its report; returns the exit status. */
+typedef int vly_bench_fn(const vly_bench_options *options, vly_report *report, vly_error *err);
+int vly_bench_main(vly_bench_kind kind, const char *summary, vly_bench_fn *measure, int argc,
+                   char **argv);
+
+/* The models under test, loaded as the engine loads them. */
+typedef struct {
+    const vly_bench_options *options;
+    vly_engine *engine;
+    vly_gpu *gpu;
+    vly_model *target;
+    double bytes_per_ns;       /* the device's read bandwidth; 0: unknown */
+    vly_gpu_commands *mark[4]; /* timestamps around the passes of a submission */
+    vly_kv_seq seq;            /* of the target; open while passes are measured alone */
+} vly_subject;
+
+/* Loads with room for `n_ctx` tokens, measures the bandwidth, and reports what is measured and
+ * where. The options must outlive it; deinit in any case. */
+int vly_subject_init(vly_subject *subject, const vly_bench_options *options, uint32_t n_ctx,
+                     vly_report *report, vly_error *err);
+void vly_subject_deinit(vly_subject *subject);
+
+/* Any token of the target's vocabulary, the same for the same `i`; never a control token of the
+ * usual vocabularies. */
+uint32_t vly_subject_token(const vly_subject *subject, uint32_t i);
+
+/* Opens the sequence with `n` tokens in its cache; closes it (needed before the engine runs). */
+int vly_subject_fill(vly_subject *subject, uint32_t n, vly_error *err);
+void vly_subject_empty(vly_subject *subject);
+
+/* Writes the step buffer for `n` tokens after the sequence's, each with a row of logits where n is
+ * at most VLY_MAX_BATCH. */
+int vly_subject_write_step(vly_subject *subject, uint32_t n, vly_error *err);
+
+/* Times of one submission in ms: `wall` from submitting to having waited, the others on the device.
+ */
+typedef struct {
+    double wall, gpu;
+    double layers, head, pick; /* NAN where not asked apart */
+} vly_pass_times;
+
+/* Runs layers, head and pick over the `n` tokens of the step buffer once. `apart` marks the time
+ * between the three, which costs a little. */
+int vly_subject_run_pass(vly_subject *subject, uint32_t n, bool apart, vly_pass_times *out,
+                         vly_error *err);
+
+/* Submits and waits; *wall_ms is how long that took. */
+int vly_subject_submit(vly_subject *subject, vly_gpu_commands *const *commands, uint32_t n,
+                       double *wall_ms, vly_error *err);
+
+/* A text that the engine writes greedily, past any end of text. The sequence must not be open. */
+typedef struct {
+    const uint32_t *ids; /* the prompt */
+    uint32_t n_ids, n_tokens;
+    uint32_t draft_max;
+    uint64_t *token_ns; /* [n_tokens]: when each token was handed out; may be NULL */
+    uint32_t n_done;
+    vly_stats stats;
+} vly_bench_text;
+int vly_subject_generate(vly_subject *subject, vly_bench_text *text, vly_error *err);
+
+/* Measures the steps of passes over sizes[i] tokens at the sequence's context and adds them to the
+ * report as the table "steps". */
+int vly_subject_profile(vly_subject *subject, const uint32_t *sizes, size_t n_sizes,
+                        vly_report *report, vly_error *err);
+
+/* Bytes a nanosecond that a plain kernel reads from a buffer much larger than caches. */
+int vly_bench_bandwidth(vly_gpu *gpu, double *bytes_per_ns, vly_error *err);
+
+/* What is known of the clocks that the device runs at now, to `out` [n]; false: nothing. */
+bool vly_bench_clocks(const vly_gpu_info *info, char *out, size_t n);
+
+/* `bytes` in `ms`, as a share of what the bandwidth allows, in percent; NAN where that is unknown.
+ */
+double vly_subject_share(const vly_subject *subject, uint64_t bytes, double ms);
+
+#endif

@@ -1,0 +1,261 @@
+/* The options of the benches: one table says which bench takes what, and how help explains it. */
+#include "bench/bench.h"
+#include "cli/cli.h"
+#include "gguf/synthetic.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DECODE    VLY_BENCH_DECODE
+#define VERIFY    VLY_BENCH_VERIFY
+#define PREFILL   VLY_BENCH_PREFILL
+#define BLOCK     VLY_BENCH_BLOCK
+#define LOAD      VLY_BENCH_LOAD
+#define KERNEL    VLY_BENCH_KERNEL
+#define ALL       (DECODE | VERIFY | PREFILL | BLOCK | LOAD | KERNEL)
+#define MAX_LIST  64
+#define MAX_N_CTX (1u << 24)
+
+typedef enum {
+    TEXT,      /* const char * */
+    SYNTHETIC, /* const char *, the value with the prefix of synthetic models */
+    FLAG,      /* bool */
+    COUNT,     /* uint32_t in min..max */
+    LIST,      /* vly_ids, each in min..max */
+    REAL,      /* double in min..max */
+    KV,        /* bool kv_f16 */
+    HELP
+} kind;
+
+typedef struct {
+    unsigned benches;
+    char letter;
+    const char *name, *value;
+    kind kind;
+    size_t offset;
+    uint32_t min, max;
+    const char *help;
+} option_row;
+
+#define AT(field) offsetof(vly_bench_options, field)
+
+static const option_row rows[] = {
+    {ALL, 'm', "model", "FILE", TEXT, AT(target), 0, 0, "GGUF file of the model"},
+    {ALL, 0, "synthetic", "SHAPE:FORMAT", SYNTHETIC, AT(target), 0, 0,
+     "in its place random weights of a real shape, like mistral-7b:q8_0, or of dimensions, like\n"
+     "dim=64,layers=2,heads=4,vocab=512:f16; a wrong name lists those there are"},
+    {BLOCK | LOAD, 'd', "draft", "FILE", TEXT, AT(draft), 0, 0, "GGUF file of the draft"},
+    {BLOCK | LOAD, 0, "synthetic-draft", "SHAPE:FORMAT", SYNTHETIC, AT(draft), 0, 0,
+     "in its place random weights"},
+    {DECODE, 0, "contexts", "N,...", LIST, AT(contexts), 0, MAX_N_CTX,
+     "tokens before those that are decoded (0,128,512,2048,8192, as far as the model goes)"},
+    {VERIFY, 0, "sizes", "N,...", LIST, AT(sizes), 1, VLY_MAX_BATCH,
+     "tokens of a pass (1,2,3,4,5,6,8,12,16)"},
+    {PREFILL, 0, "sizes", "N,...", LIST, AT(sizes), 1, MAX_N_CTX,
+     "tokens of a prompt (64,128,256,512,1024,2048, as far as the model goes)"},
+    {VERIFY | BLOCK | KERNEL, 'c', "ctx", "N", COUNT, AT(n_ctx), 0, MAX_N_CTX,
+     "tokens before those that are measured (128)"},
+    {DECODE, 'n', "tokens", "N", COUNT, AT(n_tokens), 2, 1u << 20,
+     "tokens of one measurement (32)"},
+    {ALL, 'r', "repeat", "N", COUNT, AT(n_repeat), 1, 10000, "measurements of each figure"},
+    {DECODE | VERIFY | PREFILL, 0, "profile", NULL, FLAG, AT(profile), 0, 0,
+     "the time of each step of a pass too"},
+    {ALL, 0, "kv", "int8|f16", KV, AT(kv_f16), 0, 0, "how the cache stores keys and values (int8)"},
+    {ALL, 0, "device", "D", TEXT, AT(device), 0, 0,
+     "Vulkan device: a number or part of a name of 'volley devices' (the best one)"},
+    {ALL, 0, "csv", "FILE", TEXT, AT(csv), 0, 0,
+     "write CSV; to '-', standard output, in place of the tables"},
+    {ALL, 0, "json", "FILE", TEXT, AT(json), 0, 0, "the same as JSON"},
+    {ALL, 'h', "help", NULL, HELP, 0, 0, 0, "show this help"},
+};
+#define N_ROWS (sizeof rows / sizeof *rows)
+
+static void print_help(vly_bench_kind bench, const char *name, const char *summary)
+{
+    printf("usage: volley bench %s (-m FILE | --synthetic SHAPE:FORMAT) [OPTION...]\n\n"
+           "Measures %s.\n\nOptions:\n",
+           name, summary);
+    for (size_t i = 0; i < N_ROWS; i++) {
+        const option_row *row = &rows[i];
+        if (!(row->benches & (unsigned)bench)) continue;
+        char head[64], letter[] = "    ";
+        if (row->letter) memcpy(letter, (char[]){'-', row->letter, ',', ' '}, 4);
+        snprintf(head, sizeof head, "  %s--%s%s%s", letter, row->name, row->value ? " " : "",
+                 row->value ? row->value : "");
+        printf("%-32s", head);
+        for (const char *line = row->help; line;) {
+            const char *end = strchr(line, '\n');
+            printf("%.*s\n", end ? (int)(end - line) : (int)strlen(line), line);
+            line = end ? end + 1 : NULL;
+            if (line) printf("%32s", "");
+        }
+    }
+    printf("\nExit status: 0 done, 1 failed, 2 wrong usage.\n");
+}
+
+/* ---- values ---- */
+
+static int parse_list(const option_row *row, const char *text, vly_ids *list)
+{
+    list->len = 0;
+    for (;;) {
+        char number[16];
+        uint64_t value;
+        size_t n = strcspn(text, ",");
+        if (n >= sizeof number || list->len == MAX_LIST) return -1;
+        memcpy(number, text, n);
+        number[n] = '\0';
+        if (vly_cli_parse_u64(number, row->min, row->max, &value)) return -1;
+        if (vly_ids_push(list, (uint32_t)value)) return -1;
+        if (text[n] == '\0') return 0;
+        text += n + 1;
+    }
+}
+
+static int parse_synthetic(const char *text, const char **out)
+{
+    size_t n = strlen(VLY_SYNTHETIC_PREFIX) + strlen(text) + 1;
+    char *name = malloc(n);
+    if (!name) return -1;
+    snprintf(name, n, "%s%s", VLY_SYNTHETIC_PREFIX, text);
+    *out = name; /* lives as long as the words of the command line */
+    return 0;
+}
+
+static int parse_value(const option_row *row, const char *text, vly_bench_options *o)
+{
+    void *field = (char *)o + row->offset;
+    uint64_t count;
+    switch (row->kind) {
+    case TEXT:
+        *(const char **)field = text;
+        return 0;
+    case SYNTHETIC:
+        return parse_synthetic(text, field);
+    case FLAG:
+        *(bool *)field = true;
+        return 0;
+    case COUNT:
+        if (vly_cli_parse_u64(text, row->min, row->max, &count)) return -1;
+        *(uint32_t *)field = (uint32_t)count;
+        return 0;
+    case LIST:
+        return parse_list(row, text, field);
+    case REAL:
+        return vly_cli_parse_double(text, row->min, row->max, field);
+    case KV:
+        if (strcmp(text, "int8") != 0 && strcmp(text, "f16") != 0) return -1;
+        *(bool *)field = text[0] == 'f';
+        return 0;
+    case HELP:
+        break;
+    }
+    return -1;
+}
+
+static int value_error(const char *bench, const option_row *row, const char *text)
+{
+    char expected[96];
+    if (row->kind == KV)
+        snprintf(expected, sizeof expected, "int8 or f16");
+    else if (row->kind == REAL)
+        snprintf(expected, sizeof expected, "a number, %u to %u", row->min, row->max);
+    else
+        snprintf(expected, sizeof expected, "%s, %u to %u%s",
+                 row->kind == LIST ? "whole numbers" : "a whole number", row->min, row->max,
+                 row->kind == LIST ? ", with commas between" : "");
+    return vly_cli_usage_error(bench, "option '--%s': expected %s, got '%s'", row->name, expected,
+                               text);
+}
+
+/* ---- the command line ---- */
+
+static int set_defaults(vly_bench_kind bench, vly_bench_options *o)
+{
+    static const uint32_t contexts[] = {0, 128, 512, 2048, 8192};
+    static const uint32_t verify[] = {1, 2, 3, 4, 5, 6, 8, 12, 16};
+    static const uint32_t prefill[] = {64, 128, 256, 512, 1024, 2048};
+    *o = (vly_bench_options){.n_ctx = 128, .n_tokens = 32};
+    int rc = 0;
+    if (bench == DECODE) rc = vly_ids_append(&o->contexts, contexts, 5);
+    if (bench == VERIFY) rc = vly_ids_append(&o->sizes, verify, 9);
+    if (bench == PREFILL) rc = vly_ids_append(&o->sizes, prefill, 6);
+    o->n_repeat = bench == VERIFY ? 20 : 5;
+    return rc;
+}
+
+static void make_getopt_tables(vly_bench_kind bench, struct option *longs, char *shorts)
+{
+    *shorts++ = ':';
+    for (size_t i = 0; i < N_ROWS; i++) {
+        if (!(rows[i].benches & (unsigned)bench)) continue;
+        *longs++ = (struct option){rows[i].name, rows[i].value ? required_argument : no_argument,
+                                   NULL, 256 + (int)i};
+        if (rows[i].letter) *shorts++ = rows[i].letter;
+        if (rows[i].letter && rows[i].value) *shorts++ = ':';
+    }
+    *longs = (struct option){0};
+    *shorts = '\0';
+}
+
+static const option_row *find_row(vly_bench_kind bench, int got)
+{
+    if (got >= 256) return &rows[got - 256];
+    for (size_t i = 0; i < N_ROWS; i++)
+        if ((rows[i].benches & (unsigned)bench) && rows[i].letter == got) return &rows[i];
+    return NULL;
+}
+
+int vly_bench_options_parse(vly_bench_kind bench, const char *summary, int argc, char **argv,
+                            vly_bench_options *o)
+{
+    struct option longs[N_ROWS + 1];
+    char shorts[2 * N_ROWS + 2], name[64];
+    make_getopt_tables(bench, longs, shorts);
+    snprintf(name, sizeof name, "bench %s", argv[0]);
+    if (set_defaults(bench, o)) return vly_cli_usage_error(name, "no memory for its options");
+    opterr = 0;
+    for (int got; (got = getopt_long(argc, argv, shorts, longs, NULL)) != -1;) {
+        const option_row *row = got == '?' || got == ':' ? NULL : find_row(bench, got);
+        if (!row) return vly_cli_option_error(name, got, argv);
+        if (row->kind == HELP) {
+            print_help(bench, argv[0], summary);
+            return -1;
+        }
+        if (parse_value(row, optarg, o)) return value_error(name, row, optarg);
+    }
+    if (optind < argc) return vly_cli_usage_error(name, "unexpected argument '%s'", argv[optind]);
+    if (!o->target)
+        return vly_cli_usage_error(name,
+                                   "a model is missing: give -m FILE or --synthetic SHAPE:FORMAT");
+    return 0;
+}
+
+void vly_bench_options_deinit(vly_bench_options *o)
+{
+    vly_ids_free(&o->contexts);
+    vly_ids_free(&o->sizes);
+}
+
+int vly_bench_main(vly_bench_kind bench, const char *summary, vly_bench_fn *measure, int argc,
+                   char **argv)
+{
+    vly_bench_options o = {0};
+    vly_error err;
+    int status = vly_bench_options_parse(bench, summary, argc, argv, &o);
+    if (status == 0) {
+        vly_report *report = vly_report_create(argv[0]);
+        int rc = report ? measure(&o, report, &err)
+                        : vly_fail(&err, VLY_E_HOST_MEMORY, "no memory for a report");
+        bool quiet = (o.csv && strcmp(o.csv, "-") == 0) || (o.json && strcmp(o.json, "-") == 0);
+        if (rc == 0 && !quiet) rc = vly_report_print(report, VLY_REPORT_TEXT, "-", &err);
+        if (rc == 0 && o.csv) rc = vly_report_print(report, VLY_REPORT_CSV, o.csv, &err);
+        if (rc == 0 && o.json) rc = vly_report_print(report, VLY_REPORT_JSON, o.json, &err);
+        if (rc) status = vly_cli_fail(&err);
+        vly_report_destroy(report);
+    }
+    vly_bench_options_deinit(&o);
+    return status < 0 ? 0 : status;
+}

@@ -1,0 +1,289 @@
+#include "bench/report.h"
+
+#include "base/vec.h"
+#include "text/json.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_FACTS  24
+#define MAX_TABLES 4
+#define MAX_NOTES  16
+
+typedef struct {
+    char name[32], text[256];
+    bool is_number;
+} fact;
+
+typedef struct {
+    char label[64];
+    double values[VLY_REPORT_MAX_COLUMNS];
+} row;
+
+typedef struct {
+    const char *name, *label;
+    const vly_column *columns;
+    size_t n_columns;
+    row *rows;
+    size_t n_rows;
+} table;
+
+struct vly_report {
+    const char *bench;
+    fact facts[MAX_FACTS];
+    size_t n_facts;
+    table tables[MAX_TABLES];
+    size_t n_tables;
+    char notes[MAX_NOTES][256];
+    size_t n_notes;
+    bool no_memory;
+};
+
+vly_report *vly_report_create(const char *bench)
+{
+    vly_report *report = calloc(1, sizeof *report);
+    if (report) report->bench = bench;
+    return report;
+}
+
+void vly_report_destroy(vly_report *report)
+{
+    if (!report) return;
+    for (size_t i = 0; i < report->n_tables; i++) free(report->tables[i].rows);
+    free(report);
+}
+
+static void add_fact(vly_report *report, const char *name, const char *text, bool is_number)
+{
+    if (report->n_facts == MAX_FACTS) {
+        report->no_memory = true;
+        return;
+    }
+    fact *f = &report->facts[report->n_facts++];
+    snprintf(f->name, sizeof f->name, "%s", name);
+    snprintf(f->text, sizeof f->text, "%s", text);
+    f->is_number = is_number;
+}
+
+void vly_report_fact(vly_report *report, const char *name, const char *text)
+{
+    add_fact(report, name, text, false);
+}
+
+void vly_report_number(vly_report *report, const char *name, double value, int decimals)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%.*f", decimals, value);
+    if (isfinite(value)) add_fact(report, name, text, true);
+}
+
+void vly_report_note(vly_report *report, const char *format, ...)
+{
+    if (report->n_notes == MAX_NOTES) {
+        report->no_memory = true;
+        return;
+    }
+    va_list args;
+    va_start(args, format);
+    vsnprintf(report->notes[report->n_notes++], sizeof report->notes[0], format, args);
+    va_end(args);
+}
+
+void vly_report_table(vly_report *report, const char *name, const char *label,
+                      const vly_column *columns, size_t n_columns)
+{
+    if (report->n_tables == MAX_TABLES || n_columns > VLY_REPORT_MAX_COLUMNS) {
+        report->no_memory = true;
+        return;
+    }
+    report->tables[report->n_tables++] = (table){name, label, columns, n_columns, NULL, 0};
+}
+
+void vly_report_row(vly_report *report, const char *label, const double *values)
+{
+    table *t = &report->tables[report->n_tables - 1];
+    row *rows = realloc(t->rows, (t->n_rows + 1) * sizeof *rows);
+    if (!rows) {
+        report->no_memory = true;
+        return;
+    }
+    t->rows = rows;
+    row *r = &rows[t->n_rows++];
+    snprintf(r->label, sizeof r->label, "%s", label);
+    memcpy(r->values, values, t->n_columns * sizeof *values);
+}
+
+/* ---- Text ---- */
+
+static void print_cell(FILE *file, const vly_column *column, double value, int width)
+{
+    if (isnan(value))
+        fprintf(file, "%*s", width, "-");
+    else
+        fprintf(file, "%*.*f", width, column->decimals, value);
+}
+
+static int cell_width(const table *t, size_t column)
+{
+    int width = (int)strlen(t->columns[column].name);
+    for (size_t i = 0; i < t->n_rows; i++) {
+        int n = snprintf(NULL, 0, "%.*f", t->columns[column].decimals, t->rows[i].values[column]);
+        if (n > width) width = n;
+    }
+    return width;
+}
+
+static void print_table(FILE *file, const table *t)
+{
+    int label = (int)strlen(t->label);
+    for (size_t i = 0; i < t->n_rows; i++)
+        if ((int)strlen(t->rows[i].label) > label) label = (int)strlen(t->rows[i].label);
+    int widths[VLY_REPORT_MAX_COLUMNS];
+    fprintf(file, "\n%*s", label, t->label);
+    for (size_t j = 0; j < t->n_columns; j++) {
+        widths[j] = cell_width(t, j);
+        fprintf(file, "  %*s", widths[j], t->columns[j].name);
+    }
+    fputc('\n', file);
+    for (size_t i = 0; i < t->n_rows; i++) {
+        fprintf(file, "%*s", label, t->rows[i].label);
+        for (size_t j = 0; j < t->n_columns; j++) {
+            fputs("  ", file);
+            print_cell(file, &t->columns[j], t->rows[i].values[j], widths[j]);
+        }
+        fputc('\n', file);
+    }
+}
+
+static void print_text(FILE *file, const vly_report *report)
+{
+    for (size_t i = 0; i < report->n_facts; i++)
+        fprintf(file, "%-20s %s\n", report->facts[i].name, report->facts[i].text);
+    for (size_t i = 0; i < report->n_tables; i++) print_table(file, &report->tables[i]);
+    if (report->n_notes) fputc('\n', file);
+    for (size_t i = 0; i < report->n_notes; i++) fprintf(file, "%s\n", report->notes[i]);
+}
+
+/* ---- CSV ---- */
+
+static void print_csv_text(FILE *file, const char *text)
+{
+    bool plain = !strpbrk(text, ",\"\n");
+    if (!plain) fputc('"', file);
+    for (; *text; text++) {
+        if (*text == '"') fputc('"', file);
+        fputc(*text, file);
+    }
+    if (!plain) fputc('"', file);
+}
+
+static void print_csv_table(FILE *file, const vly_report *report, const table *t)
+{
+    fputs("bench,table", file);
+    for (size_t i = 0; i < report->n_facts; i++) fprintf(file, ",%s", report->facts[i].name);
+    fprintf(file, ",%s", t->label);
+    for (size_t j = 0; j < t->n_columns; j++) fprintf(file, ",%s", t->columns[j].name);
+    fputc('\n', file);
+    for (size_t i = 0; i < t->n_rows; i++) {
+        fprintf(file, "%s,%s", report->bench, t->name);
+        for (size_t j = 0; j < report->n_facts; j++) {
+            fputc(',', file);
+            print_csv_text(file, report->facts[j].text);
+        }
+        fputc(',', file);
+        print_csv_text(file, t->rows[i].label);
+        for (size_t j = 0; j < t->n_columns; j++) {
+            fputc(',', file);
+            if (!isnan(t->rows[i].values[j]))
+                fprintf(file, "%.*f", t->columns[j].decimals, t->rows[i].values[j]);
+        }
+        fputc('\n', file);
+    }
+}
+
+static void print_csv(FILE *file, const vly_report *report)
+{
+    for (size_t i = 0; i < report->n_tables; i++) {
+        if (i) fputc('\n', file);
+        print_csv_table(file, report, &report->tables[i]);
+    }
+}
+
+/* ---- JSON ---- */
+
+static void add_number(cJSON *object, const vly_column *column, double value)
+{
+    char text[400]; /* of the largest double */
+    snprintf(text, sizeof text, "%.*f", column->decimals, value);
+    cJSON_AddRawToObject(object, column->name, isfinite(value) ? text : "null");
+}
+
+static void add_text(cJSON *object, const char *name, const char *text)
+{
+    vly_text quoted = {0};
+    if (vly_json_quote((vly_bytes){text, strlen(text)}, &quoted) == 0)
+        cJSON_AddRawToObject(object, name, quoted.data);
+    vly_text_free(&quoted);
+}
+
+static char *to_json(const vly_report *report)
+{
+    cJSON *json = cJSON_CreateObject();
+    add_text(json, "bench", report->bench);
+    for (size_t i = 0; i < report->n_facts; i++) {
+        const fact *f = &report->facts[i];
+        if (f->is_number)
+            cJSON_AddRawToObject(json, f->name, f->text);
+        else
+            add_text(json, f->name, f->text);
+    }
+    for (size_t i = 0; i < report->n_tables; i++) {
+        const table *t = &report->tables[i];
+        cJSON *rows = cJSON_AddArrayToObject(json, t->name);
+        for (size_t j = 0; j < t->n_rows; j++) {
+            cJSON *object = cJSON_CreateObject();
+            add_text(object, t->label, t->rows[j].label);
+            for (size_t k = 0; k < t->n_columns; k++)
+                add_number(object, &t->columns[k], t->rows[j].values[k]);
+            cJSON_AddItemToArray(rows, object);
+        }
+    }
+    cJSON *notes = cJSON_AddArrayToObject(json, "notes");
+    for (size_t i = 0; i < report->n_notes; i++)
+        cJSON_AddItemToArray(notes, cJSON_CreateString(report->notes[i]));
+    char *text = cJSON_PrintUnformatted(json);
+    cJSON_Delete(json);
+    return text;
+}
+
+/* ---- Files ---- */
+
+int vly_report_print(const vly_report *report, vly_report_format format, const char *path,
+                     vly_error *err)
+{
+    char *json = format == VLY_REPORT_JSON ? to_json(report) : NULL;
+    if (report->no_memory || (format == VLY_REPORT_JSON && !json)) {
+        cJSON_free(json);
+        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the report");
+    }
+    bool is_stdout = strcmp(path, "-") == 0;
+    FILE *file = is_stdout ? stdout : fopen(path, "w");
+    if (!file) {
+        cJSON_free(json);
+        return vly_fail(err, VLY_E_IO, "cannot write %s: %s", path, strerror(errno));
+    }
+    if (json)
+        fprintf(file, "%s\n", json);
+    else if (format == VLY_REPORT_CSV)
+        print_csv(file, report);
+    else
+        print_text(file, report);
+    cJSON_free(json);
+    bool failed = ferror(file) != 0;
+    if (!is_stdout && fclose(file) != 0) failed = true;
+    return failed ? vly_fail(err, VLY_E_IO, "cannot write %s: %s", path, strerror(errno)) : 0;
+}

@@ -1,0 +1,44 @@
+/* What a bench found: facts about the run, tables, notes; printed as text, CSV or JSON. */
+#ifndef VLY_BENCH_REPORT_H
+#define VLY_BENCH_REPORT_H
+
+#include "base/error.h"
+#include "base/stats.h"
+
+typedef struct vly_report vly_report;
+
+/* The first column of a table is text, whose name is the table's `label`; the others are numbers.
+ */
+typedef struct {
+    const char *name; /* "gpu_ms": a key in JSON and CSV, the head of the column in text */
+    int decimals;
+} vly_column;
+
+#define VLY_REPORT_MAX_COLUMNS 16
+
+/* NULL without memory. */
+vly_report *vly_report_create(const char *bench);
+void vly_report_destroy(vly_report *report);
+
+/* What is too much for memory is left out, and printing then fails. Strings are copied, but those
+ * of columns. */
+void vly_report_fact(vly_report *report, const char *name, const char *text);
+void vly_report_number(vly_report *report, const char *name, double value, int decimals);
+void vly_report_note(vly_report *report, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Begins a table; rows go to the last one begun. */
+void vly_report_table(vly_report *report, const char *name, const char *label,
+                      const vly_column *columns, size_t n_columns);
+/* `values` [n_columns]; NAN where there is none. */
+void vly_report_row(vly_report *report, const char *label, const double *values);
+
+typedef enum { VLY_REPORT_TEXT, VLY_REPORT_CSV, VLY_REPORT_JSON } vly_report_format;
+
+/* Writes to the file `path`, "-" being standard output. CSV has a line of names for each table,
+ * every line starting with the bench, the table, and the facts that tell runs apart. VLY_E_IO,
+ * VLY_E_HOST_MEMORY. */
+int vly_report_print(const vly_report *report, vly_report_format format, const char *path,
+                     vly_error *err);
+
+#endif
