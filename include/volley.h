@@ -85,6 +85,9 @@ typedef struct {
     uint64_t kv_bytes;   /* device memory for both models' caches; 0: what n_parallel contexts need,
                             or what the device has left of that */
     struct uv_loop_s *loop; /* run on this loop, which must outlive the engine; NULL: an own one */
+    /* How conversations are spelled: NULL for the target's own template, else the name of a family
+     * or the text of a template, which must then be known (VLY_E_UNSUPPORTED). */
+    const char *chat_template;
     /* Told while weights are uploaded: bytes done of all, both models together. May be NULL. */
     void (*progress)(void *arg, uint64_t done, uint64_t total);
     void *progress_arg;
@@ -123,6 +126,23 @@ int vly_engine_tokenize(const vly_engine *engine, const char *text, size_t len, 
 
 /* The exact bytes that a target token stands for; *len of them, not terminated. Static. */
 const char *vly_engine_token_bytes(const vly_engine *engine, uint32_t id, size_t *len);
+
+/* ---- Conversations ---- */
+
+typedef struct {
+    const char *role;    /* "system", "user" or "assistant" */
+    const char *content; /* any bytes */
+    size_t content_len;
+} vly_chat_message;
+
+/* The prompt text of a conversation as the target's template spells it, malloc'd, terminated; with
+ * `add_generation_prompt`, the assistant's turn opened behind it. Tokenize it with parse_special;
+ * the beginning-of-text token, where the text spells it, is not put in front again. Errors:
+ * VLY_E_UNSUPPORTED (the target has no template or one of no known family: says how to give one),
+ * VLY_E_INVALID (no messages, or roles that the template does not take in this order: names the
+ * message), VLY_E_HOST_MEMORY. */
+int vly_engine_apply_template(const vly_engine *engine, const vly_chat_message *messages, size_t n,
+                              bool add_generation_prompt, char **text, size_t *len, vly_error *err);
 
 /* ---- Drafting ---- */
 

@@ -171,6 +171,7 @@ void vly_engine_destroy(vly_engine *e)
     vly_model_destroy(e->draft);
     vly_model_destroy(e->target);
     vly_vocab_map_deinit(&e->map);
+    vly_chat_template_destroy(e->chat);
     vly_tokenizer_destroy(e->draft_tokenizer);
     vly_tokenizer_destroy(e->target_tokenizer);
     vly_gguf_close(e->draft_file);

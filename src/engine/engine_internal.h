@@ -7,6 +7,7 @@
 #include "engine/output.h"
 #include "spec/block.h"
 #include "spec/vocab_map.h"
+#include "text/chat_template.h"
 
 #include <stdatomic.h>
 #include <uv.h>
@@ -20,6 +21,8 @@ struct vly_engine {
     vly_gguf *target_file, *draft_file; /* open only while loading */
     vly_tokenizer *target_tokenizer, *draft_tokenizer;
     vly_model *target, *draft; /* draft: NULL without one */
+    vly_chat_template *chat;   /* NULL: there is none, as chat_error tells */
+    vly_error chat_error;
     vly_vocab_map map;
     uint32_t n_parallel, n_queued;
     vly_sequence *first, *last; /* all sequences, oldest first */
@@ -54,6 +57,10 @@ struct vly_sequence {
 
 /* Loads the models and sees to it that they and their caches fit. */
 int vly_engine_load(vly_engine *engine, const vly_engine_options *options, vly_error *err);
+
+/* Keeps the chat template that was asked for (must be known), or the file's own (if it is not, only
+ * its use fails), while the target's file is open. */
+int vly_engine_load_template(vly_engine *engine, const char *asked, vly_error *err);
 
 /* Has the loop call vly_engine_advance. */
 void vly_engine_wake(vly_engine *engine);

@@ -191,7 +191,7 @@ int vly_engine_load(vly_engine *e, const vly_engine_options *options, vly_error 
     loader l = {.options = options};
     l.target = (vly_model_options){.n_slots = e->n_parallel, .kv_f16 = options->kv_f16};
     int rc = open_file(options->target, &e->target_file, &e->target_tokenizer, err);
-    if (rc) return rc;
+    if (rc || (rc = vly_engine_load_template(e, options->chat_template, err))) return rc;
     if ((rc = vly_gpu_create(options->device, &e->gpu, err))) return rc;
     e->info.device_name = vly_gpu_get_info(e->gpu)->name;
     if (options->draft && (rc = open_draft(e, &l, err))) return rc;

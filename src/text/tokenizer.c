@@ -290,7 +290,8 @@ bool vly_tokenizer_space_prefix(const vly_tokenizer *t)
 
 /* Encodes text[0..len): the stretches between control tokens by kind, the control tokens as
  * themselves. A stretch that starts the text or follows a control token gets the dummy prefix, as
- * reference tokenizers encode each stretch on its own. */
+ * reference tokenizers encode each stretch on its own; behind a control token a space that is there
+ * already serves as one, because chat templates spell it ("[INST] text"). */
 static int encode_all(const vly_tokenizer *t, vly_encode_work *work, const char *text, size_t len,
                       unsigned flags, vly_ids *out, vly_error *err)
 {
@@ -311,7 +312,7 @@ static int encode_all(const vly_tokenizer *t, vly_encode_work *work, const char 
                     t->kind->encode(t, work, (vly_bytes){text + from, at - from}, prefix, out, err);
             if (rc) return rc;
             if (vly_ids_push(out, id)) goto no_memory;
-            prefix = t->space_prefix;
+            prefix = t->space_prefix && !(end < len && text[end] == ' ');
             from = end;
         }
         at = end;
@@ -331,7 +332,11 @@ int vly_tokenizer_encode(const vly_tokenizer *t, const char *text, size_t len, u
                         VLY_ENCODE_MAX_BYTES, len);
     size_t n_before = out->len;
     int rc = 0;
-    if ((flags & VLY_ENCODE_BOS) && t->bos != VLY_NO_TOKEN && vly_ids_push(out, t->bos))
+    bool bos = (flags & VLY_ENCODE_BOS) && t->bos != VLY_NO_TOKEN;
+    if (bos && (flags & VLY_ENCODE_PARSE_SPECIAL) && len &&
+        vly_special_at(t, text, len, 0, true) == t->bos)
+        bos = false;
+    if (bos && vly_ids_push(out, t->bos))
         rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory for token ids");
     vly_encode_work work = {0};
     if (!rc) rc = encode_all(t, &work, text, len, flags, out, err);

@@ -21,7 +21,8 @@ typedef enum {
 } vly_token_type;
 
 enum {
-    VLY_ENCODE_BOS = 1,           /* BOS in front, where the vocabulary has one */
+    VLY_ENCODE_BOS = 1,           /* BOS in front, where the vocabulary has one, unless it is parsed
+                                     from the text itself */
     VLY_ENCODE_PARSE_SPECIAL = 2, /* text that spells a control token becomes that token */
     VLY_ENCODE_CONTINUE = 4       /* the text goes on from earlier text: no dummy space prefix */
 };
@@ -65,9 +66,11 @@ bool vly_tokenizer_space_prefix(const vly_tokenizer *tokenizer);
 /* Appends the ids of `len` bytes of text (any bytes; need not be UTF-8) to `out`; `flags` are
  * VLY_ENCODE_*. Time is near linear in len. Bytes that the vocabulary cannot spell are left out
  * (SentencePiece without byte tokens: the unknown token instead). SentencePiece reads U+2581 in
- * text as a space, which is how it writes spaces. Special tokens: at each place the longest that
- * the text spells; user-defined ones always, control tokens where asked for. Thread-safe. Errors,
- * with `out` as long as before: VLY_E_HOST_MEMORY, VLY_E_INVALID (text of 2 GiB or more). */
+ * text as a space, which is how it writes spaces; its dummy space stands before the text and before
+ * what follows a control token, unless a space follows there. Special tokens: at each place the
+ * longest that the text spells; user-defined ones always, control tokens where asked for.
+ * Thread-safe. Errors, with `out` as long as before: VLY_E_HOST_MEMORY, VLY_E_INVALID (text of 2
+ * GiB or more). */
 int vly_tokenizer_encode(const vly_tokenizer *tokenizer, const char *text, size_t len,
                          unsigned flags, vly_ids *out, vly_error *err);
 

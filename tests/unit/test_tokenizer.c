@@ -330,6 +330,7 @@ static void test_special_tokens(void **state)
     check_ids(MISTRAL_V1, "<s></s>", VLY_ENCODE_PARSE_SPECIAL, IDS(1, 2));
     /* The stretch behind a control token has the dummy prefix again; a continued text has not. */
     check_ids(MISTRAL_V1, "the</s>the", VLY_ENCODE_PARSE_SPECIAL, IDS(272, 2, 272));
+    check_ids(MISTRAL_V1, "the</s> the", VLY_ENCODE_PARSE_SPECIAL, IDS(272, 2, 272));
     check_ids(MISTRAL_V1, "the", VLY_ENCODE_CONTINUE, IDS(1237));
     check_ids(MISTRAL_V3, "[INST]the[/INST]", VLY_ENCODE_PARSE_SPECIAL, IDS(3, 1040, 4));
     /* <unk> is no text that anybody means. */
@@ -345,6 +346,11 @@ static void test_bos(void **state)
     check_ids(MISTRAL_V1, "the", VLY_ENCODE_BOS, IDS(1, 272));
     check_ids(MISTRAL_V1, "", VLY_ENCODE_BOS, IDS(1));
     check_ids(SMOL, "the", VLY_ENCODE_BOS, IDS(0, 1195));
+    /* Not twice where the text spells it and that is parsed. */
+    const unsigned flags = VLY_ENCODE_BOS | VLY_ENCODE_PARSE_SPECIAL;
+    check_ids(MISTRAL_V1, "<s> the", flags, IDS(1, 272));
+    check_ids(MISTRAL_V1, "the<s>", flags, IDS(1, 272, 1));
+    check_ids(MISTRAL_V1, "", flags, IDS(1));
 }
 
 static void test_decoding_drops_the_prefix_only(void **state)
