@@ -98,7 +98,8 @@ typedef struct {
     const uint32_t *ids; /* the prompt */
     uint32_t n_ids, n_tokens;
     uint32_t draft_max;
-    uint64_t *token_ns; /* [n_tokens]: when each token was handed out; may be NULL */
+    double forced_length; /* vly_sequence_force_acceptance; 0: not */
+    uint64_t *token_ns;   /* [n_tokens]: when each token was handed out; may be NULL */
     uint32_t n_done;
     vly_stats stats;
 } vly_bench_text;

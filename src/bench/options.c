@@ -55,10 +55,14 @@ static const option_row rows[] = {
      "tokens of a pass (1,2,3,4,5,6,8,12,16)"},
     {PREFILL, 0, "sizes", "N,...", LIST, AT(sizes), 1, MAX_N_CTX,
      "tokens of a prompt (64,128,256,512,1024,2048, as far as the model goes)"},
+    {BLOCK, 'k', "draft-max", "K,...", LIST, AT(sizes), 1, VLY_MAX_DRAFT,
+     "drafted tokens of a block (1,2,3,4,5,6,8,10,12,15)"},
+    {BLOCK, 0, "synthetic-accept", "L", REAL, AT(accept), 1, VLY_MAX_DRAFT + 1,
+     "a mean accepted length to pretend, in place of what is really accepted"},
     {VERIFY | BLOCK | KERNEL, 'c', "ctx", "N", COUNT, AT(n_ctx), 0, MAX_N_CTX,
      "tokens before those that are measured (128)"},
-    {DECODE, 'n', "tokens", "N", COUNT, AT(n_tokens), 2, 1u << 20,
-     "tokens of one measurement (32)"},
+    {DECODE | BLOCK, 'n', "tokens", "N", COUNT, AT(n_tokens), 2, 1u << 20,
+     "tokens of one measurement (decode 32, block 128)"},
     {ALL, 'r', "repeat", "N", COUNT, AT(n_repeat), 1, 10000, "measurements of each figure"},
     {DECODE | VERIFY | PREFILL, 0, "profile", NULL, FLAG, AT(profile), 0, 0,
      "the time of each step of a pass too"},
@@ -177,11 +181,13 @@ static int set_defaults(vly_bench_kind bench, vly_bench_options *o)
     static const uint32_t contexts[] = {0, 128, 512, 2048, 8192};
     static const uint32_t verify[] = {1, 2, 3, 4, 5, 6, 8, 12, 16};
     static const uint32_t prefill[] = {64, 128, 256, 512, 1024, 2048};
-    *o = (vly_bench_options){.n_ctx = 128, .n_tokens = 32};
+    static const uint32_t block[] = {1, 2, 3, 4, 5, 6, 8, 10, 12, 15};
+    *o = (vly_bench_options){.n_ctx = 128, .n_tokens = bench == BLOCK ? 128 : 32};
     int rc = 0;
     if (bench == DECODE) rc = vly_ids_append(&o->contexts, contexts, 5);
     if (bench == VERIFY) rc = vly_ids_append(&o->sizes, verify, 9);
     if (bench == PREFILL) rc = vly_ids_append(&o->sizes, prefill, 6);
+    if (bench == BLOCK) rc = vly_ids_append(&o->sizes, block, 10);
     o->n_repeat = bench == VERIFY ? 20 : 5;
     return rc;
 }

@@ -48,6 +48,7 @@ int vly_subject_init(vly_subject *s, const vly_bench_options *o, uint32_t n_ctx,
                                  .draft = o->draft,
                                  .device = o->device,
                                  .n_ctx = n_ctx,
+                                 .n_parallel = 1,
                                  .kv_f16 = o->kv_f16};
     int rc = vly_engine_create(&engine, &s->engine, err);
     if (rc) return rc;
@@ -209,7 +210,9 @@ int vly_subject_generate(vly_subject *s, vly_bench_text *text, vly_error *err)
     request.sampling.temperature = 0;
     text->n_done = 0;
     int rc = vly_engine_start(s->engine, &request, &sequence, NULL, NULL, err);
-    if (rc == 0) rc = vly_engine_run(s->engine, err);
+    if (rc) return rc;
+    if (text->forced_length > 0) vly_sequence_force_acceptance(sequence, text->forced_length);
+    rc = vly_engine_run(s->engine, err);
     if (rc == 0) rc = run.rc;
     if (rc == 0 && text->n_done < text->n_tokens)
         rc = vly_fail(err, VLY_E_CONTEXT, "the text ended after %u of %u tokens", text->n_done,

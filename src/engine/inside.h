@@ -9,4 +9,8 @@ vly_gpu *vly_engine_gpu(vly_engine *engine);
 vly_model *vly_engine_target(vly_engine *engine);
 vly_model *vly_engine_draft(vly_engine *engine); /* NULL without one */
 
+/* Makes the sequence accept as many proposals as give this mean accepted length, right or wrong:
+ * for measuring speed at a given acceptance. Before it runs. */
+void vly_sequence_force_acceptance(vly_sequence *sequence, double mean_length);
+
 #endif

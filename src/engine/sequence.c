@@ -2,6 +2,7 @@
 #include "engine/engine_internal.h"
 
 #include "base/clock.h"
+#include "engine/inside.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +62,11 @@ void vly_sequence_pause(vly_sequence *s, bool paused)
 {
     s->paused = paused;
     vly_engine_wake(s->engine);
+}
+
+void vly_sequence_force_acceptance(vly_sequence *s, double mean_length)
+{
+    s->block.forced_length = mean_length;
 }
 
 const char *vly_finish_name(vly_finish finish)

@@ -4,23 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where the f16 fields of a block lie. All other bits of it may be anything. */
-typedef struct {
-    vly_format_id format;
-    int scale;  /* what all values are multiplied by */
-    int offset; /* what moves them; -1: none */
-} block_fields;
-
-static const block_fields fields[] = {
-    {VLY_FORMAT_q4_0, 0, -1},   {VLY_FORMAT_q4_1, 0, 2},     {VLY_FORMAT_q5_0, 0, -1},
-    {VLY_FORMAT_q5_1, 0, 2},    {VLY_FORMAT_q8_0, 0, -1},    {VLY_FORMAT_q2_k, 80, 82},
-    {VLY_FORMAT_q3_k, 108, -1}, {VLY_FORMAT_q4_k, 0, 2},     {VLY_FORMAT_q5_k, 0, 2},
-    {VLY_FORMAT_q6_k, 208, -1}, {VLY_FORMAT_iq2_xxs, 0, -1}, {VLY_FORMAT_iq2_xs, 0, -1},
-    {VLY_FORMAT_iq2_s, 0, -1},  {VLY_FORMAT_iq3_xxs, 0, -1}, {VLY_FORMAT_iq3_s, 0, -1},
-    {VLY_FORMAT_iq1_s, 0, -1},  {VLY_FORMAT_iq4_nl, 0, -1},  {VLY_FORMAT_iq4_xs, 0, -1},
-    {VLY_FORMAT_tq1_0, 52, -1}, {VLY_FORMAT_tq2_0, 64, -1},
-};
-
 /* Blocks by which the values of random bits are measured. */
 #define N_SAMPLE 64
 
@@ -62,12 +45,15 @@ static void fill_floats(const vly_format *format, size_t n, uint8_t *out)
     }
 }
 
-static void set_fields(const vly_format *format, const block_fields *f, float scale, float offset,
-                       size_t n_blocks, uint8_t *blocks)
+/* Gives the blocks their f16 numbers: what weights are multiplied by and, where there are two, what
+ * they are moved by. */
+static void set_scales(const vly_format *format, float scale, float offset, size_t n_blocks,
+                       uint8_t *blocks)
 {
-    for (size_t i = 0; i < n_blocks; i++, blocks += format->block_bytes) {
-        put_u16(blocks + f->scale, vly_f32_to_f16(scale));
-        if (f->offset >= 0) put_u16(blocks + f->offset, vly_f32_to_f16(offset));
+    uint8_t *at = blocks + format->scale_at;
+    for (size_t i = 0; i < n_blocks; i++, at += format->block_bytes) {
+        put_u16(at, vly_f32_to_f16(scale));
+        if (format->n_scales == 2) put_u16(at + 2, vly_f32_to_f16(offset));
     }
 }
 
@@ -75,12 +61,12 @@ typedef struct {
     double mean, deviation;
 } spread;
 
-/* Of the sample's values with these fields. `values` [N_SAMPLE * block_weights]. */
-static spread measure(const vly_format *format, const block_fields *f, float scale, float offset,
-                      uint8_t *sample, float *values)
+/* Of the sample's values with these numbers. `values` [N_SAMPLE * block_weights]. */
+static spread measure(const vly_format *format, float scale, float offset, uint8_t *sample,
+                      float *values)
 {
     size_t n = (size_t)N_SAMPLE * format->block_weights;
-    set_fields(format, f, scale, offset, N_SAMPLE, sample);
+    set_scales(format, scale, offset, N_SAMPLE, sample);
     format->dequantize(sample, N_SAMPLE, values);
     double sum = 0, squares = 0;
     for (size_t i = 0; i < n; i++) sum += (double)values[i];
@@ -90,20 +76,19 @@ static spread measure(const vly_format *format, const block_fields *f, float sca
     return (spread){mean, sqrt(squares / (double)n)};
 }
 
-/* Chooses the fields so that random bits come to values of mean 0 and the wanted deviation. What
- * the fields do is measured, not known: value = scale * a + offset * b for some a and b of the
- * bits. */
-static int fit(const vly_format *format, const block_fields *f, uint8_t *sample, float *scale,
-               float *offset, vly_error *err)
+/* Chooses the numbers so that random bits come to values of mean 0 and the wanted deviation. What
+ * they do is measured, not known: value = scale * a + offset * b for some a and b of the bits. */
+static int fit(const vly_format *format, uint8_t *sample, float *scale, float *offset,
+               vly_error *err)
 {
     float *values = malloc((size_t)N_SAMPLE * format->block_weights * sizeof *values);
     if (!values) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for random weights");
     *offset = 0;
-    if (f->offset >= 0) {
-        double moved = measure(format, f, 0, 1, sample, values).mean;
-        if (moved != 0) *offset = (float)(-measure(format, f, 1, 0, sample, values).mean / moved);
+    if (format->n_scales == 2) {
+        double moved = measure(format, 0, 1, sample, values).mean;
+        if (moved != 0) *offset = (float)(-measure(format, 1, 0, sample, values).mean / moved);
     }
-    double deviation = measure(format, f, 1, *offset, sample, values).deviation;
+    double deviation = measure(format, 1, *offset, sample, values).deviation;
     free(values);
     if (!(deviation > 0 && deviation < 1e6))
         return vly_fail(err, VLY_E_UNSUPPORTED, "random blocks of %s have no usable values",
@@ -115,7 +100,6 @@ static int fit(const vly_format *format, const block_fields *f, uint8_t *sample,
 
 int vly_random_blocks(const vly_format *format, size_t n_blocks, uint8_t *out, vly_error *err)
 {
-    const block_fields *f = NULL;
     if (!format->dequantize)
         return vly_fail(err, VLY_E_UNSUPPORTED,
                         "Volley does not compute with %s; the formats that work are %s",
@@ -124,9 +108,7 @@ int vly_random_blocks(const vly_format *format, size_t n_blocks, uint8_t *out, v
         fill_floats(format, n_blocks, out);
         return 0;
     }
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-        if (fields[i].format == format->id) f = &fields[i];
-    if (!f)
+    if (format->n_scales == 0)
         return vly_fail(err, VLY_E_UNSUPPORTED, "there are no random weights in format %s",
                         format->name);
     size_t n_bytes = n_blocks * format->block_bytes;
@@ -141,8 +123,8 @@ int vly_random_blocks(const vly_format *format, size_t n_blocks, uint8_t *out, v
         memcpy(sample + i * format->block_bytes, out + i % n_blocks * format->block_bytes,
                format->block_bytes);
     float scale = 0, offset = 0;
-    int rc = fit(format, f, sample, &scale, &offset, err);
+    int rc = fit(format, sample, &scale, &offset, err);
     free(sample);
-    if (rc == 0) set_fields(format, f, scale, offset, n_blocks, out);
+    if (rc == 0) set_scales(format, scale, offset, n_blocks, out);
     return rc;
 }

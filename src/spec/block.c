@@ -103,6 +103,16 @@ static int pick_on_host(vly_block *b, const uint32_t *drafted, vly_error *err)
     return rc;
 }
 
+/* How many proposals are to pass for right: the wanted mean, in whole tokens over the blocks. */
+static uint32_t force_acceptance(vly_block *b)
+{
+    if (b->n_drafted == 0) return 0;
+    double wanted = b->forced_length - 1 + b->forced_rest;
+    uint32_t n = wanted >= b->n_drafted ? b->n_drafted : wanted > 0 ? (uint32_t)wanted : 0;
+    b->forced_rest = wanted - n < 1 ? wanted - n : 0;
+    return n;
+}
+
 int vly_block_finish(vly_block *b, vly_error *err)
 {
     const uint32_t *drafted = b->n_drafted ? b->draft->ops->proposed(b->draft) : NULL;
@@ -117,7 +127,9 @@ int vly_block_finish(vly_block *b, vly_error *err)
                             "position %u: expected finite logits, but those of %s leave no token "
                             "to pick: its weights are broken",
                             b->seq->n_tok + b->n_accepted, vly_model_get_config(b->target)->name);
-        memcpy(b->tokens, pick, (b->n_accepted + 1) * sizeof *pick);
+        if (b->forced_length > 0) b->n_accepted = force_acceptance(b);
+        if (b->n_accepted > 0) memcpy(b->tokens, drafted, b->n_accepted * sizeof *drafted);
+        b->tokens[b->n_accepted] = pick[b->n_accepted];
         for (uint32_t j = 0; j <= b->n_accepted; j++)
             take_logprobs(
                 b, j, vly_model_logits(b->target) + (size_t)j * vly_model_logits_stride(b->target));

@@ -31,6 +31,11 @@ typedef struct {
     uint32_t n_top;     /* candidates wanted for each token */
     vly_candidate *top; /* the caller's, [VLY_MAX_BATCH][n_top] */
 
+    /* For measuring only: not 0 makes believe that proposals are right, as many as give this mean
+     * accepted length. What comes of it is no text of the target. */
+    double forced_length;
+    double forced_rest; /* of a token, from the blocks before */
+
     uint32_t n_drafted;
     uint32_t n_accepted;
     uint32_t tokens[VLY_MAX_BATCH];           /* decided by this block: n_accepted + 1 */
