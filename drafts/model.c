@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A proposal takes in up to VLY_MAX_CHUNK tokens; from this many on they are read before it. */
-#define MAX_BEHIND (VLY_MAX_CHUNK / 2)
+/* A proposal takes in up to VLY_MAX_BATCH tokens; from this many of the text on they are read
+ * first. */
+#define MAX_BEHIND (VLY_MAX_BATCH / 4)
 
 typedef struct {
     vly_draft base;
@@ -44,15 +45,13 @@ static int take_text(draft_model *d, vly_error *err)
 }
 
 /* Puts the first n pending tokens into the step and makes room for `more` after them. */
-static int feed(draft_model *d, uint32_t n, uint32_t more, vly_error *err)
+static int feed(draft_model *d, vly_step_buffer which, uint32_t n, uint32_t more, vly_error *err)
 {
     int rc = vly_kv_reserve(&d->seq, d->seq.n_tok + n + more, err);
     if (rc) return rc;
-    struct vly_step *step = vly_model_step(d->model);
+    struct vly_step *step = vly_model_step(d->model, which);
     step->n_tok = n;
-    for (uint32_t i = 0; i < n; i++)
-        step->token[i] =
-            (struct vly_step_token){d->pending.data[i], d->seq.n_tok + i, d->seq.slot, 0};
+    vly_step_write(step, 0, d->pending.data, n, d->seq.n_tok, d->seq.slot);
     d->n_fed = n;
     return 0;
 }
@@ -95,8 +94,8 @@ static int read_text(vly_draft *draft, vly_submission *list, vly_error *err)
     d->reading = d->pending.len > 1 && room(d) >= 0;
     if (!d->reading) return 0;
     uint32_t n = d->pending.len - 1 < VLY_MAX_CHUNK ? (uint32_t)d->pending.len - 1 : VLY_MAX_CHUNK;
-    rc = feed(d, n, 0, err);
-    return rc ? rc : add(d, list, VLY_PASS_LAYERS, n, err);
+    rc = feed(d, VLY_STEP_BUFFER_PROMPT, n, 0, err);
+    return rc ? rc : add(d, list, VLY_PASS_PROMPT, n, err);
 }
 
 static void read_done(vly_draft *draft)
@@ -114,31 +113,34 @@ static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_
     int rc = d->full ? 0 : take_text(d, err);
     if (rc || d->full) return rc;
     /* Nothing to go on where the text so far has no byte that this vocabulary can spell. */
-    if (d->pending.len == 0 || d->pending.len > VLY_MAX_CHUNK) return 0;
+    if (d->pending.len == 0 || d->pending.len > VLY_MAX_BATCH) return 0;
     uint32_t fed = (uint32_t)d->pending.len;
     int64_t left = room(d);
     if (left < 0) return 0;
     if (k > left + 1) k = (uint32_t)left + 1; /* the last one is not fed */
-    if ((rc = feed(d, fed, k - 1, err))) return rc;
-    struct vly_step *step = vly_model_step(d->model);
-    step->n_rows = 1;
-    step->row[0] = fed - 1;
-    step->n_drafted = 0;
-    step->sampling[d->seq.slot] = *in->sampling;
-    step->sampling[d->seq.slot].noise_shift = (uint32_t)d->n_seen - (d->seq.n_tok + fed);
-    uint32_t bucket = 1; /* few sizes, which are recorded before the first block */
-    while (bucket < fed) bucket *= 2;
-    for (uint32_t j = 0; rc == 0 && j < k; j++)
-        if ((rc = add(d, list, VLY_PASS_LAYERS, j ? 1 : bucket, err)) == 0 &&
-            (rc = add(d, list, VLY_PASS_HEAD, 1, err)) == 0)
-            rc = add(d, list, VLY_PASS_PICK, 1, err);
+    if ((rc = feed(d, VLY_STEP_BUFFER_DECODE, fed, k - 1, err))) return rc;
+    struct vly_step_sampling sampling = *in->sampling;
+    sampling.noise_shift = (uint32_t)d->n_seen - (d->seq.n_tok + fed);
+    struct vly_step *first = vly_model_step(d->model, VLY_STEP_BUFFER_DECODE);
+    struct vly_step *further = vly_model_step(d->model, VLY_STEP_BUFFER_DRAFT);
+    first->n_rows = further->n_tok = further->n_rows = 1;
+    first->row[0] = fed - 1;
+    further->row[0] = 0;
+    first->draft[0] = (struct vly_step_draft){.verify = 1, .n_left = k};
+    first->sampling[d->seq.slot] = further->sampling[d->seq.slot] = sampling;
+    if ((rc = add(d, list, VLY_PASS_LAYERS, fed, err)) ||
+        (rc = add(d, list, VLY_PASS_HEAD, 1, err)) || (rc = add(d, list, VLY_PASS_PICK, 1, err)))
+        return rc;
+    for (uint32_t j = 1; j < k; j++)
+        for (int pass = VLY_PASS_DRAFT_LAYERS; pass <= VLY_PASS_DRAFT_PICK; pass++)
+            if ((rc = add(d, list, pass, 1, err))) return rc;
     *n = d->n_proposed = k;
     return rc;
 }
 
 static const uint32_t *proposed(vly_draft *draft)
 {
-    return vly_model_results(((draft_model *)draft)->model)->id;
+    return vly_model_results(((draft_model *)draft)->model)->id + 1;
 }
 
 /* The cache holds what was fed and all proposals but the last. Those that the target took stay; a
@@ -152,7 +154,8 @@ static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
     vly_kv_truncate(&d->seq, start + d->n_fed + kept);
     forget_pending(d, d->n_fed);
     d->n_seen += accepted;
-    if (accepted > kept && vly_ids_push(&d->pending, vly_model_results(d->model)->draft_id[kept]))
+    if (accepted > kept &&
+        vly_ids_push(&d->pending, vly_model_results(d->model)->draft_id[1 + kept]))
         return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
     return 0;
 }

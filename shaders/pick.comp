@@ -265,13 +265,13 @@ void main()
         return;
     }
     if (id >= p.n_vocab) id = 0u; // a poor draft, no error
-    // A draft step: its pick is the next step's token, and a token of the verify pass.
-    uint own = p.row_id.at[id], j = p.step.s.n_drafted;
-    p.results.s.id[j] = p.row_target.at[id];
-    p.results.s.draft_id[j] = own;
-    p.target.s.token[1u + j].id = p.row_target.at[id];
-    p.step.s.n_drafted = j + 1u;
-    p.step.s.n_tok = 1u;
-    p.step.s.row[0] = 0u;
-    p.step.s.token[0] = vly_step_token(own, pos + 1u, slot, 0u);
+    // A draft step: its pick is a token of the verify pass, and the row's token of the next step.
+    vly_step_draft todo = p.step.s.draft[row];
+    if (todo.n_left == 0u) return;
+    uint own = p.row_id.at[id];
+    p.results.s.id[todo.verify] = p.row_target.at[id];
+    p.results.s.draft_id[todo.verify] = own;
+    p.target.s.token[todo.verify].id = p.row_target.at[id];
+    p.next.s.draft[row] = vly_step_draft(todo.verify + 1u, todo.n_left - 1u);
+    if (todo.n_left > 1u) p.next.s.token[row] = vly_step_token(own, pos + 1u, slot, row);
 }

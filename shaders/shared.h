@@ -21,7 +21,8 @@
 #endif
 
 #define VLY_MAX_CHUNK  512 /* tokens in one prompt-processing pass */
-#define VLY_MAX_BATCH  16  /* tokens in one decode or verify pass, and rows of logits in any pass */
+#define VLY_MAX_BATCH  64  /* tokens in one decode or verify pass, and rows of logits in any pass */
+#define VLY_MAX_COLUMNS 16 /* tokens that one workgroup of a product computes together */
 #define VLY_MAX_SLOTS  64  /* sequences that one step can address */
 #define VLY_PAGE_TOKENS 32 /* tokens in a KV page */
 #define VLY_SPLIT_TOKENS 512 /* positions that a workgroup of the group form takes at a time */
@@ -47,19 +48,25 @@ struct vly_step_sampling {
     VLY_U32 pad;
 };
 
+/* What a row of a draft step proposes. Where nothing is left to propose, the row's last step is
+ * repeated, which changes nothing. */
+struct vly_step_draft {
+    VLY_U32 verify; /* the next proposal's index among the tokens of the verify pass */
+    VLY_U32 n_left; /* proposals to make, this one included */
+};
+
 struct vly_step {
-    VLY_U32 n_tok;     /* tokens in the pass, <= VLY_MAX_CHUNK */
-    VLY_U32 n_rows;    /* rows of logits wanted, <= VLY_MAX_BATCH */
-    VLY_U32 n_drafted; /* draft steps done in this block: advanced by the pick */
-    VLY_U32 pad;
+    VLY_U32 n_tok;  /* tokens in the pass, <= VLY_MAX_CHUNK; of a decode pass <= VLY_MAX_BATCH */
+    VLY_U32 n_rows; /* rows of logits wanted, <= VLY_MAX_BATCH */
     VLY_U32 row[VLY_MAX_BATCH]; /* token index whose logits are row r */
+    VLY_STRUCT(vly_step_draft) draft[VLY_MAX_BATCH]; /* draft steps: what row r is for */
     VLY_STRUCT(vly_step_sampling) sampling[VLY_MAX_SLOTS];
     VLY_STRUCT(vly_step_token) token[VLY_MAX_CHUNK];
 };
 
 /* What a step tells the host. */
 struct vly_results {
-    VLY_U32 id[VLY_MAX_BATCH];       /* picks as target ids: of row r, or of draft step j */
+    VLY_U32 id[VLY_MAX_BATCH];       /* picks as target ids: of row r, or for token r of the verify pass */
     VLY_U32 draft_id[VLY_MAX_BATCH]; /* draft steps: the same picks as the draft's own ids */
 };
 
@@ -133,7 +140,7 @@ struct vly_push_attention {
     VLY_U32 layer_quad; /* of this layer inside a page */
     VLY_U32 head_quads; /* of one KV head inside a layer of a page */
     VLY_F32 scale;      /* 1 / sqrt(head_dim) */
-    /* Group form with several workgroups to a token, of up to VLY_MAX_BATCH: where their splits meet. */
+    /* Group form, decode passes, several workgroups to a token: where their splits meet. */
     VLY_U32 partial_quad, max_splits;
     VLY_ADDRESS(RefU1) counters; /* zeros, a word for each (token, workgroup of heads) */
 };
@@ -143,6 +150,7 @@ struct vly_push_pick {
     VLY_ADDRESS(RefAct) act;
     VLY_ADDRESS(RefStep) step;
     VLY_ADDRESS(RefStep) target;  /* draft steps: the step buffer of the verify pass */
+    VLY_ADDRESS(RefStep) next;    /* draft steps: that of the next one */
     VLY_ADDRESS(RefResults) results;
     VLY_ADDRESS(RefU1) row_id;     /* draft steps: head row -> own token id */
     VLY_ADDRESS(RefU1) row_target; /* draft steps: head row -> target token id */
@@ -152,7 +160,7 @@ struct vly_push_pick {
     VLY_U32 n_vocab;                  /* rows of the head */
     VLY_U32 block_rows;               /* rows of a block: a multiple of 4 */
     VLY_U32 scratch_stride;           /* >= 2 * width * ceil(blocks / width) * block_rows */
-    VLY_U32 draft;                    /* 1: a draft step, which advances both step buffers */
+    VLY_U32 draft;                    /* 1: a draft step, which writes to both */
 };
 
 /* Reads `quads` quads from `weights`, a multiple of 4 * workgroups * width. */

@@ -36,7 +36,7 @@ static int time_chunks(vly_subject *s, uint32_t n, double *ms, vly_error *err)
         uint64_t t[2] = {0, 0};
         double wall;
         if ((rc = vly_subject_write_step(s, chunk, err)) ||
-            (rc = vly_model_pass(s->target, VLY_PASS_LAYERS, chunk, &list[1], err)) ||
+            (rc = vly_model_pass(s->target, VLY_PASS_PROMPT, chunk, &list[1], err)) ||
             (rc = vly_subject_submit(s, list, 3, &wall, err)) ||
             (rc = vly_gpu_commands_times(list[0], 1, &t[0], err)) ||
             (rc = vly_gpu_commands_times(list[2], 1, &t[1], err)))

@@ -61,7 +61,8 @@ static void add_row(const vly_subject *s, vly_report *report, const char *label,
 
 static int profile(vly_subject *s, uint32_t n, vly_report *report, vly_error *err)
 {
-    static const vly_pass passes[] = {VLY_PASS_LAYERS, VLY_PASS_HEAD, VLY_PASS_PICK};
+    const vly_pass passes[] = {n <= VLY_MAX_BATCH ? VLY_PASS_LAYERS : VLY_PASS_PROMPT,
+                               VLY_PASS_HEAD, VLY_PASS_PICK};
     step_sum sums[VLY_N_STEPS] = {0}, all = {0};
     int rc = vly_subject_write_step(s, n, err);
     uint32_t n_passes = n <= VLY_MAX_BATCH ? 3 : 1;

@@ -82,17 +82,21 @@ uint32_t vly_subject_token(const vly_subject *s, uint32_t i)
     return margin + i * 2654435761u % (n - 2 * margin);
 }
 
+/* For a prompt's pass, and where there are few enough for one of decoding too. */
 static void write_tokens(vly_subject *s, uint32_t n)
 {
-    struct vly_step *step = vly_model_step(s->target);
-    uint32_t pos = s->seq.n_tok;
-    step->n_tok = n;
-    step->n_rows = n <= VLY_MAX_BATCH ? n : 1;
-    step->sampling[s->seq.slot] = (struct vly_step_sampling){.temperature = 0, .top_p = 1};
-    for (uint32_t i = 0; i < n; i++)
-        step->token[i] =
-            (struct vly_step_token){vly_subject_token(s, pos + i), pos + i, s->seq.slot, 0};
-    for (uint32_t i = 0; i < step->n_rows; i++) step->row[i] = i;
+    uint32_t pos = s->seq.n_tok, slot = s->seq.slot;
+    for (int which = VLY_STEP_BUFFER_DECODE; which <= VLY_STEP_BUFFER_PROMPT; which++) {
+        struct vly_step *step = vly_model_step(s->target, which);
+        uint32_t n_rows = n <= VLY_MAX_BATCH ? n : 1;
+        step->n_tok = n;
+        step->n_rows = n_rows;
+        step->sampling[slot] = (struct vly_step_sampling){.temperature = 0, .top_p = 1};
+        for (uint32_t i = 0; i < n; i++)
+            step->token[i] =
+                (struct vly_step_token){vly_subject_token(s, pos + i), pos + i, slot, 0};
+        for (uint32_t i = 0; i < n_rows; i++) step->row[i] = i;
+    }
 }
 
 int vly_subject_write_step(vly_subject *s, uint32_t n, vly_error *err)
@@ -110,7 +114,7 @@ int vly_subject_fill(vly_subject *s, uint32_t n, vly_error *err)
         double ms;
         uint32_t chunk = n - s->seq.n_tok < VLY_MAX_CHUNK ? n - s->seq.n_tok : VLY_MAX_CHUNK;
         if ((rc = vly_subject_write_step(s, chunk, err)) ||
-            (rc = vly_model_pass(s->target, VLY_PASS_LAYERS, chunk, &layers, err)) ||
+            (rc = vly_model_pass(s->target, VLY_PASS_PROMPT, chunk, &layers, err)) ||
             (rc = vly_subject_submit(s, &layers, 1, &ms, err)))
             break;
         vly_kv_commit(&s->seq, chunk);

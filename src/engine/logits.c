@@ -5,7 +5,7 @@
 static int read_rows(vly_engine *e, uint32_t pos, uint32_t n, const uint32_t *ids, vly_logits_fn fn,
                      void *arg, vly_error *err)
 {
-    struct vly_step *step = vly_model_step(e->target);
+    struct vly_step *step = vly_model_step(e->target, VLY_STEP_BUFFER_DECODE);
     uint32_t stride = vly_model_logits_stride(e->target);
     for (uint32_t done = 0; done < n;) {
         uint32_t rows = n - done < VLY_MAX_BATCH ? n - done : VLY_MAX_BATCH;
@@ -28,15 +28,17 @@ static int read_rows(vly_engine *e, uint32_t pos, uint32_t n, const uint32_t *id
 static int run_chunk(vly_engine *e, vly_kv_seq *seq, const uint32_t *ids, uint32_t n,
                      vly_error *err)
 {
-    struct vly_step *step = vly_model_step(e->target);
+    struct vly_step *step = vly_model_step(e->target, VLY_STEP_BUFFER_PROMPT);
     vly_gpu_commands *layers;
     uint64_t ticket;
     int rc = vly_kv_reserve(seq, seq->n_tok + n, err);
     if (rc) return rc;
     step->n_tok = n;
-    for (uint32_t i = 0; i < n; i++)
-        step->token[i] = (struct vly_step_token){ids[i], seq->n_tok + i, seq->slot, 0};
-    if ((rc = vly_model_pass(e->target, VLY_PASS_LAYERS, n, &layers, err)) ||
+    vly_step_write(step, 0, ids, n, seq->n_tok, seq->slot);
+    /* The head finds each row's sequence in its own step buffer. */
+    vly_step_write(vly_model_step(e->target, VLY_STEP_BUFFER_DECODE), 0, ids, n, seq->n_tok,
+                   seq->slot);
+    if ((rc = vly_model_pass(e->target, VLY_PASS_PROMPT, n, &layers, err)) ||
         (rc = vly_gpu_submit(e->gpu, &layers, 1, NULL, NULL, &ticket, err)) ||
         (rc = vly_gpu_wait(e->gpu, ticket, err)))
         return rc;

@@ -237,12 +237,10 @@ static int read_target(vly_sequence *s, vly_submission *list, vly_error *err)
     if (n == 0) return 0;
     int rc = vly_kv_reserve(&s->seq, s->seq.n_tok + n, err);
     if (rc) return rc;
-    struct vly_step *step = vly_model_step(s->engine->target);
+    struct vly_step *step = vly_model_step(s->engine->target, VLY_STEP_BUFFER_PROMPT);
     step->n_tok = n;
-    for (uint32_t i = 0; i < n; i++)
-        step->token[i] = (struct vly_step_token){s->text.data[s->seq.n_tok + i], s->seq.n_tok + i,
-                                                 s->seq.slot, 0};
-    return vly_model_pass(s->engine->target, VLY_PASS_LAYERS, n, &list->commands[list->n++], err);
+    vly_step_write(step, 0, s->text.data + s->seq.n_tok, n, s->seq.n_tok, s->seq.slot);
+    return vly_model_pass(s->engine->target, VLY_PASS_PROMPT, n, &list->commands[list->n++], err);
 }
 
 /* Goes on with the prompt, with what the draft has to read, or with the next block. */
@@ -271,7 +269,9 @@ static int warm_up(vly_engine *e, vly_model *model, vly_pass pass, uint32_t n, v
     vly_gpu_commands *commands;
     uint64_t ticket;
     if (vly_model_has_pass(model, pass, n)) return 0;
-    vly_model_step(model)->n_tok = vly_model_step(model)->n_rows = 0;
+    vly_step_buffer which =
+        pass >= VLY_PASS_DRAFT_LAYERS ? VLY_STEP_BUFFER_DRAFT : VLY_STEP_BUFFER_DECODE;
+    vly_model_step(model, which)->n_tok = vly_model_step(model, which)->n_rows = 0;
     int rc = vly_model_pass(model, pass, n, &commands, err);
     if (rc == 0) rc = vly_gpu_submit(e->gpu, &commands, 1, NULL, NULL, &ticket, err);
     return rc ? rc : vly_gpu_wait(e->gpu, ticket, err);
@@ -292,11 +292,13 @@ static int warm_up_blocks(vly_sequence *s, vly_error *err)
             (on_host || read))
             rc = warm_up(e, e->target, VLY_PASS_READ, n, err);
     if (rc || !s->draft || !vly_draft_method_needs_model(s->request.draft_method)) return rc;
-    if ((rc = warm_up(e, e->draft, VLY_PASS_HEAD, 1, err)) ||
+    for (int pass = VLY_PASS_DRAFT_LAYERS; rc == 0 && pass <= VLY_PASS_DRAFT_PICK; pass++)
+        rc = warm_up(e, e->draft, pass, 1, err);
+    if (rc || (rc = warm_up(e, e->draft, VLY_PASS_HEAD, 1, err)) ||
         (rc = warm_up(e, e->draft, VLY_PASS_PICK, 1, err)))
         return rc;
     /* The draft takes in what a block wrote without it: a pick, or a whole block of n-grams. */
-    uint32_t fed = s->request.draft_method == VLY_DRAFT_MODEL ? 4 : VLY_MAX_BATCH;
+    uint32_t fed = s->request.draft_method == VLY_DRAFT_MODEL ? 4 : 16;
     for (uint32_t n = 1; rc == 0 && n <= fed; n *= 2)
         rc = warm_up(e, e->draft, VLY_PASS_LAYERS, n, err);
     return rc;

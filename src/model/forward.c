@@ -13,6 +13,8 @@
 typedef struct {
     vly_model *m;
     vly_gpu_commands *commands;
+    uint64_t step;         /* address of the step buffer */
+    bool prompt;           /* a prompt's chunk */
     uint32_t n;            /* tokens, or rows of logits */
     vly_step_marks *marks; /* of a recording that is measured; else NULL */
     int rc;
@@ -42,7 +44,7 @@ static uint32_t dot_tile(const vly_geometry *g, const vly_layout *layout, uint32
  * 2.7 times as long to compile and 1.1 to 1.25 times as long to run. */
 static uint32_t columns_of(const vly_geometry *g, uint32_t n_tok)
 {
-    uint32_t most = g->lane_form ? 8 : VLY_MAX_BATCH, parts = (n_tok + most - 1) / most;
+    uint32_t most = g->lane_form ? 8 : VLY_MAX_COLUMNS, parts = (n_tok + most - 1) / most;
     return (n_tok + parts - 1) / parts;
 }
 
@@ -65,7 +67,7 @@ static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_p
     p.weights_quad = (uint32_t)(w->parts / 16);
     p.scales_word = (uint32_t)(w->scales / 4);
     p.act = m->act.address;
-    p.step = m->step.address;
+    p.step = r->step;
     p.rows = w->rows;
     p.rows_used = w->rows_used;
     p.blocks = w->blocks;
@@ -90,7 +92,7 @@ static void embed(recorder *r)
         .weights = chunk->address + w->parts,
         .scales = chunk->address + w->scales,
         .act = m->act.address,
-        .step = m->step.address,
+        .step = r->step,
         .norm_quad = m->at.norms,
         .blocks = w->blocks,
         .x_quad = m->at.x,
@@ -155,7 +157,7 @@ static void attention(recorder *r, uint32_t layer)
     uint32_t lanes = m->geometry.lanes, group = c->n_head / c->n_head_kv, heads = group;
     while (heads > 4) heads = heads % 2 == 0 ? heads / 2 : 1;
     uint32_t parts = shape->int8 ? c->head_dim / 16 : c->head_dim / 8;
-    uint32_t share = part_lanes(lanes, parts), stored = r->n > VLY_MAX_BATCH;
+    uint32_t share = part_lanes(lanes, parts), stored = r->prompt;
     uint32_t groups = attention_groups(&m->geometry, heads * c->head_dim);
     uint32_t constants[] = {lanes * groups, c->head_dim,     heads,
                             stored,         share,           (parts + share - 1) / share,
@@ -168,7 +170,7 @@ static void attention(recorder *r, uint32_t layer)
     uint32_t head_quads = vly_kv_head_bytes(shape) / 16;
     struct vly_push_attention p = {
         .act = m->act.address,
-        .step = m->step.address,
+        .step = r->step,
         .pages = vly_kv_table_address(m->kv),
         .pages_stride = vly_kv_table_stride(m->kv),
         .qkv_quad = m->at.qkv,
@@ -245,8 +247,9 @@ static void pick(recorder *r)
         kernel(r, g->lane_form ? VLY_SHADER_pick_texel : VLY_SHADER_pick, &width, 1);
     struct vly_push_pick p = {
         .act = m->act.address,
-        .step = m->step.address,
+        .step = r->step,
         .target = m->draft_target_step,
+        .next = m->step[VLY_STEP_BUFFER_DRAFT].address,
         .results = m->results.address,
         .row_id = m->draft_row_id,
         .row_target = m->draft_row_target,
@@ -307,23 +310,42 @@ static void step(recorder *r, vly_step_kind kind, uint32_t layer)
     mark(r, kind, layer);
 }
 
+static recorder begin(vly_model *m, vly_step_buffer which, uint32_t n, vly_gpu_commands *commands,
+                      vly_step_marks *marks, vly_error *err)
+{
+    return (recorder){
+        m, commands, m->step[which].address, which == VLY_STEP_BUFFER_PROMPT, n, marks, 0, err};
+}
+
+static void layers(recorder *r)
+{
+    step(r, VLY_STEP_EMBED, 0);
+    for (uint32_t i = 0; i < r->m->config.n_layer; i++)
+        for (int kind = VLY_STEP_QKV; kind <= VLY_STEP_DOWN; kind++) {
+            barrier(r);
+            step(r, kind, i);
+        }
+}
+
 int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands *commands,
                        vly_step_marks *marks, vly_error *err)
 {
-    recorder r = {model, commands, n, marks, 0, err};
+    vly_step_buffer which = pass == VLY_PASS_PROMPT         ? VLY_STEP_BUFFER_PROMPT
+                            : pass >= VLY_PASS_DRAFT_LAYERS ? VLY_STEP_BUFFER_DRAFT
+                                                            : VLY_STEP_BUFFER_DECODE;
+    recorder r = begin(model, which, n, commands, marks, err);
     switch (pass) {
     case VLY_PASS_LAYERS:
-        step(&r, VLY_STEP_EMBED, 0);
-        for (uint32_t i = 0; i < model->config.n_layer; i++)
-            for (int kind = VLY_STEP_QKV; kind <= VLY_STEP_DOWN; kind++) {
-                barrier(&r);
-                step(&r, kind, i);
-            }
+    case VLY_PASS_PROMPT:
+    case VLY_PASS_DRAFT_LAYERS:
+        layers(&r);
         break;
     case VLY_PASS_HEAD:
+    case VLY_PASS_DRAFT_HEAD:
         step(&r, VLY_STEP_HEAD, 0);
         break;
     case VLY_PASS_PICK:
+    case VLY_PASS_DRAFT_PICK:
         step(&r, VLY_STEP_PICK, 0);
         break;
     default:
@@ -336,7 +358,8 @@ int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_comm
 int vly_forward_record_step(vly_model *model, vly_step_kind kind, uint32_t layer, uint32_t n,
                             vly_gpu_commands *commands, vly_error *err)
 {
-    recorder r = {model, commands, n, NULL, 0, err};
+    vly_step_buffer which = n > VLY_MAX_BATCH ? VLY_STEP_BUFFER_PROMPT : VLY_STEP_BUFFER_DECODE;
+    recorder r = begin(model, which, n, commands, NULL, err);
     step(&r, kind, layer);
     return r.rc;
 }

@@ -23,7 +23,7 @@ int vly_model_record_marked(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_com
     marks->kind[0] = VLY_N_STEPS;
     marks->layer[0] = 0;
     vly_gpu_cmd_timestamp(commands, 0);
-    rc = vly_forward_record(m, pass, vly_model_bucket(n), commands, marks, err);
+    rc = vly_forward_record(m, pass, vly_model_bucket(pass, n), commands, marks, err);
     if (rc == 0) rc = vly_gpu_commands_end(commands, err);
     if (rc)
         vly_gpu_commands_destroy(commands);
@@ -35,7 +35,8 @@ int vly_model_record_marked(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_com
 int vly_model_record_step(vly_model *m, vly_step_kind kind, uint32_t layer, uint32_t n,
                           vly_gpu_commands *commands, vly_error *err)
 {
-    return vly_forward_record_step(m, kind, layer, vly_model_bucket(n), commands, err);
+    vly_pass pass = n > VLY_MAX_BATCH ? VLY_PASS_PROMPT : VLY_PASS_LAYERS;
+    return vly_forward_record_step(m, kind, layer, vly_model_bucket(pass, n), commands, err);
 }
 
 static uint64_t matrix_bytes(const vly_matrix *w)

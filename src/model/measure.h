@@ -29,12 +29,13 @@ typedef struct {
     uint16_t layer[VLY_GPU_MAX_TIMESTAMPS];
 } vly_step_marks;
 
-/* Records LAYERS, HEAD or PICK over up to `n` tokens or rows, with a timestamp at the start (its
- * kind is VLY_N_STEPS) and after each step. The caller destroys *out. */
+/* Records LAYERS, PROMPT, HEAD or PICK over up to `n` tokens or rows, with a timestamp at the start
+ * (its kind is VLY_N_STEPS) and after each step. The caller destroys *out. */
 int vly_model_record_marked(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands **out,
                             vly_step_marks *marks, vly_error *err);
 
-/* Adds one step over up to `n` tokens or rows to commands that the caller records. */
+/* Adds one step over up to `n` tokens or rows, of a prompt where there are more than VLY_MAX_BATCH,
+ * to commands that the caller records. */
 int vly_model_record_step(vly_model *model, vly_step_kind kind, uint32_t layer, uint32_t n,
                           vly_gpu_commands *commands, vly_error *err);
 

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const uint32_t vly_buckets[VLY_N_BUCKETS] = {1, 2, 3, 4, 5, 6, 8, 12, 16, VLY_MAX_CHUNK};
+const uint32_t vly_buckets[VLY_N_BUCKETS] = {1,  2,  3,  4,  5,  6,   8,   12,
+                                             16, 24, 32, 48, 64, 128, 256, VLY_MAX_CHUNK};
 
 /* ---- Layout ---- */
 
@@ -210,15 +211,16 @@ static int create(vly_model *m, const vly_model_options *o, vly_error *err)
     if ((rc = vly_kv_create(m->gpu, &shape, &m->kv, err)) ||
         (rc = vly_gpu_buffer_create(m->gpu, m->at.n_quads * 16, VLY_GPU_DEVICE, "activations",
                                     &m->act, err)) ||
-        (rc = vly_gpu_buffer_create(m->gpu, sizeof(struct vly_step), VLY_GPU_STEP, "step buffer",
-                                    &m->step, err)) ||
         (rc = vly_gpu_buffer_create(m->gpu, sizeof(struct vly_results), VLY_GPU_READBACK, "results",
                                     &m->results, err)) ||
         (rc = vly_gpu_buffer_create(m->gpu, (uint64_t)VLY_MAX_BATCH * m->at.logits_stride * 16,
                                     VLY_GPU_READBACK, "logits", &m->logits, err)) ||
         (rc = upload_vectors(m, err)))
         return rc;
-    return m->geometry.lane_form ? create_views(m, err) : 0;
+    for (int i = 0; rc == 0 && i < VLY_N_STEP_BUFFERS; i++)
+        rc = vly_gpu_buffer_create(m->gpu, sizeof(struct vly_step), VLY_GPU_STEP, "step buffer",
+                                   &m->step[i], err);
+    return rc == 0 && m->geometry.lane_form ? create_views(m, err) : rc;
 }
 
 int vly_model_create(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *options,
@@ -248,7 +250,8 @@ void vly_model_destroy(vly_model *m)
     free(m->views);
     vly_kv_destroy(m->kv);
     vly_weights_deinit(m->gpu, &m->weights);
-    vly_gpu_buffer *buffers[] = {&m->act, &m->step, &m->results, &m->logits, &m->tables};
+    for (int i = 0; i < VLY_N_STEP_BUFFERS; i++) vly_gpu_buffer_destroy(m->gpu, &m->step[i]);
+    vly_gpu_buffer *buffers[] = {&m->act, &m->results, &m->logits, &m->tables};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         vly_gpu_buffer_destroy(m->gpu, buffers[i]);
     free(m);
@@ -273,7 +276,7 @@ int vly_model_link_draft(vly_model *m, vly_model *target, const uint32_t *own_id
     vly_gpu_upload_destroy(ring);
     m->draft_row_id = m->tables.address;
     m->draft_row_target = m->tables.address + bytes;
-    m->draft_target_step = target->step.address;
+    m->draft_target_step = target->step[VLY_STEP_BUFFER_DECODE].address;
     return rc;
 }
 
@@ -294,9 +297,22 @@ vly_kv *vly_model_kv(vly_model *m)
     return m->kv;
 }
 
-struct vly_step *vly_model_step(vly_model *m)
+struct vly_step *vly_model_step(vly_model *m, vly_step_buffer which)
 {
-    return m->step.mapped;
+    return m->step[which].mapped;
+}
+
+void vly_step_write(struct vly_step *step, uint32_t at, const uint32_t *ids, uint32_t n,
+                    uint32_t pos, uint32_t slot)
+{
+    for (uint32_t i = 0; i < n; i++)
+        step->token[at + i] = (struct vly_step_token){ids[i], pos + i, slot, at};
+}
+
+bool vly_model_prompts_as_decoding(const vly_model *m)
+{
+    (void)m; /* today on every device: the kernels of both add up in the same order */
+    return true;
 }
 
 const struct vly_results *vly_model_results(const vly_model *m)
@@ -319,27 +335,31 @@ uint32_t vly_model_head_rows(const vly_model *m)
     return m->weights.head.rows_used;
 }
 
-static uint32_t bucket_of(uint32_t n)
+static uint32_t bucket_of(vly_pass pass, uint32_t n)
 {
-    uint32_t bucket = 0;
+    uint32_t bucket = 0, least = 16;
+    while (least < n) least *= 2;
+    if (pass == VLY_PASS_PROMPT) n = least;
     while (vly_buckets[bucket] < n) bucket++;
     return bucket;
 }
 
-uint32_t vly_model_bucket(uint32_t n)
+uint32_t vly_model_bucket(vly_pass pass, uint32_t n)
 {
-    return vly_buckets[bucket_of(n)];
+    return vly_buckets[bucket_of(pass, n)];
 }
 
 bool vly_model_has_pass(const vly_model *m, vly_pass pass, uint32_t n)
 {
-    return m->passes[pass][bucket_of(n)] != NULL;
+    return m->passes[pass][bucket_of(pass, n)] != NULL;
 }
 
 int vly_model_pass(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_commands **out, vly_error *err)
 {
-    static const char *const names[VLY_N_PASSES] = {"layers", "head", "pick", "logits read-back"};
-    uint32_t bucket = bucket_of(n);
+    static const char *const names[VLY_N_PASSES] = {"layers",           "head",      "pick",
+                                                    "logits read-back", "prompt",    "draft step",
+                                                    "draft head",       "draft pick"};
+    uint32_t bucket = bucket_of(pass, n);
     if (!m->passes[pass][bucket]) {
         char label[256];
         vly_gpu_commands *commands;

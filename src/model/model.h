@@ -46,32 +46,52 @@ vly_kv *vly_model_kv(vly_model *model);
 int vly_model_link_draft(vly_model *model, vly_model *target, const uint32_t *own_id,
                          const uint32_t *target_id, vly_error *err);
 
-/* The step buffer (written by the host before a submission), and what the last steps left: picks,
- * and after a VLY_PASS_READ the logits [n_rows][vly_model_logits_stride] f32. Read after completion
- * only. */
-struct vly_step *vly_model_step(vly_model *model);
+/* The step buffers: each is written by the host before a submission, and belongs to some passes.
+ * The memory is slow to read. */
+typedef enum {
+    VLY_STEP_BUFFER_DECODE, /* LAYERS, HEAD, PICK */
+    VLY_STEP_BUFFER_PROMPT, /* PROMPT */
+    VLY_STEP_BUFFER_DRAFT,  /* DRAFT_LAYERS, DRAFT_HEAD, DRAFT_PICK: draft steps after the first */
+    VLY_N_STEP_BUFFERS
+} vly_step_buffer;
+struct vly_step *vly_model_step(vly_model *model, vly_step_buffer which);
+
+/* Writes `n` tokens of one sequence, from position `pos` on, at `at` and behind. */
+void vly_step_write(struct vly_step *step, uint32_t at, const uint32_t *ids, uint32_t n,
+                    uint32_t pos, uint32_t slot);
+
+/* What the last steps left: picks, and after a VLY_PASS_READ the logits
+ * [n_rows][vly_model_logits_stride] f32. Read after completion only. */
 const struct vly_results *vly_model_results(const vly_model *model);
 const float *vly_model_logits(const vly_model *model);
 uint32_t vly_model_logits_stride(const vly_model *model);
 uint32_t vly_model_head_rows(const vly_model *model);
 
+/* Decoding and verifying (LAYERS) and reading prompts (PROMPT) may use kernels that differ in the
+ * order of their sums. Each kind gives a token the same bits whatever else its pass has. */
 typedef enum {
     VLY_PASS_LAYERS, /* step.n_tok tokens through embedding and all layers; K and V into the pages
                       */
     VLY_PASS_HEAD,   /* final norm and logits of step.n_rows rows */
-    VLY_PASS_PICK,   /* a token for each row */
-    VLY_PASS_READ,   /* the rows of logits to the host */
+    VLY_PASS_PICK,   /* a token for each row; of a draft: the first draft step of each row */
+    VLY_PASS_READ,   /* the first n rows of logits to the host */
+    VLY_PASS_PROMPT, /* as LAYERS, for prompts */
+    VLY_PASS_DRAFT_LAYERS, /* further draft steps of a linked draft */
+    VLY_PASS_DRAFT_HEAD,
+    VLY_PASS_DRAFT_PICK,
     VLY_N_PASSES
 } vly_pass;
 
-/* Recorded commands of a pass over up to n tokens (LAYERS: 1..VLY_MAX_CHUNK) or rows
- * (1..VLY_MAX_BATCH); recorded on first use of n's bucket, so ask before the loop. The model owns
- * them. */
+/* Do prompts leave the same bits of K and V in the pages as decoding does? */
+bool vly_model_prompts_as_decoding(const vly_model *model);
+
+/* Recorded commands of a pass over up to n tokens or rows (PROMPT: 1..VLY_MAX_CHUNK, all others:
+ * 1..VLY_MAX_BATCH); recorded on first use of n's bucket. The model owns them. */
 int vly_model_pass(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands **out,
                    vly_error *err);
 
 /* The number of tokens or rows that the pass over n is recorded for: n or a few more. */
-uint32_t vly_model_bucket(uint32_t n);
+uint32_t vly_model_bucket(vly_pass pass, uint32_t n);
 
 /* Is the bucket of n recorded already? */
 bool vly_model_has_pass(const vly_model *model, vly_pass pass, uint32_t n);

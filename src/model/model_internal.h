@@ -4,8 +4,9 @@
 
 #include "model/measure.h"
 
-/* Passes are recorded for these numbers of tokens; a pass over n takes the first bucket >= n. */
-#define VLY_N_BUCKETS 10
+/* Passes are recorded for these numbers of tokens or rows (VLY_PASS_PROMPT for powers of two from
+ * 16 on); a pass over n takes the first that is >= n. */
+#define VLY_N_BUCKETS 16
 extern const uint32_t vly_buckets[VLY_N_BUCKETS];
 
 /* How matrix-vector kernels are laid over the device. Lane form: `pairs` row pairs to a lane, read
@@ -48,7 +49,8 @@ struct vly_model {
     vly_act_layout at;
     vly_weights weights;
     vly_kv *kv;
-    vly_gpu_buffer act, step, results, logits, tables;
+    vly_gpu_buffer act, results, logits, tables;
+    vly_gpu_buffer step[VLY_N_STEP_BUFFERS];
     vly_gpu_views **views; /* one for each chunk of the weights; lane form only */
     uint64_t draft_row_id, draft_row_target, draft_target_step; /* addresses; 0: not a draft */
     vly_gpu_commands *passes[VLY_N_PASSES][VLY_N_BUCKETS];

@@ -31,7 +31,7 @@ static void add_mark(vly_block *b, vly_submission *list, int i)
  * draft writes. */
 static void write_verify_step(vly_block *b, const struct vly_step_sampling *sampling)
 {
-    struct vly_step *step = vly_model_step(b->target);
+    struct vly_step *step = vly_model_step(b->target, VLY_STEP_BUFFER_DECODE);
     uint32_t pos = b->seq->n_tok;
     step->n_tok = step->n_rows = b->n_drafted + 1;
     step->sampling[b->seq->slot] = *sampling;
@@ -52,7 +52,7 @@ int vly_block_prepare(vly_block *b, uint32_t k, vly_submission *list, vly_error 
     b->n_drafted = 0;
     add_mark(b, list, 0);
     if (k > 0 && b->draft) {
-        vly_draft_input in = {&sampling, vly_model_step(b->target)};
+        vly_draft_input in = {&sampling, vly_model_step(b->target, VLY_STEP_BUFFER_DECODE)};
         rc = b->draft->ops->propose(b->draft, &in, k, list, &b->n_drafted, err);
         if (rc) return rc;
     }

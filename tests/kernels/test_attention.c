@@ -100,10 +100,10 @@ static operands operands_make(shape s, uint64_t seed)
     o.push.qkv_quad = kernel_fixture_take(&fixture, (size_t)N_POS * o.push.qkv_stride);
     o.push.out_quad = kernel_fixture_take(&fixture, (size_t)N_POS * o.push.out_stride);
     if (!s.texel) {
-        uint32_t n_counters = VLY_MAX_BATCH * o.push.n_head;
+        uint32_t n_counters = VLY_MAX_COLUMNS * o.push.n_head;
         o.push.max_splits = (N_POS + s.split - 1) / s.split;
         o.push.partial_quad =
-            kernel_fixture_take(&fixture, (size_t)VLY_MAX_BATCH * o.push.n_head *
+            kernel_fixture_take(&fixture, (size_t)VLY_MAX_COLUMNS * o.push.n_head *
                                               o.push.max_splits * (s.head_dim / 4 + 1));
         o.counters_quad = kernel_fixture_take(&fixture, n_counters / 4);
         memset(kernel_fixture_act(&fixture, o.counters_quad), 0, n_counters * sizeof(uint32_t));
@@ -171,7 +171,7 @@ static void attend(const operands *o, bool stored)
                        kernel_fixture_step(&fixture)->n_tok,
                        stored || o->s.texel ? 1 : o->s.workers);
     /* Counters are ready for the next step. */
-    for (uint32_t i = 0; !o->s.texel && i < VLY_MAX_BATCH * o->push.n_head; i++)
+    for (uint32_t i = 0; !o->s.texel && i < VLY_MAX_COLUMNS * o->push.n_head; i++)
         assert_true(kernel_fixture_act(&fixture, o->counters_quad)[i] == 0.0f);
 }
 

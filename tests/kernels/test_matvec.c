@@ -57,8 +57,8 @@ typedef struct {
     shape s;
     reference_matrix w;
     float *x, *rope, *norm_weights, *old;
-    uint32_t n_padded, head_dim, rotated, norm_parts, n_out, token[VLY_MAX_BATCH];
-    uint32_t pos[VLY_MAX_BATCH];
+    uint32_t n_padded, head_dim, rotated, norm_parts, n_out, token[VLY_MAX_COLUMNS];
+    uint32_t pos[VLY_MAX_COLUMNS];
     uint32_t width, x_blocks, n_blocks, block_rows;
     struct vly_push_matvec push;
     uint32_t out_begin, out_end; /* all that the kernel may write */
@@ -102,7 +102,7 @@ static void place_outputs(operands *o, uint64_t *random)
         p->extra[3] = next;
     } else if (s->role == VLY_ROLE_LOGITS) {
         p->extra[1] = next * 2;
-        p->extra[0] = kernel_fixture_take(&fixture, (size_t)VLY_MAX_BATCH * 2 * p->extra[1]);
+        p->extra[0] = kernel_fixture_take(&fixture, (size_t)VLY_MAX_COLUMNS * 2 * p->extra[1]);
     }
     o->out_end = fixture.act_used;
 }
@@ -132,7 +132,7 @@ static operands operands_make(shape s, uint64_t seed)
     uint32_t group_blocks = s.form == LANE ? o.width / lanes : 1;
     o.x_blocks = ceil_div(ceil_div(s.rows, o.block_rows), group_blocks);
     o.n_blocks = o.x_blocks * group_blocks;
-    o.n_padded = 2 * VLY_MAX_BATCH + s.columns;
+    o.n_padded = 2 * VLY_MAX_COLUMNS + s.columns;
     o.head_dim = s.rows >= 32 ? 16 : 2;
     o.rotated = (s.rows - 1) / o.head_dim * o.head_dim;
 
@@ -179,11 +179,11 @@ static operands operands_make(shape s, uint64_t seed)
 
     struct vly_step *step = kernel_fixture_step(&fixture);
     memset(step, 0, sizeof *step);
-    step->n_tok = s.role == VLY_ROLE_LOGITS ? 2 * VLY_MAX_BATCH : s.n_tok;
+    step->n_tok = s.role == VLY_ROLE_LOGITS ? 2 * VLY_MAX_COLUMNS : s.n_tok;
     step->n_rows = s.role == VLY_ROLE_LOGITS ? s.n_tok : 0;
-    for (uint32_t t = 0; t < 2 * VLY_MAX_BATCH; t++) step->token[t].pos = (t * 7 + 3) % 64;
+    for (uint32_t t = 0; t < 2 * VLY_MAX_COLUMNS; t++) step->token[t].pos = (t * 7 + 3) % 64;
     for (uint32_t i = 0; i < s.n_tok; i++) {
-        o.token[i] = s.role == VLY_ROLE_LOGITS ? (i * 5 + 2) % (2 * VLY_MAX_BATCH) : i;
+        o.token[i] = s.role == VLY_ROLE_LOGITS ? (i * 5 + 2) % (2 * VLY_MAX_COLUMNS) : i;
         o.pos[i] = step->token[o.token[i]].pos;
         step->row[i] = o.token[i];
         step->token[o.token[i]].slot = i % 3;
@@ -303,7 +303,7 @@ static void check_no_more_tokens(const operands *o)
         stride = p->extra[1];
     }
     const float *first = kernel_fixture_act(&fixture, quad + o->s.n_tok * stride);
-    for (uint32_t i = 0; i < VLY_MAX_BATCH * stride * 4; i++) assert_true(isnan(first[i]));
+    for (uint32_t i = 0; i < VLY_MAX_COLUMNS * stride * 4; i++) assert_true(isnan(first[i]));
 }
 
 static void check(const operands *o)
@@ -356,7 +356,7 @@ static uint32_t pairs_of(uint32_t i)
  * use none (model/forward.c, columns_of). */
 static uint32_t most_columns(int form)
 {
-    return form == LANE ? 8 : VLY_MAX_BATCH;
+    return form == LANE ? 8 : VLY_MAX_COLUMNS;
 }
 
 /* Formats, forms and roles in full; shapes and columns go round. */
@@ -402,8 +402,8 @@ static void check_columns(int format, int form, uint32_t role, size_t first, siz
 {
     const uint32_t columns[] = {2, 3, 4, 5, 6, 8, 12, 16};
     uint32_t turn = (uint32_t)(format * N_FORMS + form);
-    shape s = {format,        form, role, VLY_MAX_BATCH, pairs_of(turn), 38, 96 + 192 * (turn % 3),
-               VLY_MAX_BATCH, 0};
+    shape s = {format,        form, role, VLY_MAX_COLUMNS, pairs_of(turn), 38, 96 + 192 * (turn % 3),
+               VLY_MAX_COLUMNS, 0};
     operands o = operands_make(s, 77 + turn);
     compute(&o, 1);
     check(&o);

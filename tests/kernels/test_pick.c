@@ -15,21 +15,21 @@
 
 static kernel_fixture fixture;
 
-enum { NOISE_SHIFT = 1000 };
+enum { NOISE_SHIFT = 1000, N_ROWS = 16 };
 
 /* Rows of logits as a head leaves them, and how each is picked from. */
 typedef struct {
     uint32_t n_vocab, block_rows, width, n_rows;
     bool texel;
     float *logits; /* [n_rows][n_vocab] */
-    vly_sampling how[VLY_MAX_BATCH];
-    uint32_t pos[VLY_MAX_BATCH]; /* of the token whose logits these are */
+    vly_sampling how[N_ROWS];
+    uint32_t pos[N_ROWS]; /* of the token whose logits these are */
     struct vly_push_pick push;
 } problem;
 
 static uint32_t token_of(uint32_t row)
 {
-    return (row * 7 + 3) % VLY_MAX_BATCH;
+    return (row * 7 + 3) % N_ROWS;
 }
 
 static problem problem_make(uint32_t n_vocab, uint32_t block_rows, uint32_t n_rows, bool texel)
@@ -80,7 +80,7 @@ static void place(problem *p)
     struct vly_step *step = kernel_fixture_step(&fixture);
     memset(step, 0, sizeof *step);
     memset(fixture.results.mapped, 0xff, fixture.results.n_bytes);
-    step->n_tok = VLY_MAX_BATCH;
+    step->n_tok = N_ROWS;
     step->n_rows = p->n_rows;
     for (uint32_t r = 0; r < p->n_rows; r++) {
         const float *row = p->logits + (size_t)r * p->n_vocab;
@@ -238,7 +238,7 @@ static void check_random(uint64_t seed, bool texel)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (uint32_t n = 0; n < shapes[i].n_runs; n++) {
             problem p = problem_make(shapes[i].n_vocab, shapes[i].block_rows,
-                                     n % 4 == 3 ? 1 + n % VLY_MAX_BATCH : VLY_MAX_BATCH, texel);
+                                     n % 4 == 3 ? 1 + n % N_ROWS : N_ROWS, texel);
             random_rows(&p, &seed);
             compute_and_check(&p);
             problem_free(&p);
@@ -265,7 +265,7 @@ static void test_greedy_ties(void **state)
 {
     (void)state;
     for (int texel = 0; texel < 2; texel++) {
-        problem p = problem_make(5000, 16, VLY_MAX_BATCH, texel);
+        problem p = problem_make(5000, 16, N_ROWS, texel);
         const struct vly_results *results = fixture.results.mapped;
         for (uint32_t r = 0; r < p.n_rows; r++) {
             float *row = p.logits + (size_t)r * p.n_vocab;
@@ -289,7 +289,7 @@ static void test_rows_that_are_no_numbers(void **state)
     (void)state;
     const float values[] = {NAN, -INFINITY, INFINITY, -NAN};
     for (int texel = 0; texel < 2; texel++) {
-        problem p = problem_make(203, 8, VLY_MAX_BATCH, texel);
+        problem p = problem_make(203, 8, N_ROWS, texel);
         const struct vly_results *results = fixture.results.mapped;
         for (uint32_t r = 0; r < p.n_rows; r++) {
             for (uint32_t i = 0; i < p.n_vocab; i++)
@@ -314,7 +314,7 @@ static void test_rows_that_are_no_numbers(void **state)
  * pass, and its noise is that of the target token which the row stands for. */
 static void check_draft(bool texel, float temperature)
 {
-    enum { N = 700, N_DRAFTED = 15, SLOT = 9 };
+    enum { N = 700, N_DRAFTED = 15, SLOT = 9, VERIFY = 7 };
     uint64_t random = 4;
     problem p = problem_make(N, 16, 1, texel);
     uint32_t own[N], to[N];
@@ -335,29 +335,44 @@ static void check_draft(bool texel, float temperature)
     p.push.row_target = fixture.table.address + sizeof own;
     struct vly_step *step = kernel_fixture_step(&fixture);
     step->sampling[SLOT] = step->sampling[1];
-    /* The first draft step may have taken two tokens: the last pick and the one before it. */
+    /* The first draft step may have taken two tokens: the last pick and the one before it. What
+     * comes next is written to another step buffer, and then to itself. */
+    p.push.next = p.push.step + sizeof *step;
+    struct vly_step *next = step + 1;
+    memset(next, 0xcd, sizeof *next);
     step->n_tok = 2;
     step->row[0] = 1;
     step->token[1] = (struct vly_step_token){.id = 5, .pos = 31, .slot = SLOT, .first = 0};
+    step->draft[0] = (struct vly_step_draft){.verify = VERIFY, .n_left = N_DRAFTED};
+    next->n_tok = next->n_rows = 1;
+    next->row[0] = 0;
+    next->sampling[SLOT] = step->sampling[SLOT];
     memset(fixture.target.mapped, 0xab, fixture.target.n_bytes);
-    struct vly_step expected = *step, target = *kernel_fixture_target(&fixture);
+    struct vly_step first = *step, expected = *next, target = *kernel_fixture_target(&fixture);
     const struct vly_results *results = fixture.results.mapped;
     uint32_t n_other = 0;
     for (uint32_t j = 0; j < N_DRAFTED; j++) {
         run(&p);
-        uint32_t row = 0;
-        while (row < N && own[row] != results->draft_id[j]) row++;
+        uint32_t row = 0, at = VERIFY + j;
+        while (row < N && own[row] != results->draft_id[at]) row++;
         expect_pick(&p.how[0], p.logits, N, 31 + j + 1 + NOISE_SHIFT, to, row);
-        assert_int_equal(results->id[j], to[row]);
-        expected.n_drafted = j + 1;
-        expected.n_tok = 1;
-        expected.row[0] = 0;
-        expected.token[0] = (struct vly_step_token){own[row], 32 + j, SLOT, 0};
-        assert_memory_equal(&expected, step, sizeof expected);
-        target.token[1 + j].id = to[row];
+        assert_int_equal(results->id[at], to[row]);
+        if (j + 1 < N_DRAFTED)
+            expected.token[0] = (struct vly_step_token){own[row], 32 + j, SLOT, 0};
+        expected.draft[0] = (struct vly_step_draft){at + 1, N_DRAFTED - j - 1};
+        assert_memory_equal(&first, step, sizeof first);
+        assert_memory_equal(&expected, next, sizeof expected);
+        target.token[at].id = to[row];
         assert_memory_equal(&target, fixture.target.mapped, sizeof target);
-        n_other += j > 0 && results->id[j] != results->id[j - 1];
+        n_other += j > 0 && results->id[at] != results->id[at - 1];
+        p.push.step = p.push.next;
     }
+    /* One more changes nothing. */
+    struct vly_results before = *results;
+    run(&p);
+    assert_memory_equal(&expected, next, sizeof expected);
+    assert_memory_equal(&target, fixture.target.mapped, sizeof target);
+    assert_memory_equal(&before, results, sizeof before);
     if (temperature > 0.0f)
         assert_true(n_other > 5); /* other positions, other noise */
     else

@@ -30,7 +30,7 @@ int kernel_fixture_open(kernel_fixture *fixture)
         {&fixture->act, 8 * MIB, VLY_GPU_READBACK, "activations"},
         {&fixture->weights, MIB, VLY_GPU_STEP, "weights"},
         {&fixture->kv, 4 * MIB, VLY_GPU_READBACK, "cache"},
-        {&fixture->step, sizeof(struct vly_step), VLY_GPU_READBACK, "step"},
+        {&fixture->step, 2 * sizeof(struct vly_step), VLY_GPU_READBACK, "steps"},
         {&fixture->target, sizeof(struct vly_step), VLY_GPU_READBACK, "target's step"},
         {&fixture->table, MIB, VLY_GPU_STEP, "tables"},
         {&fixture->results, sizeof(struct vly_results), VLY_GPU_READBACK, "results"},

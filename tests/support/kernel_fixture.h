@@ -16,7 +16,7 @@ typedef struct {
     vly_gpu_buffer act;     /* activations: what vly_push_*.act means */
     vly_gpu_buffer weights; /* binding 0 and 1 */
     vly_gpu_buffer kv;      /* pages of the cache */
-    vly_gpu_buffer step;    /* a vly_step */
+    vly_gpu_buffer step;    /* two vly_step */
     vly_gpu_buffer target;  /* another */
     vly_gpu_buffer table;   /* page table, or row tables of a draft's head */
     vly_gpu_buffer results; /* a vly_results */
