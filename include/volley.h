@@ -74,7 +74,7 @@ typedef struct vly_sequence vly_sequence;
 struct uv_loop_s;
 
 typedef struct {
-    const char *target; /* path of a GGUF file */
+    const char *target; /* path of a GGUF file, or the name of a model (docs/models.md) */
     const char *draft;  /* the same, or NULL to decode plainly */
     const char *device; /* NULL: the best; an index or a part of the name */
     uint32_t n_ctx; /* tokens of prompt and text at most; 0: as many as the target was made for, or

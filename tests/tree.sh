@@ -8,6 +8,7 @@ layers='
 base
 gguf
 text sample
+store
 gpu
 kv
 model

@@ -115,11 +115,11 @@ static const vly_option_type kv_type = {.parse = parse_kv, .expected = "int8 or 
 
 static const vly_option_row rows[] = {
     {GENERATE, 'm', "model", NULL, "TARGET", &vly_option_text, AT(target), 0, 0,
-     "GGUF file of the target, whose text it is (that of the shipped pair)"},
+     "file or name of the target, whose text it is (that of the shipped pair)"},
     {LOGITS, 'm', "model", NULL, "MODEL", &vly_option_text, AT(target), 0, 0,
-     "GGUF file of the model"},
+     "file or name of the model"},
     {GENERATE, 'd', "draft", NULL, "DRAFT", &vly_option_text, AT(draft), 0, 0,
-     "GGUF file of the draft, or 'none' (that of the shipped pair; none where -m is given)"},
+     "file or name of the draft, or 'none' (that of the shipped pair; none where -m is given)"},
     {GENERATE, 'p', "prompt", NULL, "TEXT", &vly_option_text, AT(text), 0, 0,
      "the text to go on from"},
     {LOGITS, 'p', "prompt", NULL, "TEXT", &vly_option_text, AT(text), 0, 0, "the text"},

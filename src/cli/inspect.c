@@ -1,6 +1,6 @@
 /* volley inspect: what is in a model file, and what it would need. */
 #include "cli/cli.h"
-#include "gguf/gguf.h"
+#include "store/store.h"
 #include "model/config.h"
 #include "model/repack.h"
 
@@ -518,7 +518,7 @@ int vly_cli_inspect(int argc, char **argv)
 
     vly_gguf *gguf;
     vly_error err;
-    if (vly_gguf_open(argv[optind], &gguf, &err)) return vly_cli_fail(&err);
+    if (vly_store_open(argv[optind], &gguf, &err)) return vly_cli_fail(&err);
     inspection in;
     inspect(gguf, &in);
     int status = 0;

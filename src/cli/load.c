@@ -1,52 +1,17 @@
-/* Finding and loading the models, reading the prompt. */
+/* Loading the models, reading the prompt. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/generate.h"
+#include "store/store.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
-
-#define SHIPPED_TARGET "stories15M-q8_0.gguf"
-#define SHIPPED_DRAFT  "smol-stories-11M-q8_0.gguf"
-
-/* ---- the shipped pair ---- */
-
-/* The folder that the program lies in, to `folder` [PATH_MAX]; "." where that cannot be told. */
-static void find_program_folder(char *folder)
-{
-    ssize_t n = readlink("/proc/self/exe", folder, PATH_MAX - 1);
-    folder[n > 0 ? n : 0] = '\0';
-    char *slash = strrchr(folder, '/');
-    if (slash)
-        *slash = '\0';
-    else
-        strcpy(folder, ".");
-}
-
-/* Finds both files in the first folder that has the target. */
-static int find_shipped(char target[PATH_MAX], char draft[PATH_MAX], vly_error *err)
-{
-    char program[PATH_MAX], folders[3][PATH_MAX + 32];
-    find_program_folder(program);
-    snprintf(folders[0], sizeof folders[0], "%s/models", VLY_DATADIR);
-    snprintf(folders[1], sizeof folders[1], "%s/../share/volley/models", program);
-    snprintf(folders[2], sizeof folders[2], "%s/../../models", program);
-    for (int i = 0; i < 3; i++) {
-        int n = snprintf(target, PATH_MAX, "%s/%s", folders[i], SHIPPED_TARGET);
-        int m = snprintf(draft, PATH_MAX, "%s/%s", folders[i], SHIPPED_DRAFT);
-        if (n < PATH_MAX && m < PATH_MAX && access(target, F_OK) == 0) return 0;
-    }
-    return vly_fail(
-        err, VLY_E_NOT_FOUND,
-        "the shipped pair is missing (name a target with -m): expected %s in %s, %s or %s",
-        SHIPPED_TARGET, folders[0], folders[1], folders[2]);
-}
 
 /* ---- the progress bar ---- */
 
@@ -82,7 +47,7 @@ static void clear_progress(const progress_bar *bar)
 
 int vly_cli_load(const vly_cli_options *o, bool with_draft, vly_engine **out, vly_error *err)
 {
-    char shipped_target[PATH_MAX], shipped_draft[PATH_MAX];
+    char *shipped_target = NULL, *shipped_draft = NULL;
     progress_bar bar = {.started_ns = vly_clock_ns(), .on_terminal = isatty(STDERR_FILENO)};
     vly_engine_options options = {.target = o->target,
                                   .draft = o->draft,
@@ -92,7 +57,7 @@ int vly_cli_load(const vly_cli_options *o, bool with_draft, vly_engine **out, vl
                                   .progress = draw_progress,
                                   .progress_arg = &bar};
     if (!o->target) {
-        int rc = find_shipped(shipped_target, shipped_draft, err);
+        int rc = vly_store_find_shipped(&shipped_target, &shipped_draft, err);
         if (rc) return rc;
         options.target = shipped_target;
         if (!o->draft) options.draft = shipped_draft;
@@ -105,6 +70,8 @@ int vly_cli_load(const vly_cli_options *o, bool with_draft, vly_engine **out, vl
         vly_log(VLY_LOG_INFO, "cli", "no draft: decoding plainly");
     int rc = vly_engine_create(&options, out, err);
     clear_progress(&bar);
+    free(shipped_target);
+    free(shipped_draft);
     if (rc) return rc;
     uint32_t n_ctx = vly_engine_get_info(*out)->n_ctx;
     if (n_ctx < o->n_ctx)

@@ -1,5 +1,6 @@
 /* volley tokenize: the ids of a text, to look at and to compare with other tokenizers. */
 #include "cli/cli.h"
+#include "store/store.h"
 #include "text/json.h"
 #include "text/tokenizer.h"
 
@@ -21,7 +22,7 @@ static void print_help(void)
         "usage: volley tokenize -m MODEL [-p TEXT | -f FILE] [OPTION...]\n\n"
         "Prints the token ids of a text, which is standard input without -p and -f. A file that\n"
         "has a vocabulary and nothing else will do as MODEL.\n\n"
-        "  -m, --model MODEL    GGUF file whose vocabulary to use\n"
+        "  -m, --model MODEL    file or name of the model whose vocabulary to use\n"
         "  -p, --prompt TEXT    the text\n"
         "  -f, --file FILE      read the text from FILE\n"
         "      --bos            put the vocabulary's start token in front, if it has one\n"
@@ -176,7 +177,7 @@ static int tokenize(const request *r, vly_error *err)
 {
     vly_gguf *gguf;
     vly_tokenizer *t;
-    int rc = vly_gguf_open(r->model, &gguf, err);
+    int rc = vly_store_open(r->model, &gguf, err);
     if (rc) return rc;
     rc = vly_tokenizer_create(gguf, &t, err);
     vly_gguf_close(gguf);

@@ -2,6 +2,7 @@
 #include "engine/engine_internal.h"
 
 #include "base/log.h"
+#include "store/store.h"
 
 #include <stdio.h>
 
@@ -145,9 +146,9 @@ static int check_memory(vly_engine *e, loader *l, vly_error *err)
 
 /* ---- Loading ---- */
 
-static int open_file(const char *path, vly_gguf **file, vly_tokenizer **tokenizer, vly_error *err)
+static int open_file(const char *name, vly_gguf **file, vly_tokenizer **tokenizer, vly_error *err)
 {
-    int rc = vly_gguf_open(path, file, err);
+    int rc = vly_store_open(name, file, err);
     if (rc) return rc;
     /* A file that cannot run should say so before its vocabulary is read. */
     vly_model_config config;

@@ -6,10 +6,11 @@ FUZZ_SECONDS ?= 60
 
 fuzz_pkgs   := libcjson libpcre2-8 libxxhash
 fuzz_cflags := -std=c17 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
-               -fno-sanitize-recover=all -fno-omit-frame-pointer -Iinclude -Isrc -I. -MMD -MP
+               -fno-sanitize-recover=all -fno-omit-frame-pointer -Iinclude -Isrc -I. -MMD -MP \
+               -DVLY_DATADIR='""'
 fuzz_names  := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 fuzz_obj    := $(patsubst %.c,build/fuzz/%.o,$(sort \
-                 $(wildcard src/base/*.c src/gguf/*.c src/text/*.c \
+                 $(wildcard src/base/*.c src/gguf/*.c src/text/*.c src/sample/*.c src/store/*.c \
                  tests/support/gguf_*.c tests/support/tokenizer_*.c)))
 
 build/fuzz/%.o: %.c
