@@ -14,6 +14,7 @@
 #define VLY_GLSL 1
 
 layout(buffer_reference, buffer_reference_align = 16) readonly buffer RefU4 { uvec4 at[]; };
+layout(buffer_reference, buffer_reference_align = 8) readonly buffer RefU2 { uvec2 at[]; };
 layout(buffer_reference, buffer_reference_align = 4) buffer RefU1 { uint at[]; };
 layout(buffer_reference, buffer_reference_align = 16) buffer RefAct { vec4 at[]; };
 layout(buffer_reference, buffer_reference_align = 8) buffer RefAct2 { vec2 at[]; };
@@ -47,6 +48,37 @@ layout(set = 0, binding = 3) uniform utextureBuffer view_kv;
 #endif
 
 #define NEGATIVE_INFINITY uintBitsToFloat(0xff800000u)
+
+// The nearest f16s, ties to even. packHalf2x16 alone may round either way, even from one kernel of a
+// device to the next, and so give another value than the one that was computed with elsewhere.
+vec2 f16_nearest(vec2 v)
+{
+    uvec2 bits = floatBitsToUint(v);
+    vec2 normal = uintBitsToFloat((bits + 0xfffu + (bits >> 13 & 1u)) & ~0x1fffu);
+    precise vec2 subnormal = (v + 0.75) - 0.75; // the sum's ulp is that of subnormal f16s, 2^-24
+    vec2 near = mix(normal, subnormal, lessThan(abs(v), vec2(6.103515625e-5)));
+    return unpackHalf2x16(packHalf2x16(near));
+}
+
+// Activations that matrix units read are f16, in the order in which the lanes of a subgroup hold the 16
+// columns of a multiplication: of a unit of 64 values, lane j of 4 has those at 16 t + 2 j, + 1, + 8, + 9 for
+// t = 0 .. 3. This is the word of a pair of neighbours, from the token's first; values beyond f16 saturate.
+uint half_word(uint pair)
+{
+    uint t = pair % 32u / 8u, q = pair % 8u;
+    return pair / 32u * 32u + q % 4u * 8u + t * 2u + q / 4u;
+}
+
+uint half_pair(vec2 v)
+{
+    return packHalf2x16(f16_nearest(clamp(v, -65504.0, 65504.0)));
+}
+
+// Quads of a token's x of n values, in units of 64.
+uint half_stride(uint n)
+{
+    return (n + 63u) / 64u * 8u;
+}
 
 // Four fused multiply-adds in a fixed order: the order of every sum in Volley is written out, so that
 // the bits of a token do not depend on how many others are computed with it.

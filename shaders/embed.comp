@@ -6,6 +6,7 @@
 #include "common.glsl"
 #include "quant/format.glsl"
 layout(push_constant, scalar) uniform Push { vly_push_embed p; };
+layout(constant_id = 1) const uint HALF_OUT = 0; // 1: xn as matrix units read it
 
 void main()
 {
@@ -26,7 +27,14 @@ void main()
             precise vec4 x = part_quad(w, j) * scale;
             precise vec4 xn = x * READ_ACT(p.norm_quad + quad);
             p.act.at[p.x_quad + token * p.stride + quad] = x;
-            p.act.at[p.xn_quad + token * p.stride + quad] = xn;
+            if (HALF_OUT == 0u) {
+                p.act.at[p.xn_quad + token * p.stride + quad] = xn;
+            } else {
+                uint first = (p.xn_quad + token * half_stride(p.blocks * 32u)) * 4u;
+                RefU1 words = RefU1(uvec2(p.act));
+                words.at[first + half_word(2u * quad)] = half_pair(xn.xy);
+                words.at[first + half_word(2u * quad + 1u)] = half_pair(xn.zw);
+            }
             squares = dot_add(x, x, squares);
         }
     }

@@ -62,17 +62,6 @@ vec4 kv_unpack(uvec4 part, uint j)
 #endif
 }
 
-// The nearest f16s, ties to even. packHalf2x16 alone may round either way, even from one kernel of a
-// device to the next, and so store another value than the one that its token was computed with.
-vec2 f16_nearest(vec2 v)
-{
-    uvec2 bits = floatBitsToUint(v);
-    vec2 normal = uintBitsToFloat((bits + 0xfffu + (bits >> 13 & 1u)) & ~0x1fffu);
-    precise vec2 subnormal = (v + 0.75) - 0.75; // the sum's ulp is that of subnormal f16s, 2^-24
-    vec2 near = mix(normal, subnormal, lessThan(abs(v), vec2(6.103515625e-5)));
-    return unpackHalf2x16(packHalf2x16(near));
-}
-
 // The scale of a token whose largest magnitude is `high`, as it will be stored.
 float kv_scale(float high)
 {

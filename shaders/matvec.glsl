@@ -1,5 +1,8 @@
 // What the forms of the matrix-vector kernel share: constants, the norm's factor, and what is done with
 // each row pair. Rows come in pairs: (even, odd) of a rotated head, (gate, up), or just neighbours.
+#ifndef HALF_X
+#define HALF_X 0 // 1: the tile form, which reads and writes x as f16
+#endif
 layout(constant_id = VLY_MATVEC_ROLE) const uint ROLE = 0;
 layout(constant_id = VLY_MATVEC_COLUMNS) const uint COLUMNS = 1;
 layout(push_constant, scalar) uniform Push { vly_push_matvec p; };
@@ -52,6 +55,16 @@ vec2 rotate(vec2 y, uint row, uint pos)
     return vec2(fma(-y.y, cs.y, a), fma(y.y, cs.x, b));
 }
 
+// A pair of values that a later product reads.
+void store_x_pair(uint quad, uint stride, uint token, uint pair, vec2 v)
+{
+#if HALF_X
+    RefU1(uvec2(p.act)).at[(quad + token * half_stride(p.rows)) * 4u + half_word(pair)] = half_pair(v);
+#else
+    store_pair(quad, stride, token, pair, v);
+#endif
+}
+
 // QKV.
 void finish_qkv(uint token, uint pair, vec2 y)
 {
@@ -68,16 +81,21 @@ float finish_add(uint token, uint pair, vec2 y)
     RefAct2(uvec2(p.act)).at[at] = x;
     vec4 two = READ_ACT(p.extra[1] + pair / 2u);
     precise vec2 xn = x * ((pair & 1u) != 0u ? two.zw : two.xy);
-    store_pair(p.extra[0], p.out_stride, token, pair, xn);
+    store_x_pair(p.extra[0], p.out_stride, token, pair, xn);
     precise float squares = x.y * x.y;
     return fma(x.x, x.x, squares);
 }
 
 // SWIGLU: silu(gate) * up. Shazeer, arXiv 2002.05202.
-void finish_swiglu(uint token, uint pair, vec2 y)
+float swiglu(vec2 y)
 {
     precise float h = y.x / (1.0 + exp(-y.x)) * y.y;
-    RefAct1(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 4u + pair] = h;
+    return h;
+}
+
+void finish_swiglu(uint token, uint pair, vec2 y)
+{
+    RefAct1(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 4u + pair] = swiglu(y);
 }
 
 // LOGITS: rows that are only padding are minus infinity.

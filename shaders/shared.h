@@ -90,6 +90,26 @@ struct vly_page {
 #define VLY_MATVEC_GROUPS  4 /* group form: subgroups of a workgroup */
 #define VLY_MATVEC_TILE    5 /* with dot products: weights of a row between two barriers */
 
+/* The tile form (matrix units): weights lie in tiles of 16 rows and units of 64 columns, in one of these
+ * layouts (src/model/repack_tile.c); x is f16 (half_word of common.glsl says in which order). */
+#define VLY_TILE_ROWS 16
+#define VLY_TILE_UNIT 64
+#define VLY_TILE_F16  0
+#define VLY_TILE_Q8   1 /* int8, scale per 32 */
+#define VLY_TILE_Q4   2 /* 4 bits less 8, scale per 32 */
+#define VLY_TILE_Q5   3 /* 5 bits less 16, scale per 32 */
+#define VLY_TILE_Q4K  4 /* 4 bits, 6-bit scale and minimum per 32, their f16 factors per 256 */
+#define VLY_TILE_Q5K  5 /* 5 bits, the same */
+#define VLY_TILE_Q6K  6 /* 6 bits less 32, int8 scale per 16, its f16 factor per 256 */
+#define VLY_N_TILE_LAYOUTS 7
+#define VLY_TILE_COLUMNS 64 /* tokens of a workgroup at most */
+
+/* Specialisation constants of the tile kernels: 0 width, role and columns as above (columns in whole
+ * groups of 8), then these. */
+#define VLY_MATVEC_LAYOUT 3 /* one of the tile layouts */
+#define VLY_MATVEC_WARPS  4 /* subgroups that share a tile's units */
+#define VLY_MATVEC_DEPTH  5 /* units of a subgroup that are loaded at a time */
+
 /* y[token][row] = sum_k W[row][k] x[token][k] over tokens of the step. W is [rows][blocks * 32], rows
  * even (padded), one 16-byte part after the other; x is [token][in_stride] in `act`. */
 struct vly_push_matvec {

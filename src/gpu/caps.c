@@ -165,19 +165,15 @@ static void query_features(VkPhysicalDevice physical, gpu_caps *out)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES};
     VkPhysicalDeviceShaderIntegerDotProductFeatures dot = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES};
-#ifdef VK_KHR_cooperative_matrix
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR coop = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
-#endif
     VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2};
     bool core13 = info->api_version >= VK_API_VERSION_1_3;
     chain(&features, &v11);
     chain(&features, &v12);
     if (core13 || out->subgroup_size_extension) chain(&features, &subgroup);
     if (core13 || out->int_dot_extension) chain(&features, &dot);
-#ifdef VK_KHR_cooperative_matrix
     if (info->coop_matrix) chain(&features, &coop);
-#endif
     vkGetPhysicalDeviceFeatures2(physical, &features);
 
     info->f16 = v12.shaderFloat16 && v11.storageBuffer16BitAccess;
@@ -185,9 +181,7 @@ static void query_features(VkPhysicalDevice physical, gpu_caps *out)
     info->subgroup_size_control = subgroup.subgroupSizeControl && subgroup.computeFullSubgroups;
     out->has_int_dot = dot.shaderIntegerDotProduct;
     info->int8_dot = info->int8_dot && out->has_int_dot;
-#ifdef VK_KHR_cooperative_matrix
     info->coop_matrix = info->coop_matrix && coop.cooperativeMatrix && v12.vulkanMemoryModel;
-#endif
     const char *lacks = !v12.bufferDeviceAddress ? "bufferDeviceAddress"
                         : !v12.timelineSemaphore ? "timelineSemaphore"
                         : !v12.scalarBlockLayout ? "scalarBlockLayout"
@@ -204,9 +198,7 @@ static void query(VkPhysicalDevice physical, const extensions *all, gpu_caps *ou
     out->subgroup_size_extension =
         !core13 && has_extension(all, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
     info->memory_budget = has_extension(all, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
-#ifdef VK_KHR_cooperative_matrix
     info->coop_matrix = has_extension(all, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
-#endif
     bool has_queue = find_queue(physical, out);
     query_properties(physical, all, out);
     query_features(physical, out);

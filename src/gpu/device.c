@@ -176,7 +176,6 @@ static int open_device(vly_gpu *gpu, vly_error *err)
     if (caps->subgroup_size_extension)
         names[n_names++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
     if (caps->info.memory_budget) names[n_names++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
-#ifdef VK_KHR_cooperative_matrix
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR coop = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
         .pNext = features.pNext,
@@ -185,7 +184,6 @@ static int open_device(vly_gpu *gpu, vly_error *err)
         features.pNext = &coop;
         names[n_names++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
     }
-#endif
     VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
                                      .queueFamilyIndex = caps->queue_family,
                                      .queueCount = 1,
@@ -225,6 +223,7 @@ int vly_gpu_create(const char *choice, vly_gpu **out, vly_error *err)
     if (!rc) rc = gpu_submit_init(gpu, err);
     if (!rc) rc = gpu_layouts_create(gpu, err);
     if (!rc) rc = gpu_pipeline_cache_load(gpu, err);
+    if (!rc) rc = gpu_matrix_units_find(gpu, err);
     if (rc) {
         vly_gpu_destroy(gpu);
         return rc;

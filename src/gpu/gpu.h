@@ -53,6 +53,8 @@ typedef struct {
     bool f16;           /* shaderFloat16 */
     bool int64;         /* shaderInt64 */
     bool coop_matrix;   /* VK_KHR_cooperative_matrix */
+    bool matrix_units;  /* of these, 16 x 8 x 16 of f16 summed in f32, with operands in lanes as
+                           matvec_tile.comp has them; known once the device is open */
     bool memory_budget; /* VK_EXT_memory_budget */
     bool unified;       /* device-local memory is host-visible: uploads write in place */
     bool usable;

@@ -8,6 +8,32 @@
 #include <uv.h>
 #include <vulkan/vulkan.h>
 
+/* KHR_cooperative_matrix is younger than some of the headers that Volley builds with. */
+#ifndef VK_KHR_cooperative_matrix
+#define VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME "VK_KHR_cooperative_matrix"
+#define VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR                          \
+    ((VkStructureType)1000506000)
+#define VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR ((VkStructureType)1000506001)
+#define VK_COMPONENT_TYPE_FLOAT16_KHR                       0
+#define VK_COMPONENT_TYPE_FLOAT32_KHR                       1
+#define VK_SCOPE_SUBGROUP_KHR                               3
+typedef struct {
+    VkStructureType sType;
+    void *pNext;
+    VkBool32 cooperativeMatrix, cooperativeMatrixRobustBufferAccess;
+} VkPhysicalDeviceCooperativeMatrixFeaturesKHR;
+typedef struct {
+    VkStructureType sType;
+    void *pNext;
+    uint32_t MSize, NSize, KSize;
+    int32_t AType, BType, CType, ResultType;
+    VkBool32 saturatingAccumulation;
+    int32_t scope;
+} VkCooperativeMatrixPropertiesKHR;
+typedef VkResult(VKAPI_PTR *PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)(
+    VkPhysicalDevice, uint32_t *, VkCooperativeMatrixPropertiesKHR *);
+#endif
+
 /* vly_gpu_buffer keeps Vulkan's 64-bit handles in pointers. */
 _Static_assert(sizeof(VkBuffer) == sizeof(void *), "Volley needs 64-bit pointers");
 
@@ -153,5 +179,8 @@ int gpu_run(vly_gpu *gpu, vly_gpu_commands *commands, vly_error *err);
  * so that the ring is tested on machines that have only such a device. */
 int gpu_upload_create(vly_gpu *gpu, uint64_t ring_bytes, bool always_ring, vly_gpu_upload **out,
                       vly_error *err);
+
+/* Finds out whether the matrix units can be used, and sets vly_gpu_info.matrix_units. */
+int gpu_matrix_units_find(vly_gpu *gpu, vly_error *err);
 
 #endif

@@ -48,6 +48,26 @@ static uint32_t columns_of(const vly_geometry *g, uint32_t n_tok)
     return (n_tok + parts - 1) / parts;
 }
 
+/* Units of a tile that a subgroup loads at a time: what keeps enough bytes on their way and leaves
+ * registers for two workgroups to a processor. */
+static uint32_t tile_depth(const vly_tile_layout *layout, uint32_t blocks)
+{
+    uint32_t most = layout->id == VLY_TILE_F16 ? 1 : 2, turns = (blocks + 31) / 32;
+    return turns < most ? turns : most;
+}
+
+/* The product on matrix units: columns in whole groups of 8, all of a step in one workgroup. */
+static vly_gpu_kernel *tile_kernel(recorder *r, const vly_matrix *w, uint32_t role,
+                                   uint32_t *columns)
+{
+    const vly_geometry *g = &r->m->geometry;
+    const vly_tile_layout *layout = vly_tile_layout_of(w->format);
+    *columns = r->n < VLY_TILE_COLUMNS ? (r->n + 7) / 8 * 8 : VLY_TILE_COLUMNS;
+    uint32_t constants[] = {g->width,   role,          *columns,
+                            layout->id, g->width / 32, tile_depth(layout, w->blocks)};
+    return kernel(r, VLY_SHADER_matvec_tile, constants, 6);
+}
+
 /* y = W x in the given role. `p` holds what the role needs beyond the matrix. */
 static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_push_matvec p)
 {
@@ -60,7 +80,11 @@ static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_p
     uint32_t constants[] = {g->width, role,      columns,
                             g->pairs, g->groups, dot_tile(g, layout, columns, w->blocks * 32)};
     int shader = g->lane_form ? layout->lane : dot ? layout->dot : layout->group;
-    vly_gpu_kernel *k = kernel(r, shader, constants, g->lane_form ? 4 : dot ? 6 : 5);
+    vly_gpu_kernel *k = g->tile_form ? tile_kernel(r, w, role, &columns)
+                                     : kernel(r, shader, constants,
+                                              g->lane_form ? 4
+                                              : dot        ? 6
+                                                           : 5);
     if (!k) return;
     p.weights = chunk->address + w->parts;
     p.scales = chunk->address + w->scales;
@@ -87,7 +111,8 @@ static void embed(recorder *r)
     const vly_model *m = r->m;
     const vly_matrix *w = &m->weights.embed;
     const vly_gpu_buffer *chunk = &m->weights.chunk[w->chunk];
-    vly_gpu_kernel *k = kernel(r, vly_layout_of(w->format)->embed, &m->geometry.lanes, 1);
+    const uint32_t constants[] = {m->geometry.lanes, m->geometry.tile_form};
+    vly_gpu_kernel *k = kernel(r, vly_layout_of(w->format)->embed, constants, 2);
     struct vly_push_embed p = {
         .weights = chunk->address + w->parts,
         .scales = chunk->address + w->scales,
@@ -110,7 +135,7 @@ static struct vly_push_matvec normed(const vly_model *m, bool first)
     const vly_act_layout *at = &m->at;
     return (struct vly_push_matvec){
         .in_quad = at->xn,
-        .in_stride = at->x_stride,
+        .in_stride = at->xn_stride,
         .norm_quad = first ? at->embed_squares : at->squares,
         .norm_stride = first ? 1 : at->squares_stride,
         .norm_parts = first ? 1 : at->squares_stride,
@@ -159,9 +184,15 @@ static void attention(recorder *r, uint32_t layer)
     uint32_t parts = shape->int8 ? c->head_dim / 16 : c->head_dim / 8;
     uint32_t share = part_lanes(lanes, parts), stored = r->prompt;
     uint32_t groups = attention_groups(&m->geometry, heads * c->head_dim);
-    uint32_t constants[] = {lanes * groups, c->head_dim,     heads,
-                            stored,         share,           (parts + share - 1) / share,
-                            lanes,          VLY_SPLIT_TOKENS};
+    uint32_t constants[] = {lanes * groups,
+                            c->head_dim,
+                            heads,
+                            stored,
+                            share,
+                            (parts + share - 1) / share,
+                            lanes,
+                            VLY_SPLIT_TOKENS,
+                            m->geometry.tile_form};
     bool texel = m->geometry.lane_form;
     int attend = shape->int8 ? (texel ? VLY_SHADER_attention_int8_texel : VLY_SHADER_attention_int8)
                              : (texel ? VLY_SHADER_attention_f16_texel : VLY_SHADER_attention_f16);
@@ -196,7 +227,7 @@ static void attention(recorder *r, uint32_t layer)
     }
     uint32_t workers =
         m->at.max_splits < VLY_MAX_SPLIT_WORKERS ? m->at.max_splits : VLY_MAX_SPLIT_WORKERS;
-    vly_gpu_kernel *k = kernel(r, attend, constants, texel ? 7 : 8);
+    vly_gpu_kernel *k = kernel(r, attend, constants, texel ? 7 : 9);
     if (k)
         vly_gpu_cmd_dispatch(r->commands, k, views, &p, sizeof p, c->n_head / heads, r->n,
                              texel || stored ? 1 : workers);

@@ -18,6 +18,9 @@ static vly_geometry choose_geometry(const vly_gpu_info *info)
             .lane_form = true, .lanes = lanes, .width = lanes, .pairs = 2, .groups = 1};
     uint32_t groups = 8;
     while (groups > 1 && groups * lanes > info->max_workgroup_invocations) groups /= 2;
+    if (info->matrix_units)
+        return (vly_geometry){
+            .tile_form = true, .lanes = 32, .width = 512, .pairs = 8, .groups = 1};
     return (vly_geometry){.dot = info->int8_dot && info->shared_bytes >= 49152,
                           .lanes = lanes,
                           .width = lanes * groups,
@@ -52,6 +55,13 @@ static uint32_t padded_quads(uint32_t floats)
     return (floats + 31) / 32 * 8;
 }
 
+/* Of n activations that a product reads. */
+static uint32_t input_quads(const vly_geometry *g, uint32_t n)
+{
+    return g->tile_form ? (n + VLY_TILE_UNIT - 1) / VLY_TILE_UNIT * (VLY_TILE_UNIT / 8)
+                        : padded_quads(n);
+}
+
 static uint32_t take(vly_act_layout *at, uint64_t n_quads)
 {
     uint64_t start = at->n_quads;
@@ -67,8 +77,9 @@ static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, 
     at.dim_quads = quads(c->dim);
     at.x_stride = padded_quads(c->dim);
     at.qkv_stride = (c->n_head + 2 * c->n_head_kv) * (c->head_dim / 4);
-    at.att_stride = padded_quads(c->n_head * c->head_dim);
-    at.ff_stride = padded_quads(c->ff_dim);
+    at.xn_stride = input_quads(g, c->dim);
+    at.att_stride = input_quads(g, c->n_head * c->head_dim);
+    at.ff_stride = input_quads(g, c->ff_dim);
     at.squares_stride = quads(vly_row_blocks(g, c->dim));
     uint32_t blocks = vly_row_blocks(g, head_rows), block_rows = vly_block_rows(g);
     at.logits_stride = quads(blocks * block_rows);
@@ -79,7 +90,7 @@ static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, 
     at.norms = take(&at, (2ull * c->n_layer + 1) * at.x_stride);
     at.rope = take(&at, (uint64_t)n_ctx * (c->head_dim / 4));
     at.x = take(&at, chunk * at.x_stride);
-    at.xn = take(&at, chunk * at.x_stride);
+    at.xn = take(&at, chunk * at.xn_stride);
     at.qkv = take(&at, chunk * at.qkv_stride);
     at.att = take(&at, chunk * at.att_stride);
     at.ff = take(&at, chunk * at.ff_stride);
@@ -131,7 +142,7 @@ static int plan(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *o, 
                         "%s: activations take %.1f GiB; at most 64 can be addressed",
                         m->config.name, (double)m->at.n_quads / 67108864.0);
     rc = vly_weights_plan(gguf, &m->config, vly_gpu_get_info(gpu), o->head_rows, o->n_head_rows,
-                          &m->weights, err);
+                          m->geometry.tile_form, &m->weights, err);
     if (rc) return rc;
     vly_kv_shape shape = kv_shape(m, o);
     m->memory.weights = m->weights.n_bytes;

@@ -11,11 +11,12 @@ extern const uint32_t vly_buckets[VLY_N_BUCKETS];
 
 /* How matrix-vector kernels are laid over the device. Lane form: `pairs` row pairs to a lane, read
  * through texel views, where lanes are a processor's vector. Group form: `pairs` row pairs to a
- * subgroup, `groups` subgroups to a workgroup. A row block is the rows of a subgroup (lane form) or
- * workgroup (group form): for each there is one partial sum of squares, one statistic of the
- * logits. */
+ * subgroup, `groups` subgroups to a workgroup. Tile form, on matrix units: 16 rows to a workgroup,
+ * and activations that products read are f16. A row block is the rows of a subgroup (lane form) or
+ * workgroup: for each there is one partial sum of squares, one statistic of the logits. */
 typedef struct {
     bool lane_form;
+    bool tile_form;
     bool dot;       /* group form: packed 8-bit dot products for the formats that have them */
     uint32_t lanes; /* of a subgroup */
     uint32_t width; /* of a workgroup */
@@ -28,7 +29,7 @@ typedef struct {
     uint32_t norms; /* per layer: attention norm, feed-forward norm; then the output norm */
     uint32_t dim_quads;
     uint32_t rope;
-    uint32_t x, xn, x_stride;
+    uint32_t x, xn, x_stride, xn_stride;
     uint32_t qkv, qkv_stride;
     uint32_t att, att_stride;
     uint32_t ff, ff_stride;

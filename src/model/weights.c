@@ -13,13 +13,29 @@ static uint64_t align_up(uint64_t n)
     return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
+static uint64_t tiles_of(uint64_t rows)
+{
+    return (rows + VLY_TILE_ROWS - 1) / VLY_TILE_ROWS;
+}
+
+/* Units of 64 columns, in whole groups of those that share factors. */
+static uint64_t units_of(const vly_matrix *m)
+{
+    uint64_t share = vly_tile_layout_of(m->format)->unit_columns / VLY_TILE_UNIT;
+    return ((m->blocks + 1u) / 2 + share - 1) / share * share;
+}
+
 static uint64_t parts_bytes(const vly_matrix *m, uint64_t rows)
 {
+    const vly_tile_layout *tile = vly_tile_layout_of(m->format);
+    if (m->tiled) return tiles_of(rows) * units_of(m) * (tile->main + tile->high);
     return rows * m->blocks * vly_layout_of(m->format)->parts * 16u;
 }
 
 static uint64_t scales_bytes(const vly_matrix *m, uint64_t rows)
 {
+    const vly_tile_layout *tile = vly_tile_layout_of(m->format);
+    if (m->tiled) return tiles_of(rows) * units_of(m) * (tile->scales + tile->factors / 4);
     return rows * m->blocks * vly_layout_of(m->format)->scale_bytes;
 }
 
@@ -29,6 +45,7 @@ typedef struct {
     const vly_gguf *gguf;
     vly_weights *weights;
     uint64_t chunk_limit;
+    bool tiled;
     vly_error *err;
 } planner;
 
@@ -80,6 +97,7 @@ static int place(planner *p, vly_matrix *m)
 static int plan_matrix(planner *p, vly_matrix *m, vly_row_order order, uint32_t rows)
 {
     m->order = order;
+    m->tiled = p->tiled && m != &p->weights->embed;
     m->columns = (uint32_t)m->tensor[0]->dims[0];
     m->blocks = (m->columns + 31) / 32;
     m->rows_used = rows;
@@ -151,7 +169,7 @@ static int plan_head(planner *p, const vly_model_config *c, const uint32_t *rows
 {
     vly_weights *w = p->weights;
     const char *name = c->tied_head ? "token_embd.weight" : "output.weight";
-    if (c->tied_head && !rows) {
+    if (c->tied_head && !rows && !p->tiled) {
         w->head = w->embed;
         return 0;
     }
@@ -164,7 +182,7 @@ static int plan_head(planner *p, const vly_model_config *c, const uint32_t *rows
 }
 
 int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const vly_gpu_info *info,
-                     const uint32_t *head_rows, uint32_t n_head_rows, vly_weights *out,
+                     const uint32_t *head_rows, uint32_t n_head_rows, bool tiled, vly_weights *out,
                      vly_error *err)
 {
     *out = (vly_weights){.n_layer = config->n_layer};
@@ -174,7 +192,7 @@ int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const
     /* The kernels that read through texel views address scales as 4-byte texels. */
     if (info->type == VLY_GPU_CPU && info->max_texel_elements * 4ull < limit)
         limit = info->max_texel_elements * 4ull;
-    planner p = {gguf, out, limit, err};
+    planner p = {gguf, out, limit, tiled, err};
     out->layer = calloc(config->n_layer, sizeof *out->layer);
     if (!out->layer) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the weights' plan");
     const vly_gguf_tensor *embed = vly_gguf_tensor_find(gguf, "token_embd.weight");
@@ -272,19 +290,94 @@ static int upload_matrix(uploader *u, const vly_matrix *m)
     return rc;
 }
 
+/* The 16 rows of a tile, checked; as floats where the matrix is of tensors of unlike formats. */
+static int tile_rows(uploader *u, const vly_matrix *m, uint32_t tile, const uint8_t **row,
+                     float *unlike)
+{
+    for (uint32_t i = 0; i < VLY_TILE_ROWS; i++) {
+        const vly_gguf_tensor *tensor;
+        row[i] = source_row(m, tile * VLY_TILE_ROWS + i, &tensor);
+        if (!row[i]) continue;
+        size_t n_blocks = m->columns / tensor->format->block_weights;
+        int rc = vly_gguf_check_finite(tensor, row[i], n_blocks, u->err);
+        if (rc) return rc;
+        if (tensor->format->id == m->format) continue;
+        float *values = unlike + (size_t)i * m->columns;
+        tensor->format->dequantize(row[i], n_blocks, values);
+        row[i] = (const uint8_t *)values;
+    }
+    return 0;
+}
+
+/* Stages a plane of a band of tiles. */
+static int stage_plane(uploader *u, const vly_matrix *m, uint64_t offset, const uint8_t *plane,
+                       uint64_t n_bytes)
+{
+    void *space;
+    if (n_bytes == 0) return 0;
+    int rc = vly_gpu_upload_stage(u->ring, &u->weights->chunk[m->chunk], offset, n_bytes, &space,
+                                  u->err);
+    if (rc == 0) memcpy(space, plane, n_bytes);
+    return rc;
+}
+
+/* As upload_matrix, in bands of tiles. */
+static int upload_tiles(uploader *u, const vly_matrix *m)
+{
+    const vly_tile_layout *tile = vly_tile_layout_of(m->format);
+    const uint64_t units = units_of(m), n_tiles = tiles_of(m->rows);
+    const uint64_t bytes[4] = {units * tile->main, units * tile->high, units * tile->scales,
+                               units / 4 * tile->factors};
+    const uint64_t start[4] = {m->parts, m->parts + n_tiles * bytes[0], m->scales,
+                               m->scales + n_tiles * bytes[2]};
+    uint64_t fit = RING_BYTES / 16 / bytes[0];
+    uint32_t band = (uint32_t)(fit < 1 ? 1 : fit);
+    uint64_t all = bytes[0] + bytes[1] + bytes[2] + bytes[3];
+    uint8_t *space = calloc(band, all);
+    float *values = malloc(2 * VLY_TILE_ROWS * (size_t)m->columns * sizeof *values);
+    int rc = 0;
+    if (!space || !values) rc = vly_fail(u->err, VLY_E_HOST_MEMORY, "no memory to lay out weights");
+    uint8_t *plane[4] = {space};
+    for (int i = 1; i < 4; i++) plane[i] = plane[i - 1] + band * bytes[i - 1];
+    for (uint64_t first = 0; rc == 0 && first < n_tiles; first += band) {
+        uint64_t n = n_tiles - first < band ? n_tiles - first : band;
+        for (uint64_t i = 0; rc == 0 && i < n; i++) {
+            const uint8_t *row[VLY_TILE_ROWS];
+            rc = tile_rows(u, m, (uint32_t)(first + i), row, values);
+            if (rc) break;
+            vly_tile_planes planes = {plane[0] + i * bytes[0], plane[1] + i * bytes[1],
+                                      plane[2] + i * bytes[2], plane[3] + i * bytes[3]};
+            vly_tile_repack(m->format, row, m->columns, values + VLY_TILE_ROWS * m->columns,
+                            &planes);
+        }
+        for (int i = 0; rc == 0 && i < 4; i++)
+            rc = stage_plane(u, m, start[i] + first * bytes[i], plane[i], n * bytes[i]);
+        u->done += n * all;
+        if (rc == 0 && u->progress) u->progress(u->progress_arg, u->done, u->weights->n_bytes);
+    }
+    free(space);
+    free(values);
+    return rc;
+}
+
+static int upload(uploader *u, const vly_matrix *m)
+{
+    return m->tiled ? upload_tiles(u, m) : upload_matrix(u, m);
+}
+
 static int upload_all(uploader *u)
 {
     vly_weights *w = u->weights;
-    int rc = upload_matrix(u, &w->embed);
+    int rc = upload(u, &w->embed);
     for (uint32_t i = 0; rc == 0 && i < w->n_layer; i++) {
         const vly_layer_weights *l = &w->layer[i];
-        for (uint32_t j = 0; rc == 0 && j < l->n_qkv; j++) rc = upload_matrix(u, &l->qkv[j]);
-        if (rc == 0) rc = upload_matrix(u, &l->out);
-        if (rc == 0) rc = upload_matrix(u, &l->gate_up);
-        if (rc == 0) rc = upload_matrix(u, &l->down);
+        for (uint32_t j = 0; rc == 0 && j < l->n_qkv; j++) rc = upload(u, &l->qkv[j]);
+        if (rc == 0) rc = upload(u, &l->out);
+        if (rc == 0) rc = upload(u, &l->gate_up);
+        if (rc == 0) rc = upload(u, &l->down);
     }
     bool own_head = w->head.chunk != w->embed.chunk || w->head.parts != w->embed.parts;
-    if (rc == 0 && own_head) rc = upload_matrix(u, &w->head);
+    if (rc == 0 && own_head) rc = upload(u, &w->head);
     return rc ? rc : vly_gpu_upload_finish(u->ring, u->err);
 }
 

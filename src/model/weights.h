@@ -5,6 +5,7 @@
 
 #include "model/config.h"
 #include "model/repack.h"
+#include "model/repack_tile.h"
 
 /* Where a matrix's rows come from. */
 typedef enum {
@@ -20,7 +21,9 @@ typedef struct {
     uint32_t rows_used;
     uint32_t columns, blocks;
     uint32_t chunk;         /* which of the weights' buffers */
-    uint64_t parts, scales; /* byte offsets of its planes in that buffer, multiples of 256 */
+    uint64_t parts, scales; /* byte offsets of its planes in that buffer, multiples of 256; in
+                               tiles: of main and high, of scales and factors (repack_tile.h) */
+    bool tiled;
 
     /* Source, until uploaded. */
     const vly_gguf_tensor *tensor[3];
@@ -53,10 +56,11 @@ typedef void (*vly_progress)(void *arg, uint64_t done, uint64_t total);
 
 /* Finds every tensor, checks its shape and format against the config and decides where it will lie.
  * `head_rows` [n_head_rows], where not NULL, keeps only these rows of the head, in this order (it
- * must outlive the upload). `gguf` must outlive the upload. Errors name the tensor: VLY_E_FORMAT
- * (missing, or another shape), VLY_E_UNSUPPORTED (format). */
+ * must outlive the upload). `tiled`: matrices of products lie in tiles. `gguf` must outlive the
+ * upload. Errors name the tensor: VLY_E_FORMAT (missing, or another shape), VLY_E_UNSUPPORTED
+ * (format). */
 int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const vly_gpu_info *info,
-                     const uint32_t *head_rows, uint32_t n_head_rows, vly_weights *out,
+                     const uint32_t *head_rows, uint32_t n_head_rows, bool tiled, vly_weights *out,
                      vly_error *err);
 
 /* Allocates and uploads what was planned. VLY_E_FORMAT names a tensor whose weights are no numbers.

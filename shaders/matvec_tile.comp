@@ -1,0 +1,148 @@
+// y = W x on matrix units (KHR_cooperative_matrix): weights in tiles of 16 rows, x as f16, sums in f32. A
+// workgroup computes one tile for all columns: its subgroups take the tile's units of 64 weights in turn,
+// and what they have is added up in order. Columns are padded to groups of 8, and a column's sums are the
+// same whatever the others hold, so the bits of a token do not depend on the batch.
+//
+// A subgroup multiplies 16 rows x 16 weights by 16 weights x 8 columns. Each lane holds 8 of the weights:
+// with g = lane / 4 and j = lane % 4, rows g and g + 8, weights 2 j, 2 j + 1, 2 j + 8, 2 j + 9; of x the same
+// weights of column g; of the sums rows g and g + 8 of columns 2 j, 2 j + 1. Vulkan leaves this to the
+// device: src/model/tile.c asks it, and the form is used only where the answer is this one. So the weights
+// can lie as the lanes want them, and unpacking one needs no shared memory.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#extension GL_KHR_cooperative_matrix : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#define VLY_TEXEL 0
+#define HALF_X 1
+#include "common.glsl"
+#include "matvec.glsl"
+#include "tile_layouts.glsl"
+layout(constant_id = VLY_MATVEC_WARPS) const uint WARPS = 16;
+layout(constant_id = VLY_MATVEC_DEPTH) const uint DEPTH = 1;
+
+#define GROUPS (COLUMNS / 8) // of columns
+#define PAIRS  (VLY_TILE_ROWS / 2)
+
+layout(buffer_reference, buffer_reference_align = 16) readonly buffer RefX { uvec4 at[]; };
+
+shared float shared_sum[WARPS * 8 * VLY_TILE_ROWS]; // [subgroup][column][row]
+shared float shared_factor[COLUMNS];
+
+matrix_sum sum[GROUPS];
+
+// Of a unit, this lane's 16 values of x of the c-th group of columns.
+void load_x(uint c, uint unit, uint units, out uvec4 x0, out uvec4 x1)
+{
+    uint i = column_index(c * 8u + gl_SubgroupInvocationID / 4u);
+    x0 = x1 = uvec4(0);
+    if (unit >= units || i >= n_columns()) return;
+    uint at = p.in_quad + column_token(i) * p.in_stride + unit * 8u + gl_SubgroupInvocationID % 4u * 2u;
+    x0 = RefX(uvec2(p.act)).at[at];
+    x1 = RefX(uvec2(p.act)).at[at + 1u];
+}
+
+void multiply(uint tile, uint units)
+{
+    for (uint base = gl_SubgroupID; base < units; base += WARPS * DEPTH) {
+        tile_unit w[DEPTH];
+        [[unroll]] for (uint d = 0; d < DEPTH; d++)
+            load_unit(tile, min(base + d * WARPS, units - 1u), units, w[d]);
+        [[unroll]] for (uint d = 0; d < DEPTH; d++) {
+            uvec4 x[GROUPS * 2];
+            [[unroll]] for (uint c = 0; c < GROUPS; c++)
+                load_x(c, base + d * WARPS, units, x[2 * c], x[2 * c + 1]);
+            [[unroll]] for (uint t = 0; t < 4u; t++) {
+                matrix_w a;
+                unpack(w[d], t, a);
+                [[unroll]] for (uint c = 0; c < GROUPS; c++) {
+                    matrix_x b;
+                    f16vec2 low = halves(x[2 * c + t / 2][t % 2 * 2]);
+                    f16vec2 high = halves(x[2 * c + t / 2][t % 2 * 2 + 1]);
+                    b[0] = low.x;
+                    b[1] = low.y;
+                    b[2] = high.x;
+                    b[3] = high.y;
+                    sum[c] = coopMatMulAdd(a, b, sum[c]);
+                }
+            }
+        }
+    }
+}
+
+// What the subgroups have of a group of 8 columns, added up: a row pair of a column to each of the
+// workgroup's first 64 invocations.
+vec2 whole_sum(uint pair, uint c)
+{
+    precise vec2 y = vec2(0.0);
+    [[unroll]] for (uint w = 0; w < WARPS; w++) {
+        uint at = (w * 8u + c) * VLY_TILE_ROWS + pair * 2u;
+        y += vec2(shared_sum[at], shared_sum[at + 1u]);
+    }
+    return y;
+}
+
+// Of the 8 lanes that hold a column's row pairs, the sum and the maximum, in one order.
+float add_lanes(float v)
+{
+    precise float sum_ = v;
+    [[unroll]] for (uint apart = 1; apart < PAIRS; apart *= 2u) sum_ += subgroupShuffleXor(sum_, apart);
+    return sum_;
+}
+
+float max_lanes(float v)
+{
+    [[unroll]] for (uint apart = 1; apart < PAIRS; apart *= 2u) v = max(v, subgroupShuffleXor(v, apart));
+    return v;
+}
+
+// One row pair of one column. All lanes of a subgroup come here together.
+void finish(uint tile, uint pair_in_tile, uint column, vec2 sums)
+{
+    uint pair = tile * PAIRS + pair_in_tile, i = column_index(column), token = column_token(i);
+    bool inside = i < n_columns();
+    precise vec2 y = sums * shared_factor[column];
+    if (ROLE == VLY_ROLE_QKV) {
+        if (inside && pair * 2u < p.rows) finish_qkv(token, pair, y);
+    } else if (ROLE == VLY_ROLE_ADD) {
+        float squares = 0.0;
+        if (inside && pair * 2u < p.rows) squares = finish_add(token, pair, y);
+        squares = add_lanes(squares);
+        if (inside && pair_in_tile == 0u) store_squares(token, tile, squares);
+    } else if (ROLE == VLY_ROLE_SWIGLU) {
+        float h = swiglu(y), next = subgroupShuffleXor(h, 1u);
+        if (inside && pair * 2u < p.rows && pair % 2u == 0u)
+            RefU1(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 4u + half_word(pair / 2u)] =
+                half_pair(vec2(h, pair * 2u + 2u < p.rows ? next : 0.0));
+    } else {
+        vec2 l = vec2(NEGATIVE_INFINITY);
+        if (inside) l = finish_logits(i, pair, y);
+        float high = max_lanes(max(l.x, l.y)), share = 0.0;
+        float temperature = inside ? column_temperature(token) : 0.0;
+        if (temperature > 0.0 && high > NEGATIVE_INFINITY) share = exp_share(l, high, temperature);
+        share = add_lanes(share);
+        if (inside && pair_in_tile == 0u) store_stats(i, tile, high, share);
+    }
+}
+
+void main()
+{
+    if (column_index(0) >= n_columns()) return;
+    uint tile = gl_WorkGroupID.x;
+    [[unroll]] for (uint c = 0; c < GROUPS; c++) sum[c] = matrix_sum(0.0);
+    multiply(tile, (p.blocks + 1u) / 2u);
+    for (uint c = gl_SubgroupID; c < COLUMNS && column_index(c) < n_columns(); c += WARPS) {
+        float factor = norm_factor(column_token(column_index(c)));
+        if (subgroupElect()) shared_factor[c] = factor;
+    }
+    uint g = gl_SubgroupInvocationID / 4u, j = gl_SubgroupInvocationID % 4u;
+    [[unroll]] for (uint c = 0; c < GROUPS; c++) {
+        if (column_index(c * 8u) >= n_columns()) return;
+        if (c > 0u) barrier();
+        [[unroll]] for (uint i = 0; i < 4u; i++)
+            shared_sum[(gl_SubgroupID * 8u + 2u * j + i % 2u) * VLY_TILE_ROWS + g + i / 2u * 8u] = sum[c][i];
+        barrier();
+        uint i = gl_LocalInvocationIndex;
+        if (i < PAIRS * 8u) finish(tile, i % PAIRS, c * 8u + i / PAIRS, whole_sum(i % PAIRS, i / PAIRS));
+    }
+}
