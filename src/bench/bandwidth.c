@@ -10,13 +10,6 @@
 #define MIN_BYTES (1ull << 26)
 #define N_REPEAT  5
 
-typedef struct {
-    vly_gpu *gpu;
-    vly_gpu_buffer data, sink;
-    vly_gpu_views *views;
-    uint32_t width;
-} reader;
-
 /* A power of two that the device has room for. */
 static uint64_t choose_bytes(const vly_gpu *gpu)
 {
@@ -30,7 +23,7 @@ static uint64_t choose_bytes(const vly_gpu *gpu)
 }
 
 /* Bits without a pattern: some memories are faster with others. */
-static int fill(reader *r, vly_error *err)
+static int fill(vly_reader *r, vly_error *err)
 {
     const uint64_t piece = 1 << 20;
     vly_gpu_upload *ring;
@@ -50,30 +43,40 @@ static int fill(reader *r, vly_error *err)
     return rc;
 }
 
-static int record(reader *r, uint32_t groups, vly_gpu_commands **out, vly_error *err)
+int vly_reader_add(vly_reader *r, uint64_t n_bytes, vly_gpu_commands *commands, vly_error *err)
 {
-    const vly_gpu_info *info = vly_gpu_get_info(r->gpu);
     vly_gpu_kernel *kernel;
     int rc = vly_gpu_kernel_get(r->gpu, r->views ? VLY_SHADER_read_texel : VLY_SHADER_read,
                                 &r->width, 1, 0, &kernel, err);
-    if (rc == 0) rc = vly_gpu_commands_create(r->gpu, "reading memory", out, err);
     if (rc) return rc;
-    struct vly_push_read push = {.weights = r->data.address,
-                                 .sink = r->sink.address,
-                                 .quads = (uint32_t)(r->data.n_bytes / 16)};
-    if (info->timestamp_ns > 0) vly_gpu_cmd_timestamp(*out, 0);
-    vly_gpu_cmd_dispatch(*out, kernel, r->views, &push, sizeof push, groups, 1, 1);
-    if (info->timestamp_ns > 0) vly_gpu_cmd_timestamp(*out, 1);
-    rc = vly_gpu_commands_end(*out, err);
+    struct vly_push_read push = {
+        .weights = r->data.address, .sink = r->sink.address, .quads = (uint32_t)(n_bytes / 16)};
+    uint64_t turn = 64ull * r->groups * r->width; /* four quads a thread */
+    if (n_bytes % turn || n_bytes > r->data.n_bytes)
+        return vly_fail(err, VLY_E_INVALID, "reading %llu bytes: expected a multiple of %llu",
+                        (unsigned long long)n_bytes, (unsigned long long)turn);
+    vly_gpu_cmd_dispatch(commands, kernel, r->views, &push, sizeof push, r->groups, 1, 1);
+    return 0;
+}
+
+static int record(vly_reader *r, vly_gpu_commands **out, vly_error *err)
+{
+    bool timed = vly_gpu_get_info(r->gpu)->timestamp_ns > 0;
+    int rc = vly_gpu_commands_create(r->gpu, "reading memory", out, err);
+    if (rc) return rc;
+    if (timed) vly_gpu_cmd_timestamp(*out, 0);
+    rc = vly_reader_add(r, r->data.n_bytes, *out, err);
+    if (timed) vly_gpu_cmd_timestamp(*out, 1);
+    if (rc == 0) rc = vly_gpu_commands_end(*out, err);
     if (rc) vly_gpu_commands_destroy(*out);
     return rc;
 }
 
-/* The median time of one reading in nanoseconds, by `groups` workgroups. */
-static int time_reading(reader *r, uint32_t groups, double *ns, vly_error *err)
+/* The median time of one reading in nanoseconds. */
+static int time_reading(vly_reader *r, double *ns, vly_error *err)
 {
     vly_gpu_commands *commands;
-    int rc = record(r, groups, &commands, err);
+    int rc = record(r, &commands, err);
     if (rc) return rc;
     double times[N_REPEAT];
     for (int i = -1; rc == 0 && i < N_REPEAT; i++) { /* the first is not counted */
@@ -90,7 +93,7 @@ static int time_reading(reader *r, uint32_t groups, double *ns, vly_error *err)
     return rc;
 }
 
-static int measure(reader *r, double *bytes_per_ns, vly_error *err)
+static int init(vly_reader *r, vly_error *err)
 {
     const vly_gpu_info *info = vly_gpu_get_info(r->gpu);
     bool lanes = info->type == VLY_GPU_CPU;
@@ -101,22 +104,32 @@ static int measure(reader *r, double *bytes_per_ns, vly_error *err)
     if (rc == 0) rc = fill(r, err);
     if (rc == 0 && lanes) rc = vly_gpu_views_create(r->gpu, &r->data, NULL, NULL, &r->views, err);
     r->width = lanes ? info->subgroup_size : 256;
-    double best = INFINITY;
-    for (uint32_t groups = 512; rc == 0 && groups <= 16384; groups *= 4) {
+    double best_ns = INFINITY;
+    uint32_t best = 0;
+    for (r->groups = 512; rc == 0 && r->groups <= 16384; r->groups *= 4) {
         double ns;
-        rc = time_reading(r, groups, &ns, err);
-        if (rc == 0 && ns < best) best = ns;
+        rc = time_reading(r, &ns, err);
+        if (rc || ns >= best_ns) continue;
+        best_ns = ns;
+        best = r->groups;
     }
-    *bytes_per_ns = best > 0 ? (double)r->data.n_bytes / best : 0;
+    r->groups = best;
+    r->bytes_per_ns = (double)r->data.n_bytes / best_ns;
     return rc;
 }
 
-int vly_bench_bandwidth(vly_gpu *gpu, double *bytes_per_ns, vly_error *err)
+int vly_reader_init(vly_reader *r, vly_gpu *gpu, vly_error *err)
 {
-    reader r = {.gpu = gpu};
-    int rc = measure(&r, bytes_per_ns, err);
-    if (r.views) vly_gpu_views_destroy(gpu, r.views);
-    vly_gpu_buffer_destroy(gpu, &r.data);
-    vly_gpu_buffer_destroy(gpu, &r.sink);
+    *r = (vly_reader){.gpu = gpu};
+    int rc = init(r, err);
+    if (rc) vly_reader_deinit(r);
     return rc;
+}
+
+void vly_reader_deinit(vly_reader *r)
+{
+    if (r->views) vly_gpu_views_destroy(r->gpu, r->views);
+    vly_gpu_buffer_destroy(r->gpu, &r->data);
+    vly_gpu_buffer_destroy(r->gpu, &r->sink);
+    *r = (vly_reader){0};
 }

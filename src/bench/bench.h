@@ -18,10 +18,9 @@ typedef struct {
     bool kv_f16;
     uint32_t n_ctx;    /* tokens before what is measured */
     vly_ids contexts;  /* decode */
-    vly_ids sizes;     /* verify, prefill: tokens; block: drafted tokens */
+    vly_ids sizes;     /* tokens: of passes, prompts, proposals, steps */
     uint32_t n_repeat; /* measurements of a figure */
     uint32_t n_tokens; /* decode, block: tokens of a measurement */
-    uint32_t n_batch;  /* kernel: tokens of a step */
     double accept;     /* block: the mean accepted length to pretend; 0: the real one */
     bool profile;
     const char *csv, *json; /* files; NULL: none */
@@ -48,13 +47,31 @@ typedef int vly_bench_fn(const vly_bench_options *options, vly_report *report, v
 int vly_bench_main(vly_bench_kind kind, const char *summary, vly_bench_fn *measure, int argc,
                    char **argv);
 
+/* A buffer larger than caches and a plain kernel that reads it: what the device's memory can give,
+ * and a way to empty its caches. */
+typedef struct {
+    vly_gpu *gpu;
+    vly_gpu_buffer data, sink;
+    vly_gpu_views *views; /* where kernels read through these */
+    uint32_t width, groups;
+    double bytes_per_ns; /* the median of the best number of workgroups */
+} vly_reader;
+
+/* Makes the buffer, of a power of two of at least 64 MiB, and measures. */
+int vly_reader_init(vly_reader *reader, vly_gpu *gpu, vly_error *err);
+/* Adds a reading of `n_bytes`, a power of two of at least 64 MiB and at most the buffer's. */
+int vly_reader_add(vly_reader *reader, uint64_t n_bytes, vly_gpu_commands *commands,
+                   vly_error *err);
+/* Zeroed readers are left alone. */
+void vly_reader_deinit(vly_reader *reader);
+
 /* The models under test, loaded as the engine loads them. */
 typedef struct {
     const vly_bench_options *options;
     vly_engine *engine;
     vly_gpu *gpu;
     vly_model *target;
-    double bytes_per_ns;       /* the device's read bandwidth; 0: unknown */
+    double bytes_per_ns;       /* the device's read bandwidth */
     vly_gpu_commands *mark[4]; /* timestamps around the passes of a submission */
     vly_kv_seq seq;            /* of the target; open while passes are measured alone */
 } vly_subject;
@@ -109,9 +126,6 @@ int vly_subject_generate(vly_subject *subject, vly_bench_text *text, vly_error *
  * report as the table "steps". */
 int vly_subject_profile(vly_subject *subject, const uint32_t *sizes, size_t n_sizes,
                         vly_report *report, vly_error *err);
-
-/* Bytes a nanosecond that a plain kernel reads from a buffer much larger than caches. */
-int vly_bench_bandwidth(vly_gpu *gpu, double *bytes_per_ns, vly_error *err);
 
 /* What is known of the clocks that the device runs at now, to `out` [n]; false: nothing. */
 bool vly_bench_clocks(const vly_gpu_info *info, char *out, size_t n);

@@ -59,6 +59,7 @@ static const option_row rows[] = {
      "drafted tokens of a block (1,2,3,4,5,6,8,10,12,15)"},
     {BLOCK, 0, "synthetic-accept", "L", REAL, AT(accept), 1, VLY_MAX_DRAFT + 1,
      "a mean accepted length to pretend, in place of what is really accepted"},
+    {KERNEL, 'b', "batch", "N,...", LIST, AT(sizes), 1, VLY_MAX_BATCH, "tokens of a step (1,8)"},
     {VERIFY | BLOCK | KERNEL, 'c', "ctx", "N", COUNT, AT(n_ctx), 0, MAX_N_CTX,
      "tokens before those that are measured (128)"},
     {DECODE | BLOCK, 'n', "tokens", "N", COUNT, AT(n_tokens), 2, 1u << 20,
@@ -188,7 +189,8 @@ static int set_defaults(vly_bench_kind bench, vly_bench_options *o)
     if (bench == VERIFY) rc = vly_ids_append(&o->sizes, verify, 9);
     if (bench == PREFILL) rc = vly_ids_append(&o->sizes, prefill, 6);
     if (bench == BLOCK) rc = vly_ids_append(&o->sizes, block, 10);
-    o->n_repeat = bench == VERIFY ? 20 : 5;
+    if (bench == KERNEL) rc = vly_ids_append(&o->sizes, (const uint32_t[]){1, 8}, 2);
+    o->n_repeat = bench == VERIFY ? 20 : bench == LOAD ? 3 : 5;
     return rc;
 }
 

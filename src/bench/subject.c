@@ -18,7 +18,7 @@ static void report_device(const vly_subject *s, vly_report *report)
     vly_report_fact(report, "driver", info->driver);
     char clocks[128];
     if (vly_bench_clocks(info, clocks, sizeof clocks)) vly_report_fact(report, "clocks", clocks);
-    if (s->bytes_per_ns > 0) vly_report_number(report, "read_gb_per_s", s->bytes_per_ns, 1);
+    vly_report_number(report, "read_gb_per_s", s->bytes_per_ns, 1);
     vly_report_fact(report, "model", vly_engine_get_info(s->engine)->target_name);
     if (vly_engine_get_info(s->engine)->draft_name)
         vly_report_fact(report, "draft", vly_engine_get_info(s->engine)->draft_name);
@@ -54,7 +54,10 @@ int vly_subject_init(vly_subject *s, const vly_bench_options *o, uint32_t n_ctx,
     if (rc) return rc;
     s->gpu = vly_engine_gpu(s->engine);
     s->target = vly_engine_target(s->engine);
-    rc = vly_bench_bandwidth(s->gpu, &s->bytes_per_ns, err);
+    vly_reader reader;
+    rc = vly_reader_init(&reader, s->gpu, err);
+    s->bytes_per_ns = reader.bytes_per_ns;
+    vly_reader_deinit(&reader);
     if (rc == 0) rc = create_marks(s, err);
     if (rc == 0) report_device(s, report);
     return rc;
@@ -70,7 +73,7 @@ void vly_subject_deinit(vly_subject *s)
 
 double vly_subject_share(const vly_subject *s, uint64_t bytes, double ms)
 {
-    return s->bytes_per_ns > 0 && ms > 0 ? 100 * (double)bytes / s->bytes_per_ns / (ms * 1e6) : NAN;
+    return 100 * (double)bytes / s->bytes_per_ns / (ms * 1e6);
 }
 
 /* ---- Steps ---- */

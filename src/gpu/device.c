@@ -262,3 +262,8 @@ uint64_t vly_gpu_available_bytes(const vly_gpu *gpu)
 {
     return gpu_caps_available(gpu->physical, &gpu->caps, gpu->device_heap_used);
 }
+
+uint64_t vly_gpu_peak_bytes(const vly_gpu *gpu)
+{
+    return gpu->device_heap_peak;
+}

@@ -86,6 +86,9 @@ const vly_gpu_info *vly_gpu_get_info(const vly_gpu *gpu);
 /* Device-local bytes that can be allocated now (budget less use); an estimate. */
 uint64_t vly_gpu_available_bytes(const vly_gpu *gpu);
 
+/* The most device-local bytes that buffers ever took together. */
+uint64_t vly_gpu_peak_bytes(const vly_gpu *gpu);
+
 /* ---- Memory ---- */
 
 typedef enum {

@@ -103,6 +103,7 @@ struct vly_gpu {
     VkQueue queue;
     gpu_caps caps;
     uint64_t device_heap_used; /* bytes of our own buffers in caps.device_heap */
+    uint64_t device_heap_peak; /* the most that was ever used */
 
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout pipeline_layout;

@@ -126,6 +126,8 @@ static int fill_in(vly_gpu *gpu, vly_gpu_memory memory, const char *label, vly_g
     if (gpu->caps.memory.memoryTypes[type].heapIndex == gpu->caps.device_heap) {
         out->counted = true;
         gpu->device_heap_used += out->n_bytes;
+        if (gpu->device_heap_used > gpu->device_heap_peak)
+            gpu->device_heap_peak = gpu->device_heap_used;
     }
     return 0;
 }

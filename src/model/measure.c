@@ -3,6 +3,7 @@
 #include "model/model_internal.h"
 
 #include <stdio.h>
+#include <string.h>
 
 const char *vly_step_name(vly_step_kind kind)
 {
@@ -45,29 +46,58 @@ static uint64_t matrix_bytes(const vly_matrix *w)
     return (uint64_t)w->rows * w->blocks * (layout->parts * 16 + layout->scale_bytes);
 }
 
-uint64_t vly_model_step_bytes(const vly_model *m, vly_step_kind kind, uint32_t layer,
-                              uint32_t n_ctx)
+/* The matrices of a step: at most 3. */
+static uint32_t step_matrices(const vly_model *m, vly_step_kind kind, uint32_t layer,
+                              const vly_matrix *out[3])
 {
     const vly_layer_weights *w = &m->weights.layer[layer];
-    const vly_model_config *c = &m->config;
-    uint64_t bytes = 0, values = 2ull * n_ctx * c->n_head_kv;
     switch (kind) {
     case VLY_STEP_QKV:
-        for (uint32_t i = 0; i < w->n_qkv; i++) bytes += matrix_bytes(&w->qkv[i]);
-        return bytes;
-    case VLY_STEP_ATTENTION:
-        return values * (vly_kv_get_shape(m->kv)->int8 ? c->head_dim + 2 : 2 * c->head_dim);
+        for (uint32_t i = 0; i < w->n_qkv; i++) out[i] = &w->qkv[i];
+        return w->n_qkv;
     case VLY_STEP_OUT:
-        return matrix_bytes(&w->out);
+        out[0] = &w->out;
+        return 1;
     case VLY_STEP_GATE_UP:
-        return matrix_bytes(&w->gate_up);
+        out[0] = &w->gate_up;
+        return 1;
     case VLY_STEP_DOWN:
-        return matrix_bytes(&w->down);
+        out[0] = &w->down;
+        return 1;
     case VLY_STEP_HEAD:
-        return matrix_bytes(&m->weights.head);
+        out[0] = &m->weights.head;
+        return 1;
     default:
         return 0;
     }
+}
+
+void vly_model_step_formats(const vly_model *m, vly_step_kind kind, uint32_t layer, char *out,
+                            size_t n)
+{
+    const vly_matrix *w[3];
+    uint32_t n_matrices = step_matrices(m, kind, layer, w);
+    out[0] = '\0';
+    for (uint32_t i = 0; i < n_matrices; i++) {
+        const char *name = vly_format_by_id(w[i]->format)->name;
+        size_t len = strlen(out);
+        if (i == 0 || w[i]->format != w[i - 1]->format)
+            snprintf(out + len, n - len, "%s%s", i ? "+" : "", name);
+    }
+}
+
+uint64_t vly_model_step_bytes(const vly_model *m, vly_step_kind kind, uint32_t layer,
+                              uint32_t n_ctx)
+{
+    const vly_model_config *c = &m->config;
+    const vly_matrix *w[3];
+    uint32_t n = step_matrices(m, kind, layer, w);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < n; i++) bytes += matrix_bytes(w[i]);
+    if (kind == VLY_STEP_ATTENTION)
+        bytes += 2ull * n_ctx * c->n_head_kv *
+                 (vly_kv_get_shape(m->kv)->int8 ? c->head_dim + 2 : 2 * c->head_dim);
+    return bytes;
 }
 
 uint64_t vly_model_pass_bytes(const vly_model *m, uint32_t n_ctx)

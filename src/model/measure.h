@@ -44,7 +44,12 @@ int vly_model_record_step(vly_model *model, vly_step_kind kind, uint32_t layer, 
 uint64_t vly_model_step_bytes(const vly_model *model, vly_step_kind kind, uint32_t layer,
                               uint32_t n_ctx);
 
-/* The same of a whole pass over one token and its head. */
+/* The format of the step's weights, "q8_0"; of several "q4_k+q6_k", and of steps without weights
+ * "". `out` [n]. */
+void vly_model_step_formats(const vly_model *model, vly_step_kind kind, uint32_t layer, char *out,
+                            size_t n);
+
+/* The bytes of a whole pass over one token and its head. */
 uint64_t vly_model_pass_bytes(const vly_model *model, uint32_t n_ctx);
 
 #endif
