@@ -33,7 +33,7 @@ CFLAGS  += -std=c17 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Wshadow -Wstrict-pro
            -Wmissing-prototypes -Wwrite-strings -Wvla -Werror -ffp-contract=off -fno-math-errno \
            $(cflags_$(config)) -Iinclude -Isrc -I. -I$(build)/shaders -MMD -MP \
            -DVLY_DATADIR='"$(DATADIR)"' $(pkg_cflags)
-LDLIBS  += $(pkg_libs) -lm -lpthread
+LDLIBS  += $(pkg_libs) -lhttp_parser -lm -lpthread
 LDFLAGS += $(filter -fsanitize=%,$(cflags_$(config)))
 
 c_files := $(sort $(wildcard src/*.c src/*/*.c drafts/*.c tests/*/*.c))
@@ -122,10 +122,16 @@ install: all ## install under DESTDIR and PREFIX (/usr/local)
 	install -D -m 755 $(build)/volley $(DESTDIR)$(PREFIX)/bin/volley
 	install -d $(DESTDIR)$(DATADIR)/models $(DESTDIR)$(PREFIX)/share/doc/volley
 	install -m 644 models/*.gguf models/README.md $(DESTDIR)$(DATADIR)/models
-	install -m 644 LICENSE LICENSES/*.txt NOTICE README.md $(DESTDIR)$(PREFIX)/share/doc/volley
+	install -m 644 LICENSE LICENSES/*.txt NOTICE README.md docs/api.md $(DESTDIR)$(PREFIX)/share/doc/volley
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	install -m 644 share/volley.socket $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's,@PREFIX@,$(PREFIX),g' share/volley.service.in \
+	    > $(DESTDIR)$(PREFIX)/lib/systemd/system/volley.service
 
 uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/volley
+	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/volley.socket
+	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/volley.service
 	rm -rf $(DESTDIR)$(DATADIR) $(DESTDIR)$(PREFIX)/share/doc/volley
 
 help: ## list the targets

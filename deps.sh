@@ -46,11 +46,13 @@ need libuv1-dev have_library libuv
 need libcjson-dev have_library libcjson
 need libpcre2-dev have_library libpcre2-8
 need libxxhash-dev have_library libxxhash
+need libhttp-parser-dev have_file /usr/include/http_parser.h
 if [ $test = 1 ]; then
     need libcmocka-dev have_library cmocka
     need vulkan-validationlayers \
         have_file /usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json
     need jq have_command jq
+    need curl have_command curl
     need clang have_command clang
     need libclang-rt-dev have_fuzzer # its real name carries clang's version
 fi

@@ -13,6 +13,12 @@
  * the folders). */
 int vly_cli_load(const vly_cli_options *o, bool with_draft, vly_engine **out, vly_error *err);
 
+/* Finds the models as vly_cli_load does, and leaves the rest to `use`, whose `options` name them.
+ */
+typedef int (*vly_cli_use_models)(void *arg, const vly_engine_options *options, vly_error *err);
+int vly_cli_find_models(const vly_cli_options *o, bool with_draft, vly_cli_use_models use,
+                        void *arg, vly_error *err);
+
 /* Appends the prompt: the text given, else the file's or standard input's, less one newline at its
  * end. Returns an exit status, the reason having been printed, or 0. */
 int vly_cli_read_prompt(const char *command, const vly_cli_options *o, vly_text *prompt);

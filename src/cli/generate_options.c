@@ -110,8 +110,8 @@ static const vly_option_type bias_type = {
     .parse = parse_bias, .expected = "ID:BIAS with a number", .or_else = "-inf", .ranged = true};
 static const vly_option_type seed_type = {.parse = parse_seed,
                                           .expected = "a whole number, 0 to 18446744073709551615"};
-static const vly_option_type method_type = {.parse = parse_method, .expected = method_names + 1};
-static const vly_option_type kv_type = {.parse = parse_kv, .expected = "int8 or f16"};
+const vly_option_type vly_cli_method_type = {.parse = parse_method, .expected = method_names + 1};
+const vly_option_type vly_cli_kv_type = {.parse = parse_kv, .expected = "int8 or f16"};
 
 static const vly_option_row rows[] = {
     {GENERATE, 'm', "model", NULL, "TARGET", &vly_option_text, AT(target), 0, 0,
@@ -165,11 +165,11 @@ static const vly_option_row rows[] = {
      "tokens that the draft proposes at a time; 0: decode plainly"},
     {VERIFY, 0, "draft-max", NULL, "K", &vly_option_count, AT(draft_max), 1, VLY_MAX_DRAFT,
      "tokens that the draft proposes at a time"},
-    {GENERATE, 0, "draft-method", NULL, method_names + 1, &method_type, AT(draft_method), 0, 0,
-     method_help},
+    {GENERATE, 0, "draft-method", NULL, method_names + 1, &vly_cli_method_type, AT(draft_method), 0,
+     0, method_help},
     {LOGITS, 0, "top", NULL, "N", &vly_option_count, AT(n_top), 1, 1000,
      "how many of the best logits"},
-    {ALL, 0, "kv", NULL, "int8|f16", &kv_type, AT(kv_f16), 0, 0,
+    {ALL, 0, "kv", NULL, "int8|f16", &vly_cli_kv_type, AT(kv_f16), 0, 0,
      "how the caches store keys and values (int8)"},
     {ALL, 0, "device", NULL, "D", &vly_option_text, AT(device), 0, 0,
      "Vulkan device: a number or part of a name of 'volley devices' (the best one)"},

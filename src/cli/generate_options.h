@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/vec.h"
+#include "cli/option_table.h"
 
 typedef enum { VLY_CLI_RUN = 1, VLY_CLI_VERIFY = 2, VLY_CLI_LOGITS = 4 } vly_cli_generator;
 
@@ -29,6 +30,10 @@ typedef struct {
     bool echo, json, stats;
     uint32_t verbosity;
 } vly_cli_options;
+
+/* Options of other commands too, whose own begin with a vly_cli_options: what sets kv_f16 and
+ * draft_method. */
+extern const vly_option_type vly_cli_kv_type, vly_cli_method_type;
 
 /* Parses the words of `command`. 0; or the exit status to end with, the reason having been printed;
  * or -1: help was printed, end with 0. In any case free with vly_cli_options_deinit. Configures the

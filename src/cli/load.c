@@ -45,17 +45,15 @@ static void clear_progress(const progress_bar *bar)
 
 /* ---- the interface ---- */
 
-int vly_cli_load(const vly_cli_options *o, bool with_draft, vly_engine **out, vly_error *err)
+int vly_cli_find_models(const vly_cli_options *o, bool with_draft, vly_cli_use_models use,
+                        void *arg, vly_error *err)
 {
     char *shipped_target = NULL, *shipped_draft = NULL;
-    progress_bar bar = {.started_ns = vly_clock_ns(), .on_terminal = isatty(STDERR_FILENO)};
     vly_engine_options options = {.target = o->target,
                                   .draft = o->draft,
                                   .device = o->device,
                                   .n_ctx = o->n_ctx,
-                                  .kv_f16 = o->kv_f16,
-                                  .progress = draw_progress,
-                                  .progress_arg = &bar};
+                                  .kv_f16 = o->kv_f16};
     if (!o->target) {
         int rc = vly_store_find_shipped(&shipped_target, &shipped_draft, err);
         if (rc) return rc;
@@ -68,10 +66,27 @@ int vly_cli_load(const vly_cli_options *o, bool with_draft, vly_engine **out, vl
         options.draft = NULL;
     if (with_draft && !modelless && !options.draft)
         vly_log(VLY_LOG_INFO, "cli", "no draft: decoding plainly");
-    int rc = vly_engine_create(&options, out, err);
-    clear_progress(&bar);
+    int rc = use(arg, &options, err);
     free(shipped_target);
     free(shipped_draft);
+    return rc;
+}
+
+/* vly_cli_use_models */
+static int create_engine(void *arg, const vly_engine_options *models, vly_error *err)
+{
+    progress_bar bar = {.started_ns = vly_clock_ns(), .on_terminal = isatty(STDERR_FILENO)};
+    vly_engine_options options = *models;
+    options.progress = draw_progress;
+    options.progress_arg = &bar;
+    int rc = vly_engine_create(&options, arg, err);
+    clear_progress(&bar);
+    return rc;
+}
+
+int vly_cli_load(const vly_cli_options *o, bool with_draft, vly_engine **out, vly_error *err)
+{
+    int rc = vly_cli_find_models(o, with_draft, create_engine, out, err);
     if (rc) return rc;
     uint32_t n_ctx = vly_engine_get_info(*out)->n_ctx;
     if (n_ctx < o->n_ctx)

@@ -24,7 +24,11 @@ away() {
 check_exit 'the shipped pair is found beside the program' 0 away run -p Once -n 20 --json
 check 'both models of it' jq -e '.model == "stories15M" and .draft == "smol-stories-11M"
     and (.tokens | length) == 20' "$scratch/out"
-for file in LICENSE NOTICE Apache-2.0.txt README.md; do
+unit=$staged/opt/v/lib/systemd/system/volley.service
+check 'the service runs what is installed' grep -q '^ExecStart=/opt/v/bin/volley serve ' "$unit"
+check 'the socket is where the API says' \
+    grep -q '^ListenStream=/run/volley/volley.sock$' "$staged/opt/v/lib/systemd/system/volley.socket"
+for file in LICENSE NOTICE Apache-2.0.txt README.md api.md; do
     check "$file is installed" test -s "$staged/opt/v/share/doc/volley/$file"
 done
 
