@@ -88,6 +88,8 @@ typedef struct {
     /* How conversations are spelled: NULL for the target's own template, else the name of a family
      * or the text of a template, which must then be known (VLY_E_UNSUPPORTED). */
     const char *chat_template;
+    const char *arch; /* path of a JSON file that describes an architecture beside the ones that are
+                         known (docs/models.md), or NULL */
     /* Told while weights are uploaded: bytes done of all, both models together. May be NULL. */
     void (*progress)(void *arg, uint64_t done, uint64_t total);
     void *progress_arg;

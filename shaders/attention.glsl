@@ -12,7 +12,8 @@ layout(constant_id = 4) const uint PART_LANES = 4;  // lanes that share a positi
 layout(constant_id = 5) const uint PART_ROUNDS = 1; // parts of V of one lane
 layout(constant_id = 6) const uint LANES = 32;      // of a subgroup, and positions of a block
 
-uint kv_head, head, q_quad, slot, first, first_pos, len;
+uint kv_head, head, q_quad, slot, first, first_pos;
+uint from, len; // the token sees positions from .. len - 1, and nothing before is read
 bool first_of_kv;   // of the workgroups that share this KV head, the one that stores
 float s[HEADS];     // of this lane's position in the block: scores, then weights
 float v_scale;      // of its V
@@ -29,7 +30,7 @@ bool is_fresh(uint pos)
 // Scores of this lane's position against every head, and the scale of its V.
 void score(uint start)
 {
-    uint pos = min(start + gl_SubgroupInvocationID, len - 1u);
+    uint own = start + gl_SubgroupInvocationID, pos = clamp(own, from, len - 1u);
     vly_page page = page_of(slot, pos);
     float k_scale = kv_read_scale(page, KV_K, kv_head, pos);
     v_scale = kv_read_scale(page, KV_V, kv_head, pos);
@@ -59,7 +60,7 @@ void score(uint start)
     precise float factor = k_scale * p.scale;
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
         precise float scaled = s[h] * factor;
-        s[h] = start + gl_SubgroupInvocationID < len ? scaled : NEGATIVE_INFINITY;
+        s[h] = own == pos ? scaled : NEGATIVE_INFINITY;
     }
 }
 
@@ -93,6 +94,7 @@ void begin_token(uint token, uint group_index)
     first = p.step.s.token[token].first;
     first_pos = p.step.s.token[first].pos;
     len = p.step.s.token[token].pos + 1u;
+    from = p.window > 0u && len > p.window ? len - p.window : 0u;
 }
 
 void begin_blocks()
@@ -104,7 +106,7 @@ void begin_blocks()
     }
 }
 
-// Adds the block of positions from `start` < len on.
+// Adds the block of positions from `start` on, some of which the token sees.
 void add_block(uint start)
 {
     score(start);
@@ -128,7 +130,7 @@ void add_block(uint start)
             precise float w = subgroupShuffle(s[h], lane) * scale;
             weight[h] = w;
         }
-        add_v(min(start + lane, len - 1u), scale);
+        add_v(clamp(start + lane, from, len - 1u), scale);
     }
 }
 

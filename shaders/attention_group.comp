@@ -27,6 +27,7 @@ vec4 split_sum[ROUNDS], out_sum[ROUNDS];
 
 void merge_group(uint r, vec2 state, vec4 sum_)
 {
+    if (state.y == 0.0) return; // none of its blocks is seen
     float top = max(split_high[r], state.x);
     precise float keep = exp(split_high[r] - top), take = exp(state.x - top);
     precise float total_ = split_total[r] * keep;
@@ -58,7 +59,7 @@ void take_split(uint split)
     begin_blocks();
     uint end = min(len, (split + 1u) * SPLIT);
     for (uint start = split * SPLIT + gl_SubgroupID * LANES; start < end; start += GROUPS * LANES)
-        add_block(start);
+        if (start + LANES > from) add_block(start);
     barrier();
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
         if (subgroupElect()) shared_state[gl_SubgroupID * HEADS + h] = vec2(high[h], total[h]);
@@ -102,13 +103,13 @@ void write_partials(uint token, uint split)
     }
 }
 
-void merge_partials(uint token, uint splits)
+void merge_partials(uint token, uint first_split, uint splits)
 {
     RefShared at = RefShared(uvec2(p.act));
     [[unroll]] for (uint r = 0; r < ROUNDS; r++) {
         uint i = output_index(r);
         if (i >= QUADS_OUT) break;
-        for (uint split = 0; split < splits; split++) {
+        for (uint split = first_split; split < splits; split++) {
             uint quad = partial_quad(token, split, i);
             merge_split(r, at.at[quad - i % HEAD_QUADS + HEAD_QUADS].xy, at.at[quad]);
         }
@@ -156,8 +157,8 @@ void main()
     uint token = gl_WorkGroupID.y;
     if (token >= p.step.s.n_tok) return;
     begin_token(token, gl_WorkGroupID.x);
-    uint splits = (len + SPLIT - 1u) / SPLIT;
-    uint workers = min(splits, gl_NumWorkGroups.z);
+    uint first_split = from / SPLIT, splits = (len + SPLIT - 1u) / SPLIT;
+    uint workers = min(splits - first_split, gl_NumWorkGroups.z);
     if (gl_WorkGroupID.z >= workers) return;
     if (STORED == 0u && first_of_kv && gl_WorkGroupID.z == 0u && gl_SubgroupID == GROUPS - 1u)
         kv_store(token, kv_head);
@@ -167,7 +168,7 @@ void main()
         out_total[r] = 0.0;
         out_sum[r] = vec4(0.0);
     }
-    for (uint split = gl_WorkGroupID.z; split < splits; split += workers) {
+    for (uint split = first_split + gl_WorkGroupID.z; split < splits; split += workers) {
         take_split(split);
         if (workers > 1u) {
             write_partials(token, split);
@@ -178,7 +179,7 @@ void main()
     }
     if (workers > 1u) {
         if (!arrives_last(token, workers)) return;
-        merge_partials(token, splits);
+        merge_partials(token, first_split, splits);
     }
     write_output(token);
 }

@@ -11,7 +11,7 @@ void main()
     begin_token(token, gl_WorkGroupID.x);
     if (STORED == 0u && first_of_kv) kv_store(token, kv_head);
     begin_blocks();
-    for (uint start = 0; start < len; start += LANES) add_block(start);
+    for (uint start = from / LANES * LANES; start < len; start += LANES) add_block(start);
     [[unroll]] for (uint h = 0; h < HEADS; h++)
         [[unroll]] for (uint j = 0; j < PART_ROUNDS * KV_QUADS; j++) {
             uint part = gl_SubgroupInvocationID + j / KV_QUADS * PART_LANES;

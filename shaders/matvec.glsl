@@ -44,13 +44,26 @@ void store_pair(uint quad, uint stride, uint token, uint pair, vec2 y)
     RefAct2(uvec2(p.act)).at[(quad + token * stride) * 2u + pair] = y;
 }
 
+// Pair `i` of the numbers that begin at a quad.
+vec2 read_pair(uint quad, uint i)
+{
+    vec4 two = READ_ACT(quad + i / 2u);
+    return (i & 1u) != 0u ? two.zw : two.xy;
+}
+
+// With the bias of a row pair, which counts from row 0 of all matrices that share the outputs.
+vec2 biased(vec2 y, uint pair)
+{
+    if (p.bias_quad == 0u) return y;
+    precise vec2 sum_ = y + read_pair(p.bias_quad, pair);
+    return sum_;
+}
+
 // Rotary embedding of a row pair: Su et al., arXiv 2104.09864; cos and sin come from a table.
 vec2 rotate(vec2 y, uint row, uint pos)
 {
     if (row >= p.extra[0]) return y;
-    uint entry = pos * (p.extra[1] / 2u) + (row % p.extra[1]) / 2u;
-    vec4 two = READ_ACT(p.extra[2] + entry / 2u);
-    vec2 cs = (entry & 1u) != 0u ? two.zw : two.xy;
+    vec2 cs = read_pair(p.extra[2], pos * (p.extra[1] / 2u) + (row % p.extra[1]) / 2u);
     precise float a = y.x * cs.x, b = y.x * cs.y;
     return vec2(fma(-y.y, cs.y, a), fma(y.y, cs.x, b));
 }
@@ -70,32 +83,32 @@ void finish_qkv(uint token, uint pair, vec2 y)
 {
     uint row = p.row_base + pair * 2u;
     store_pair(p.out_quad, p.out_stride, token, row / 2u,
-               rotate(y, row, p.step.s.token[token].pos));
+               rotate(biased(y, row / 2u), row, p.step.s.token[token].pos));
 }
 
 // ADD: the residual stream and the next norm's input. The sum of the pair's squares.
 float finish_add(uint token, uint pair, vec2 y)
 {
     uint at = (p.out_quad + token * p.out_stride) * 2u + pair;
-    precise vec2 x = RefAct2(uvec2(p.act)).at[at] + y;
+    precise vec2 x = RefAct2(uvec2(p.act)).at[at] + biased(y, pair);
     RefAct2(uvec2(p.act)).at[at] = x;
-    vec4 two = READ_ACT(p.extra[1] + pair / 2u);
-    precise vec2 xn = x * ((pair & 1u) != 0u ? two.zw : two.xy);
+    precise vec2 xn = x * read_pair(p.extra[1], pair);
     store_x_pair(p.extra[0], p.out_stride, token, pair, xn);
     precise float squares = x.y * x.y;
     return fma(x.x, x.x, squares);
 }
 
 // SWIGLU: silu(gate) * up. Shazeer, arXiv 2002.05202.
-float swiglu(vec2 y)
+float swiglu(uint pair, vec2 y)
 {
+    y = biased(y, pair);
     precise float h = y.x / (1.0 + exp(-y.x)) * y.y;
     return h;
 }
 
 void finish_swiglu(uint token, uint pair, vec2 y)
 {
-    RefAct1(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 4u + pair] = swiglu(y);
+    RefAct1(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 4u + pair] = swiglu(pair, y);
 }
 
 // LOGITS: rows that are only padding are minus infinity.

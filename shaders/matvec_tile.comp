@@ -110,7 +110,7 @@ void finish(uint tile, uint pair_in_tile, uint column, vec2 sums)
         squares = add_lanes(squares);
         if (inside && pair_in_tile == 0u) store_squares(token, tile, squares);
     } else if (ROLE == VLY_ROLE_SWIGLU) {
-        float h = swiglu(y), next = subgroupShuffleXor(h, 1u);
+        float h = swiglu(pair, y), next = subgroupShuffleXor(h, 1u);
         if (inside && pair * 2u < p.rows && pair % 2u == 0u)
             RefU1(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 4u + half_word(pair / 2u)] =
                 half_pair(vec2(h, pair * 2u + 2u < p.rows ? next : 0.0));

@@ -126,6 +126,7 @@ struct vly_push_matvec {
     VLY_U32 out_quad, out_stride; /* y */
     VLY_U32 norm_quad, norm_stride; /* partial sums of squares of x, [token][norm_stride quads] */
     VLY_U32 norm_parts;             /* quads of them; 0: x is not normed */
+    VLY_U32 bias_quad;              /* of a vector that is added to the rows; 0: none */
     VLY_U32 extra[4];
     /* QKV: extra = {rotated rows, head size, rope table quad, 0}
      * ADD: extra = {xn quad, quad of the next norm's weights, partial squares out quad, stride}
@@ -163,6 +164,19 @@ struct vly_push_attention {
     /* Group form, decode passes, several workgroups to a token: where their splits meet. */
     VLY_U32 partial_quad, max_splits;
     VLY_ADDRESS(RefU1) counters; /* zeros, a word for each (token, workgroup of heads) */
+    VLY_U32 window; /* positions that a token sees, its own included; 0: all */
+};
+
+/* Norms each head of Q and K, then rotates it. One subgroup for each (head, token). */
+struct vly_push_qk_norm {
+    VLY_ADDRESS(RefAct) act;
+    VLY_ADDRESS(RefStep) step;
+    VLY_U32 qkv_quad, qkv_stride;
+    VLY_U32 weights_quad; /* of Q's heads, and behind them of K's */
+    VLY_U32 rope_quad;
+    VLY_U32 n_head; /* heads before it are Q's */
+    VLY_U32 head_dim;
+    VLY_F32 norm_epsilon;
 };
 
 /* Picks a token for each row of logits. */

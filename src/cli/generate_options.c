@@ -171,6 +171,8 @@ static const vly_option_row rows[] = {
      "how many of the best logits"},
     {ALL, 0, "kv", NULL, "int8|f16", &vly_cli_kv_type, AT(kv_f16), 0, 0,
      "how the caches store keys and values (int8)"},
+    {ALL, 0, "arch", NULL, "FILE", &vly_option_text, AT(arch), 0, 0,
+     "JSON file that describes an architecture beside the known ones (docs/models.md)"},
     {ALL, 0, "device", NULL, "D", &vly_option_text, AT(device), 0, 0,
      "Vulkan device: a number or part of a name of 'volley devices' (the best one)"},
     {GENERATE, 0, "json", NULL, NULL, &vly_option_flag, AT(json), 0, 0,

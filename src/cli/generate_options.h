@@ -12,6 +12,7 @@ typedef enum { VLY_CLI_RUN = 1, VLY_CLI_VERIFY = 2, VLY_CLI_LOGITS = 4 } vly_cli
 typedef struct {
     const char *target, *draft; /* NULL: not given; see vly_cli_load */
     const char *device;
+    const char *arch;
     uint32_t n_ctx;
     bool kv_f16;
 

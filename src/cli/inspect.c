@@ -23,6 +23,7 @@ typedef struct {
 
 typedef struct {
     const vly_gguf *gguf;
+    const vly_arch *arch; /* described by a file, or NULL */
     totals all, by_format[VLY_N_FORMATS];
     uint64_t device_bytes; /* of the weights as they are laid out there */
     /* Of the KV cache; where kv_unknown.code is not 0 its message says why they are not known. */
@@ -108,7 +109,7 @@ static void find_problems(inspection *in)
     vly_error *problem = in->problems;
     if (in->all.n_tensors == 0)
         vly_fail(problem++, VLY_E_UNSUPPORTED, "it has no tensors: a vocabulary only");
-    else if (vly_model_config_read(in->gguf, &config, problem))
+    else if (vly_model_check(in->gguf, in->arch, &config, problem))
         problem++;
     char missing[256] = "";
     for (size_t i = 0; i < VLY_N_FORMATS; i++) {
@@ -124,9 +125,9 @@ static void find_problems(inspection *in)
     in->n_problems = (size_t)(problem - in->problems);
 }
 
-static void inspect(const vly_gguf *gguf, inspection *in)
+static void inspect(const vly_gguf *gguf, const vly_arch *arch, inspection *in)
 {
-    *in = (inspection){.gguf = gguf};
+    *in = (inspection){.gguf = gguf, .arch = arch};
     count_tensors(in);
     find_problems(in);
     vly_bytes architecture = {0};
@@ -485,25 +486,32 @@ static int print_json(const inspection *in)
 
 static void print_help(void)
 {
-    printf("usage: volley inspect MODEL [--json]\n\n"
+    printf("usage: volley inspect MODEL [--arch FILE] [--json]\n\n"
            "Shows the metadata and tensors of a GGUF file, their formats and sizes, and what the\n"
            "model would need in memory.\n\n"
-           "  --json   one JSON object: file, parts, version, bytes, metadata (of an array: its "
-           "count\n"
-           "           and first items), tensors, totals, memory (bytes), runs and problems\n"
-           "  --help   this text\n");
+           "  --arch FILE  JSON file that describes an architecture beside the known ones\n"
+           "  --json       one JSON object: file, parts, version, bytes, metadata (of an array:\n"
+           "               its count and first items), tensors, totals, memory (bytes), runs and\n"
+           "               problems\n"
+           "  --help       this text\n");
 }
 
 int vly_cli_inspect(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+                                            {"arch", required_argument, NULL, 'a'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     bool as_json = false;
+    const char *arch_path = NULL;
     opterr = 0;
     for (int got; (got = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
         switch (got) {
         case 'j':
             as_json = true;
+            break;
+        case 'a':
+            arch_path = optarg;
             break;
         case 'h':
             print_help();
@@ -518,9 +526,11 @@ int vly_cli_inspect(int argc, char **argv)
 
     vly_gguf *gguf;
     vly_error err;
+    vly_arch arch;
+    if (arch_path && vly_arch_read(arch_path, &arch, &err)) return vly_cli_fail(&err);
     if (vly_store_open(argv[optind], &gguf, &err)) return vly_cli_fail(&err);
     inspection in;
-    inspect(gguf, &in);
+    inspect(gguf, arch_path ? &arch : NULL, &in);
     int status = 0;
     if (as_json)
         status = print_json(&in);

@@ -53,7 +53,8 @@ int vly_cli_find_models(const vly_cli_options *o, bool with_draft, vly_cli_use_m
                                   .draft = o->draft,
                                   .device = o->device,
                                   .n_ctx = o->n_ctx,
-                                  .kv_f16 = o->kv_f16};
+                                  .kv_f16 = o->kv_f16,
+                                  .arch = o->arch};
     if (!o->target) {
         int rc = vly_store_find_shipped(&shipped_target, &shipped_draft, err);
         if (rc) return rc;

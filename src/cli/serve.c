@@ -122,6 +122,8 @@ static const vly_option_row rows[] = {
      "left"},
     {1, 0, "kv", NULL, "int8|f16", &vly_cli_kv_type, 0, 0, 0,
      "how the caches store keys and values (int8)"},
+    {1, 0, "arch", NULL, "FILE", TEXT, MODEL(arch), 0, 0,
+     "JSON file that describes an architecture beside the known ones (docs/models.md)"},
     {1, 0, "device", NULL, "D", TEXT, MODEL(device), 0, 0,
      "Vulkan device: a number or part of a name of 'volley devices' (the best one)"},
     {1, 0, "draft-max", NULL, "K", COUNT, MODEL(draft_max), 0, VLY_MAX_DRAFT,

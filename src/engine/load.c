@@ -12,6 +12,8 @@ typedef struct {
     vly_model_options target, draft;
     vly_model_memory target_memory, draft_memory;
     uint64_t done, total; /* bytes of weights, for progress over both models */
+    vly_arch described;
+    const vly_arch *arch; /* that, or NULL */
     const vly_engine_options *options;
 } loader;
 
@@ -49,7 +51,7 @@ static int measure(vly_engine *e, loader *l, uint32_t n_ctx, uint32_t n_pages, m
         l->draft.n_pages = 0;
         rc = vly_model_measure(e->gpu, e->draft_file, &l->draft, d, err);
         if (rc == 0 && n_pages) {
-            uint64_t full = (uint64_t)vly_kv_pages_for(t->n_ctx) * e->n_parallel;
+            uint64_t full = (uint64_t)t->slot_pages * e->n_parallel;
             l->draft.n_pages = (uint32_t)((uint64_t)d->n_pages * n_pages / full) + 1;
             rc = vly_model_measure(e->gpu, e->draft_file, &l->draft, d, err);
         }
@@ -86,7 +88,7 @@ static int find_pages(vly_engine *e, loader *l, uint32_t n_ctx, const memory_nee
                       vly_error *err)
 {
     memory_need need;
-    uint32_t one = vly_kv_pages_for(l->target_memory.n_ctx), fit = one;
+    uint32_t one = l->target_memory.slot_pages, fit = one;
     uint32_t too_many = one * e->n_parallel + 1;
     while (too_many - fit > 1) {
         uint32_t pages = fit + (too_many - fit) / 2;
@@ -133,7 +135,7 @@ static int check_memory(vly_engine *e, loader *l, vly_error *err)
     int rc = measure(e, l, n_ctx, 0, &need, err);
     if (rc || fits(&need, &have)) return rc;
     uint32_t n_pages = vly_kv_pages_for(l->target_memory.n_ctx);
-    rc = measure(e, l, n_ctx, n_pages, &need, err);
+    rc = measure(e, l, n_ctx, l->target_memory.slot_pages, &need, err);
     if (rc == 0 && fits(&need, &have)) return find_pages(e, l, n_ctx, &have, err);
     const vly_model_memory t = l->target_memory, d = l->draft_memory;
     if (rc == 0) rc = find_context(e, l, n_pages, &have, &fit, &smallest, err);
@@ -146,29 +148,31 @@ static int check_memory(vly_engine *e, loader *l, vly_error *err)
 
 /* ---- Loading ---- */
 
-static int open_file(const char *name, vly_gguf **file, vly_tokenizer **tokenizer, vly_error *err)
+static int open_file(const loader *l, const char *name, vly_gguf **file, vly_tokenizer **tokenizer,
+                     vly_error *err)
 {
     int rc = vly_store_open(name, file, err);
     if (rc) return rc;
     /* A file that cannot run should say so before its vocabulary is read. */
     vly_model_config config;
-    rc = vly_model_config_read(*file, &config, err);
+    rc = vly_model_check(*file, l->arch, &config, err);
     return rc ? rc : vly_tokenizer_create(*file, tokenizer, err);
 }
 
 static int open_draft(vly_engine *e, loader *l, vly_error *err)
 {
     vly_model_config target, draft;
-    int rc = open_file(l->options->draft, &e->draft_file, &e->draft_tokenizer, err);
+    int rc = open_file(l, l->options->draft, &e->draft_file, &e->draft_tokenizer, err);
     if (rc) return vly_fail_within(err, "draft");
-    if ((rc = vly_model_config_read(e->target_file, &target, err)) ||
-        (rc = vly_model_config_read(e->draft_file, &draft, err)) ||
+    if ((rc = vly_model_config_read(e->target_file, l->arch, &target, err)) ||
+        (rc = vly_model_config_read(e->draft_file, l->arch, &draft, err)) ||
         (rc = vly_vocab_map_init(e->draft_tokenizer, e->target_tokenizer, draft.n_vocab,
                                  target.n_vocab, &e->map, err)))
         return rc;
     l->draft = (vly_model_options){
         .n_slots = e->n_parallel,
         .kv_f16 = l->options->kv_f16,
+        .arch = l->arch,
         .head_rows = e->map.identity ? NULL : e->map.draft_id,
         .n_head_rows = e->map.n_mapped,
     };
@@ -190,9 +194,14 @@ static int load_draft(vly_engine *e, loader *l, vly_error *err)
 int vly_engine_load(vly_engine *e, const vly_engine_options *options, vly_error *err)
 {
     loader l = {.options = options};
-    l.target = (vly_model_options){.n_slots = e->n_parallel, .kv_f16 = options->kv_f16};
-    int rc = open_file(options->target, &e->target_file, &e->target_tokenizer, err);
-    if (rc || (rc = vly_engine_load_template(e, options->chat_template, err))) return rc;
+    int rc = options->arch ? vly_arch_read(options->arch, &l.described, err) : 0;
+    if (rc) return rc;
+    if (options->arch) l.arch = &l.described;
+    l.target =
+        (vly_model_options){.n_slots = e->n_parallel, .kv_f16 = options->kv_f16, .arch = l.arch};
+    if ((rc = open_file(&l, options->target, &e->target_file, &e->target_tokenizer, err)))
+        return rc;
+    if ((rc = vly_engine_load_template(e, options->chat_template, err))) return rc;
     if ((rc = vly_gpu_create(options->device, &e->gpu, err))) return rc;
     e->info.device_name = vly_gpu_get_info(e->gpu)->name;
     if (options->draft && (rc = open_draft(e, &l, err))) return rc;

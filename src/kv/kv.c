@@ -36,6 +36,19 @@ uint32_t vly_kv_pages_for(uint32_t n_tok)
     return n_tok / VLY_PAGE_TOKENS + (n_tok % VLY_PAGE_TOKENS != 0);
 }
 
+/* Tokens of a sequence that lie in pages at a time, where all layers see `window` positions. */
+static uint32_t window_tokens(uint32_t window)
+{
+    /* Both ends may lie within a page. */
+    return window + VLY_MAX_CHUNK + VLY_MAX_BATCH + 2 * VLY_PAGE_TOKENS;
+}
+
+uint32_t vly_kv_slot_pages(const vly_kv_shape *shape)
+{
+    uint32_t held = shape->window ? window_tokens(shape->window) : shape->slot_tokens;
+    return vly_kv_pages_for(held < shape->slot_tokens ? held : shape->slot_tokens);
+}
+
 static int add_slab(vly_kv *kv, vly_error *err)
 {
     int rc = vly_gpu_buffer_create(kv->gpu, kv->slab_pages * kv->page_bytes, VLY_GPU_PAGES,
@@ -142,15 +155,32 @@ int vly_kv_seq_init(vly_kv *kv, vly_kv_seq *out, vly_error *err)
                     kv->shape.max_slots);
 }
 
+static void free_page(vly_kv_seq *seq, uint32_t page)
+{
+    vly_kv *kv = seq->kv;
+    kv->free_page[kv->n_free++] = kv->held[(size_t)seq->slot * kv->table_stride + page];
+    kv->n_used--;
+}
+
 /* Gives back the pages beyond the first `n_pages`. */
 static void give_back(vly_kv_seq *seq, uint32_t n_pages)
 {
-    vly_kv *kv = seq->kv;
-    const uint32_t *held = kv->held + (size_t)seq->slot * kv->table_stride;
-    while (seq->n_pages > n_pages) {
-        kv->free_page[kv->n_free++] = held[--seq->n_pages];
-        kv->n_used--;
-    }
+    while (seq->n_pages > n_pages && seq->n_pages > seq->first_page) free_page(seq, --seq->n_pages);
+}
+
+/* Gives back the pages that no token from position n_tok on will see. */
+static void give_back_unseen(vly_kv_seq *seq)
+{
+    uint32_t window = seq->kv->shape.window;
+    if (window == 0 || seq->n_tok < window) return;
+    uint32_t first = (seq->n_tok + 1 - window) / VLY_PAGE_TOKENS;
+    while (seq->first_page < first && seq->first_page < seq->n_pages)
+        free_page(seq, seq->first_page++);
+}
+
+uint32_t vly_kv_oldest(const vly_kv_seq *seq)
+{
+    return seq->first_page ? seq->first_page * VLY_PAGE_TOKENS + seq->kv->shape.window - 1 : 0;
 }
 
 void vly_kv_seq_deinit(vly_kv_seq *seq)
@@ -164,6 +194,7 @@ void vly_kv_seq_deinit(vly_kv_seq *seq)
 int vly_kv_reserve(vly_kv_seq *seq, uint32_t n_tok, vly_error *err)
 {
     vly_kv *kv = seq->kv;
+    give_back_unseen(seq);
     uint32_t had = seq->n_pages, need = vly_kv_pages_for(n_tok);
     if (need > kv->table_stride)
         return vly_fail(err, VLY_E_CONTEXT, "%u tokens do not fit a context of %u", n_tok,
@@ -199,7 +230,7 @@ void vly_kv_commit(vly_kv_seq *seq, uint32_t n)
 
 void vly_kv_truncate(vly_kv_seq *seq, uint32_t n_tok)
 {
-    assert(n_tok <= seq->n_tok);
+    assert(n_tok <= seq->n_tok && n_tok >= vly_kv_oldest(seq));
     seq->n_tok = n_tok;
     give_back(seq, vly_kv_pages_for(n_tok));
 }

@@ -19,6 +19,7 @@ typedef struct {
     uint32_t max_pages;   /* of all sequences together */
     uint32_t max_slots;   /* sequences at a time, <= VLY_MAX_SLOTS */
     uint32_t slot_tokens; /* of one sequence at most */
+    uint32_t window;      /* all layers see this many positions, the last ones, at most; 0: all */
 } vly_kv_shape;
 
 /* One sequence's part of the cache. */
@@ -26,7 +27,8 @@ typedef struct {
     vly_kv *kv;
     uint32_t slot;    /* row of the page table */
     uint32_t n_tok;   /* committed: their K and V are in the pages */
-    uint32_t n_pages; /* held */
+    uint32_t n_pages; /* reserved; those before first_page were given back */
+    uint32_t first_page;
 } vly_kv_seq;
 
 /* Pages for `n_tok` tokens. */
@@ -34,6 +36,8 @@ uint32_t vly_kv_pages_for(uint32_t n_tok);
 /* Bytes of a page of this shape, and of one head of a layer in it. */
 uint64_t vly_kv_page_bytes(const vly_kv_shape *shape);
 uint32_t vly_kv_head_bytes(const vly_kv_shape *shape);
+/* Pages that one sequence holds at most. */
+uint32_t vly_kv_slot_pages(const vly_kv_shape *shape);
 
 int vly_kv_create(vly_gpu *gpu, const vly_kv_shape *shape, vly_kv **out, vly_error *err);
 void vly_kv_destroy(vly_kv *kv);
@@ -58,13 +62,19 @@ int vly_kv_seq_init(vly_kv *kv, vly_kv_seq *out, vly_error *err);
 /* Gives everything back. Zeroed sequences are left alone. */
 void vly_kv_seq_deinit(vly_kv_seq *seq);
 
-/* Makes sure that positions 0 .. n_tok - 1 have pages, so that a step may write them. VLY_E_CONTEXT
- * (beyond slot_tokens or max_pages), VLY_E_DEVICE_MEMORY; the sequence is then as it was. */
+/* Makes sure that positions seq->n_tok .. n_tok - 1 have pages, so that a step of up to
+ * VLY_MAX_CHUNK + VLY_MAX_BATCH tokens may write them, and gives back pages that lie before the
+ * window of all of them. VLY_E_CONTEXT (beyond slot_tokens or max_pages), VLY_E_DEVICE_MEMORY; the
+ * sequence is then as it was, less such pages. */
 int vly_kv_reserve(vly_kv_seq *seq, uint32_t n_tok, vly_error *err);
 /* The next `n` positions have been written and are right. They must be reserved. */
 void vly_kv_commit(vly_kv_seq *seq, uint32_t n);
 /* Forgets all tokens from position `n_tok` <= seq->n_tok on, and gives back pages that only they,
- * or positions reserved beyond them, used. */
+ * or positions reserved beyond them, used. Not below vly_kv_oldest. */
 void vly_kv_truncate(vly_kv_seq *seq, uint32_t n_tok);
+
+/* The least number of tokens that the sequence can be cut back to: 0 unless a window has moved on;
+ * never more than seq->n_tok was at the last vly_kv_reserve. */
+uint32_t vly_kv_oldest(const vly_kv_seq *seq);
 
 #endif

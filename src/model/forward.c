@@ -142,6 +142,33 @@ static struct vly_push_matvec normed(const vly_model *m, bool first)
     };
 }
 
+/* Heads of Q and K, which are then rotated after it. */
+static void qk_norm(recorder *r, uint32_t layer)
+{
+    const vly_model *m = r->m;
+    const vly_model_config *c = &m->config;
+    vly_gpu_kernel *k = kernel(r, VLY_SHADER_qk_norm, &m->geometry.lanes, 1);
+    struct vly_push_qk_norm p = {
+        .act = m->act.address,
+        .step = r->step,
+        .qkv_quad = m->at.qkv,
+        .qkv_stride = m->at.qkv_stride,
+        .weights_quad = m->at.qk_norms + layer * (c->head_dim / 2),
+        .rope_quad = m->at.rope,
+        .n_head = c->n_head,
+        .head_dim = c->head_dim,
+        .norm_epsilon = c->norm_epsilon,
+    };
+    if (k)
+        vly_gpu_cmd_dispatch(r->commands, k, NULL, &p, sizeof p, c->n_head + c->n_head_kv, r->n, 1);
+}
+
+/* Of biases that begin at `start`, 0 being none, the layer's. */
+static uint32_t layer_bias(uint32_t start, uint32_t stride, uint32_t layer)
+{
+    return start ? start + layer * stride : 0;
+}
+
 static void qkv(recorder *r, uint32_t layer)
 {
     const vly_model *m = r->m;
@@ -149,12 +176,17 @@ static void qkv(recorder *r, uint32_t layer)
     struct vly_push_matvec p = normed(m, layer == 0);
     p.out_quad = m->at.qkv;
     p.out_stride = m->at.qkv_stride;
-    p.extra[0] = (m->config.n_head + m->config.n_head_kv) * m->config.head_dim;
+    p.bias_quad = layer_bias(m->at.bias_qkv, m->at.qkv_stride, layer);
+    if (!m->at.qk_norms) p.extra[0] = (m->config.n_head + m->config.n_head_kv) * m->config.head_dim;
     p.extra[1] = m->config.head_dim;
     p.extra[2] = m->at.rope;
     for (uint32_t i = 0; i < w->n_qkv; i++) {
         matvec(r, &w->qkv[i], VLY_ROLE_QKV, p);
         p.row_base += w->qkv[i].rows_used;
+    }
+    if (m->at.qk_norms) {
+        barrier(r);
+        qk_norm(r, layer);
     }
 }
 
@@ -216,6 +248,7 @@ static void attention(recorder *r, uint32_t layer)
         .partial_quad = m->at.partials,
         .max_splits = m->at.max_splits,
         .counters = m->act.address + m->at.counters * 16ull,
+        .window = vly_config_window(c, layer),
     };
     const vly_gpu_views *views = m->views ? m->views[0] : NULL;
     if (stored) { /* a prompt's chunk: all of its K and V first, in a step of their own */
@@ -234,7 +267,7 @@ static void attention(recorder *r, uint32_t layer)
 }
 
 /* x += W in; xn = x * the weights of norm number `next_norm`. */
-static void residual(recorder *r, const vly_matrix *w, uint32_t in, uint32_t stride,
+static void residual(recorder *r, const vly_matrix *w, uint32_t in, uint32_t stride, uint32_t bias,
                      uint32_t next_norm)
 {
     const vly_act_layout *at = &r->m->at;
@@ -244,6 +277,7 @@ static void residual(recorder *r, const vly_matrix *w, uint32_t in, uint32_t str
                .in_stride = stride,
                .out_quad = at->x,
                .out_stride = at->x_stride,
+               .bias_quad = bias,
                .extra = {at->xn, at->norms + next_norm * at->x_stride, at->squares,
                          at->squares_stride},
            });
@@ -255,6 +289,7 @@ static void swiglu(recorder *r, uint32_t layer)
     struct vly_push_matvec p = normed(m, false);
     p.out_quad = m->at.ff;
     p.out_stride = m->at.ff_stride;
+    p.bias_quad = layer_bias(m->at.bias_gate_up, m->at.gate_up_stride, layer);
     matvec(r, &m->weights.layer[layer].gate_up, VLY_ROLE_SWIGLU, p);
 }
 
@@ -324,13 +359,15 @@ static void step(recorder *r, vly_step_kind kind, uint32_t layer)
         attention(r, layer);
         break;
     case VLY_STEP_OUT:
-        residual(r, &w->out, at->att, at->att_stride, 2 * layer + 1);
+        residual(r, &w->out, at->att, at->att_stride, layer_bias(at->bias_out, at->x_stride, layer),
+                 2 * layer + 1);
         break;
     case VLY_STEP_GATE_UP:
         swiglu(r, layer);
         break;
     case VLY_STEP_DOWN:
-        residual(r, &w->down, at->ff, at->ff_stride, 2 * layer + 2);
+        residual(r, &w->down, at->ff, at->ff_stride, layer_bias(at->bias_down, at->x_stride, layer),
+                 2 * layer + 2);
         break;
     case VLY_STEP_HEAD:
         head(r);

@@ -1,6 +1,5 @@
 #include "model/model_internal.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +68,19 @@ static uint32_t take(vly_act_layout *at, uint64_t n_quads)
     return (uint32_t)start;
 }
 
+static void take_biases(vly_act_layout *at, const vly_model_config *c)
+{
+    const uint32_t qkv =
+        1u << VLY_TENSOR_ATTN_Q | 1u << VLY_TENSOR_ATTN_K | 1u << VLY_TENSOR_ATTN_V;
+    const uint32_t gate_up = 1u << VLY_TENSOR_FFN_GATE | 1u << VLY_TENSOR_FFN_UP;
+    uint64_t n = c->n_layer;
+    if (c->biases & qkv) at->bias_qkv = take(at, n * at->qkv_stride);
+    if (vly_config_has_bias(c, VLY_TENSOR_ATTN_OUTPUT)) at->bias_out = take(at, n * at->x_stride);
+    at->gate_up_stride = quads(2 * c->ff_dim);
+    if (c->biases & gate_up) at->bias_gate_up = take(at, n * at->gate_up_stride);
+    if (vly_config_has_bias(c, VLY_TENSOR_FFN_DOWN)) at->bias_down = take(at, n * at->x_stride);
+}
+
 static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, uint32_t head_rows,
                               uint32_t n_ctx)
 {
@@ -88,6 +100,8 @@ static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, 
     at.scratch_words = 2 * width * ((blocks + width - 1) / width) * block_rows;
 
     at.norms = take(&at, (2ull * c->n_layer + 1) * at.x_stride);
+    take_biases(&at, c);
+    if (c->arch.qk_norm) at.qk_norms = take(&at, (uint64_t)c->n_layer * (c->head_dim / 2));
     at.rope = take(&at, (uint64_t)n_ctx * (c->head_dim / 4));
     at.x = take(&at, chunk * at.x_stride);
     at.xn = take(&at, chunk * at.xn_stride);
@@ -110,7 +124,8 @@ static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, 
 
 static vly_kv_shape kv_shape(const vly_model *m, const vly_model_options *o)
 {
-    uint32_t slots = o->n_slots ? o->n_slots : 1;
+    uint32_t slots = o->n_slots ? o->n_slots : 1, n_ctx = m->memory.n_ctx;
+    uint32_t window = vly_config_all_windowed(&m->config) ? m->config.window : 0;
     return (vly_kv_shape){
         .n_layer = m->config.n_layer,
         .n_head_kv = m->config.n_head_kv,
@@ -118,7 +133,8 @@ static vly_kv_shape kv_shape(const vly_model *m, const vly_model_options *o)
         .int8 = !o->kv_f16,
         .max_pages = m->memory.n_pages,
         .max_slots = slots,
-        .slot_tokens = m->memory.n_ctx,
+        .slot_tokens = n_ctx,
+        .window = window,
     };
 }
 
@@ -127,10 +143,12 @@ static int plan(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *o, 
                 vly_error *err)
 {
     m->gpu = gpu;
-    int rc = vly_model_config_read(gguf, &m->config, err);
+    int rc = vly_model_config_read(gguf, o->arch, &m->config, err);
     if (rc) return rc;
     m->memory.n_ctx = o->n_ctx && o->n_ctx < m->config.n_ctx ? o->n_ctx : m->config.n_ctx;
-    uint64_t full = (uint64_t)vly_kv_pages_for(m->memory.n_ctx) * (o->n_slots ? o->n_slots : 1);
+    vly_kv_shape shape = kv_shape(m, o);
+    m->memory.slot_pages = vly_kv_slot_pages(&shape);
+    uint64_t full = (uint64_t)m->memory.slot_pages * shape.max_slots;
     m->memory.n_pages = o->n_pages && o->n_pages < full ? o->n_pages
                         : full < UINT32_MAX             ? (uint32_t)full
                                                         : UINT32_MAX;
@@ -144,7 +162,6 @@ static int plan(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *o, 
     rc = vly_weights_plan(gguf, &m->config, vly_gpu_get_info(gpu), o->head_rows, o->n_head_rows,
                           m->geometry.tile_form, &m->weights, err);
     if (rc) return rc;
-    vly_kv_shape shape = kv_shape(m, o);
     m->memory.weights = m->weights.n_bytes;
     m->memory.activations = m->at.n_quads * 16 + (uint64_t)VLY_MAX_BATCH * m->at.logits_stride * 16;
     m->memory.kv_per_page = vly_kv_page_bytes(&shape);
@@ -159,46 +176,6 @@ int vly_model_measure(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_option
     int rc = plan(gpu, gguf, options, &m, err);
     *out = m.memory;
     vly_weights_deinit(NULL, &m.weights);
-    return rc;
-}
-
-/* The vectors that kernels read as activations: norm weights and the table of (cos, sin). */
-static int upload_vectors(vly_model *m, vly_error *err)
-{
-    const vly_model_config *c = &m->config;
-    uint64_t row = m->at.x_stride * 16ull, n_norms = 2ull * c->n_layer + 1;
-    vly_gpu_upload *ring;
-    uint64_t rope_row = c->head_dim * 4ull;
-    int rc = vly_gpu_upload_create(m->gpu, 4 * (row > 1 << 20 ? row : 1 << 20), &ring, err);
-    if (rc) return rc;
-    for (uint64_t i = 0; rc == 0 && i < n_norms; i++) {
-        const vly_layer_weights *l = i + 1 < n_norms ? &m->weights.layer[i / 2] : NULL;
-        const vly_gguf_tensor *t = !l ? m->weights.output_norm : i % 2 ? l->ffn_norm : l->attn_norm;
-        size_t n_blocks = c->dim / t->format->block_weights;
-        void *space;
-        rc = vly_gguf_check_finite(t, t->data, n_blocks, err);
-        if (rc) break;
-        rc = vly_gpu_upload_stage(ring, &m->act, m->at.norms * 16ull + i * row, row, &space, err);
-        if (rc) break;
-        memset(space, 0, row);
-        t->format->dequantize(t->data, n_blocks, space);
-    }
-    uint32_t band = (uint32_t)((1 << 20) / rope_row);
-    for (uint32_t pos = 0; rc == 0 && pos < m->memory.n_ctx; pos += band) {
-        uint32_t n = m->memory.n_ctx - pos < band ? m->memory.n_ctx - pos : band;
-        void *space;
-        rc = vly_gpu_upload_stage(ring, &m->act, m->at.rope * 16ull + pos * rope_row, n * rope_row,
-                                  &space, err);
-        float *pair = space;
-        for (uint32_t p = 0; rc == 0 && p < n; p++)
-            for (uint32_t i = 0; i < c->head_dim / 2; i++) {
-                double angle = (pos + p) * pow((double)c->rope_base, -2.0 * i / c->head_dim);
-                *pair++ = (float)cos(angle);
-                *pair++ = (float)sin(angle);
-            }
-    }
-    if (rc == 0) rc = vly_gpu_upload_finish(ring, err);
-    vly_gpu_upload_destroy(ring);
     return rc;
 }
 
@@ -226,7 +203,7 @@ static int create(vly_model *m, const vly_model_options *o, vly_error *err)
                                     &m->results, err)) ||
         (rc = vly_gpu_buffer_create(m->gpu, (uint64_t)VLY_MAX_BATCH * m->at.logits_stride * 16,
                                     VLY_GPU_READBACK, "logits", &m->logits, err)) ||
-        (rc = upload_vectors(m, err)))
+        (rc = vly_vectors_upload(m, err)))
         return rc;
     for (int i = 0; rc == 0 && i < VLY_N_STEP_BUFFERS; i++)
         rc = vly_gpu_buffer_create(m->gpu, sizeof(struct vly_step), VLY_GPU_STEP, "step buffer",

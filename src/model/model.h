@@ -9,10 +9,11 @@
 typedef struct vly_model vly_model;
 
 typedef struct {
-    uint32_t n_ctx;   /* tokens of one sequence at most; 0: the model's own */
-    uint32_t n_slots; /* sequences at a time; 0: 1 */
-    uint32_t n_pages; /* of the cache, for all sequences together; 0: n_slots full contexts */
-    bool kv_f16;      /* else int8 */
+    uint32_t n_ctx;       /* tokens of one sequence at most; 0: the model's own */
+    uint32_t n_slots;     /* sequences at a time; 0: 1 */
+    uint32_t n_pages;     /* of the cache, for all sequences together; 0: n_slots full contexts */
+    bool kv_f16;          /* else int8 */
+    const vly_arch *arch; /* an architecture beside those of arch.def, or NULL */
     /* Keep only these rows of the head, in this order; NULL: all. */
     const uint32_t *head_rows;
     uint32_t n_head_rows;
@@ -25,6 +26,7 @@ typedef struct {
     uint64_t weights, activations, kv; /* bytes */
     uint64_t kv_per_page;
     uint32_t n_ctx, n_pages;
+    uint32_t slot_pages; /* that one sequence of n_ctx tokens takes at most */
 } vly_model_memory;
 
 int vly_model_measure(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *options,

@@ -26,7 +26,11 @@ typedef struct {
 /* Where things lie in the activations buffer: starts in quads (16 bytes), strides in quads a token.
  */
 typedef struct {
-    uint32_t norms; /* per layer: attention norm, feed-forward norm; then the output norm */
+    uint32_t norms;    /* per layer: attention norm, feed-forward norm; then the output norm */
+    uint32_t qk_norms; /* per layer: the weights of Q's heads, of K's */
+    /* Per layer, in the order of the matrices' rows; 0: none. */
+    uint32_t bias_qkv, bias_out, bias_gate_up, bias_down;
+    uint32_t gate_up_stride; /* of bias_gate_up; the others have that of what they are added to */
     uint32_t dim_quads;
     uint32_t rope;
     uint32_t x, xn, x_stride, xn_stride;
@@ -64,6 +68,9 @@ uint32_t vly_block_rows(const vly_geometry *geometry);
 #define VLY_DOT_SHARED_BYTES     40960u /* of shared memory for x, where there are 48 KiB */
 #define VLY_MAX_SPLIT_WORKERS    16u    /* workgroups that share a token's attention */
 #define VLY_PICK_WIDTH(geometry) ((geometry)->lane_form ? 64u : 256u)
+
+/* Uploads the activations' vectors. VLY_E_FORMAT names a tensor whose numbers are none. */
+int vly_vectors_upload(vly_model *model, vly_error *err);
 
 /* Records pass `pass` for `n` tokens or rows into `commands`; where `marks` is not NULL, with the
  * time after each step. */

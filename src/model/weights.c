@@ -1,6 +1,5 @@
 #include "model/weights.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,31 +41,11 @@ static uint64_t scales_bytes(const vly_matrix *m, uint64_t rows)
 /* ---- Planning ---- */
 
 typedef struct {
-    const vly_gguf *gguf;
     vly_weights *weights;
     uint64_t chunk_limit;
     bool tiled;
     vly_error *err;
 } planner;
-
-static int find(const planner *p, const char *name, uint64_t columns, uint64_t rows,
-                const vly_gguf_tensor **out)
-{
-    const vly_gguf_tensor *t = vly_gguf_tensor_find(p->gguf, name);
-    const char *path = vly_gguf_path(p->gguf);
-    if (!t) return vly_fail(p->err, VLY_E_FORMAT, "%s: tensor %s is missing", path, name);
-    if (t->dims[0] != columns || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1)
-        return vly_fail(p->err, VLY_E_FORMAT,
-                        "%s: tensor %s is %llu x %llu; expected %llu x %llu by the metadata", path,
-                        name, (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
-                        (unsigned long long)columns, (unsigned long long)rows);
-    if (!vly_layout_of(t->format->id))
-        return vly_fail(p->err, VLY_E_UNSUPPORTED,
-                        "%s: tensor %s has format %s; the formats that work are %s", path, name,
-                        t->format->name, vly_format_computable_names());
-    *out = t;
-    return 0;
-}
 
 /* Finds a place for the planes in the last chunk, or opens another. */
 static int place(planner *p, vly_matrix *m)
@@ -108,74 +87,62 @@ static int plan_matrix(planner *p, vly_matrix *m, vly_row_order order, uint32_t 
     return place(p, m);
 }
 
-static int plan_single(planner *p, const char *name, uint32_t columns, uint32_t rows, vly_matrix *m)
+static int plan_single(planner *p, const vly_gguf_tensor *tensor, vly_matrix *m)
 {
     m->n_tensors = 1;
-    int rc = find(p, name, columns, rows, &m->tensor[0]);
-    return rc ? rc : plan_matrix(p, m, VLY_ROWS_STACKED, rows);
+    m->tensor[0] = tensor;
+    return plan_matrix(p, m, VLY_ROWS_STACKED, (uint32_t)tensor->dims[1]);
 }
 
-static int plan_qkv(planner *p, const vly_model_config *c, uint32_t i, vly_layer_weights *layer)
+static int plan_qkv(planner *p, const vly_model_config *c, const vly_tensor_set *tensors,
+                    vly_layer_weights *layer)
 {
-    static const char *const names[3] = {"attn_q", "attn_k", "attn_v"};
-    uint32_t rows[3] = {c->n_head * c->head_dim, c->n_head_kv * c->head_dim,
-                        c->n_head_kv * c->head_dim};
-    const vly_gguf_tensor *t[3];
-    char name[64];
-    int rc;
-    for (int j = 0; j < 3; j++) {
-        snprintf(name, sizeof name, "blk.%u.%s.weight", i, names[j]);
-        if ((rc = find(p, name, c->dim, rows[j], &t[j]))) return rc;
-        snprintf(name, sizeof name, "blk.%u.%s.bias", i, names[j]);
-        if (vly_gguf_tensor_find(p->gguf, name))
-            return vly_fail(p->err, VLY_E_UNSUPPORTED, "%s: tensor %s: biases are not supported",
-                            vly_gguf_path(p->gguf), name);
-    }
+    const vly_gguf_tensor *t[3] = {tensors->weight[VLY_TENSOR_ATTN_Q],
+                                   tensors->weight[VLY_TENSOR_ATTN_K],
+                                   tensors->weight[VLY_TENSOR_ATTN_V]};
     if (t[0]->format == t[1]->format && t[1]->format == t[2]->format) {
         layer->n_qkv = 1;
         layer->qkv[0].n_tensors = 3;
+        layer->qkv[0].rope = &c->rope;
+        layer->qkv[0].n_rotated = 2;
         memcpy(layer->qkv[0].tensor, t, sizeof t);
-        return plan_matrix(p, &layer->qkv[0], VLY_ROWS_STACKED, rows[0] + rows[1] + rows[2]);
+        return plan_matrix(p, &layer->qkv[0], VLY_ROWS_STACKED,
+                           (c->n_head + 2 * c->n_head_kv) * c->head_dim);
     }
     layer->n_qkv = 3;
-    for (int j = 0; j < 3; j++) {
-        layer->qkv[j].n_tensors = 1;
-        layer->qkv[j].tensor[0] = t[j];
-        if ((rc = plan_matrix(p, &layer->qkv[j], VLY_ROWS_STACKED, rows[j]))) return rc;
+    int rc = 0;
+    for (int j = 0; rc == 0 && j < 3; j++) {
+        layer->qkv[j].rope = &c->rope;
+        layer->qkv[j].n_rotated = j < 2;
+        rc = plan_single(p, t[j], &layer->qkv[j]);
     }
-    return 0;
+    return rc;
 }
 
-static int plan_layer(planner *p, const vly_model_config *c, uint32_t i, vly_layer_weights *layer)
+static int plan_layer(planner *p, const vly_model_config *c, const vly_tensor_set *tensors,
+                      vly_layer_weights *layer)
 {
-    char name[64];
-#define NAME(suffix) (snprintf(name, sizeof name, "blk.%u." suffix ".weight", i), name)
-    int rc = plan_qkv(p, c, i, layer);
-    if (rc) return rc;
+    int rc;
     layer->gate_up.n_tensors = 2;
-    if ((rc = find(p, NAME("attn_norm"), c->dim, 1, &layer->attn_norm)) ||
-        (rc = find(p, NAME("ffn_norm"), c->dim, 1, &layer->ffn_norm)) ||
-        (rc = plan_single(p, NAME("attn_output"), c->n_head * c->head_dim, c->dim, &layer->out)) ||
-        (rc = find(p, NAME("ffn_gate"), c->dim, c->ff_dim, &layer->gate_up.tensor[0])) ||
-        (rc = find(p, NAME("ffn_up"), c->dim, c->ff_dim, &layer->gate_up.tensor[1])) ||
-        (rc = plan_matrix(p, &layer->gate_up, VLY_ROWS_INTERLEAVED, 2 * c->ff_dim)) ||
-        (rc = plan_single(p, NAME("ffn_down"), c->ff_dim, c->dim, &layer->down)))
+    layer->gate_up.tensor[0] = tensors->weight[VLY_TENSOR_FFN_GATE];
+    layer->gate_up.tensor[1] = tensors->weight[VLY_TENSOR_FFN_UP];
+    if ((rc = plan_qkv(p, c, tensors, layer)) ||
+        (rc = plan_single(p, tensors->weight[VLY_TENSOR_ATTN_OUTPUT], &layer->out)) ||
+        (rc = plan_matrix(p, &layer->gate_up, VLY_ROWS_INTERLEAVED, 2 * c->ff_dim)))
         return rc;
-#undef NAME
-    return 0;
+    return plan_single(p, tensors->weight[VLY_TENSOR_FFN_DOWN], &layer->down);
 }
 
 static int plan_head(planner *p, const vly_model_config *c, const uint32_t *rows, uint32_t n_rows)
 {
     vly_weights *w = p->weights;
-    const char *name = c->tied_head ? "token_embd.weight" : "output.weight";
     if (c->tied_head && !rows && !p->tiled) {
         w->head = w->embed;
         return 0;
     }
     w->head.n_tensors = 1;
-    int rc = find(p, name, c->dim, c->n_vocab, &w->head.tensor[0]);
-    if (rc) return rc;
+    w->head.tensor[0] =
+        w->tensors.model.weight[c->tied_head ? VLY_TENSOR_TOKEN_EMBD : VLY_TENSOR_OUTPUT];
     w->head.gather = rows;
     return plan_matrix(p, &w->head, rows ? VLY_ROWS_GATHERED : VLY_ROWS_STACKED,
                        rows ? n_rows : c->n_vocab);
@@ -192,15 +159,14 @@ int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const
     /* The kernels that read through texel views address scales as 4-byte texels. */
     if (info->type == VLY_GPU_CPU && info->max_texel_elements * 4ull < limit)
         limit = info->max_texel_elements * 4ull;
-    planner p = {gguf, out, limit, tiled, err};
+    planner p = {out, limit, tiled, err};
     out->layer = calloc(config->n_layer, sizeof *out->layer);
     if (!out->layer) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the weights' plan");
-    const vly_gguf_tensor *embed = vly_gguf_tensor_find(gguf, "token_embd.weight");
-    uint32_t embed_rows = embed && embed->dims[1] <= UINT32_MAX ? (uint32_t)embed->dims[1] : 0;
-    int rc = plan_single(&p, "token_embd.weight", config->dim, embed_rows, &out->embed);
+    int rc = vly_tensors_find(gguf, config, &out->tensors, err);
+    if (rc == 0)
+        rc = plan_single(&p, out->tensors.model.weight[VLY_TENSOR_TOKEN_EMBD], &out->embed);
     for (uint32_t i = 0; rc == 0 && i < config->n_layer; i++)
-        rc = plan_layer(&p, config, i, &out->layer[i]);
-    if (rc == 0) rc = find(&p, "output_norm.weight", config->dim, 1, &out->output_norm);
+        rc = plan_layer(&p, config, &out->tensors.layer[i], &out->layer[i]);
     if (rc == 0) rc = plan_head(&p, config, head_rows, n_head_rows);
     if (rc) vly_weights_deinit(NULL, out);
     return rc;
@@ -230,8 +196,12 @@ static const uint8_t *source_row(const vly_matrix *m, uint32_t r, const vly_gguf
         t = m->tensor[r % 2];
         row = r / 2;
     } else {
-        for (uint32_t i = 0; row >= m->tensor[i]->dims[1]; t = m->tensor[++i])
-            row -= m->tensor[i]->dims[1];
+        uint32_t i = 0;
+        for (; row >= m->tensor[i]->dims[1]; t = m->tensor[++i]) row -= m->tensor[i]->dims[1];
+        if (m->rope && i < m->n_rotated) {
+            uint32_t in_head = (uint32_t)(row % m->rope->head_dim);
+            row = row - in_head + vly_rope_source(m->rope, in_head);
+        }
     }
     *tensor = t;
     return t->data + row * (m->columns / t->format->block_weights) * t->format->block_bytes;
@@ -411,5 +381,6 @@ void vly_weights_deinit(vly_gpu *gpu, vly_weights *weights)
     free(weights->chunk);
     free(weights->chunk_bytes);
     free(weights->layer);
+    vly_tensors_deinit(&weights->tensors);
     *weights = (vly_weights){0};
 }

@@ -6,6 +6,7 @@
 #include "model/config.h"
 #include "model/repack.h"
 #include "model/repack_tile.h"
+#include "model/tensors.h"
 
 /* Where a matrix's rows come from. */
 typedef enum {
@@ -30,13 +31,14 @@ typedef struct {
     uint32_t n_tensors;
     vly_row_order order;
     const uint32_t *gather;
+    const vly_rope *rope; /* rows of the first n_rotated tensors are those of rotated heads, */
+    uint32_t n_rotated;   /* which it puts in order; else NULL */
 } vly_matrix;
 
 typedef struct {
     uint32_t n_qkv; /* 1 where Q, K and V share a format (stacked), else 3 */
     vly_matrix qkv[3];
     vly_matrix out, gate_up, down;
-    const vly_gguf_tensor *attn_norm, *ffn_norm;
 } vly_layer_weights;
 
 typedef struct {
@@ -44,7 +46,7 @@ typedef struct {
     vly_matrix head; /* the same planes as `embed` where the head is tied and not pruned */
     vly_layer_weights *layer;
     uint32_t n_layer;
-    const vly_gguf_tensor *output_norm;
+    vly_tensors tensors; /* where all of it comes from; of use until uploaded */
     vly_gpu_buffer *chunk;
     uint64_t *chunk_bytes;
     uint32_t n_chunks;
@@ -54,11 +56,10 @@ typedef struct {
 /* Told as weights arrive: bytes done of all. */
 typedef void (*vly_progress)(void *arg, uint64_t done, uint64_t total);
 
-/* Finds every tensor, checks its shape and format against the config and decides where it will lie.
- * `head_rows` [n_head_rows], where not NULL, keeps only these rows of the head, in this order (it
- * must outlive the upload). `tiled`: matrices of products lie in tiles. `gguf` must outlive the
- * upload. Errors name the tensor: VLY_E_FORMAT (missing, or another shape), VLY_E_UNSUPPORTED
- * (format). */
+/* Finds every tensor and decides where it will lie. `head_rows` [n_head_rows], where not NULL,
+ * keeps only these rows of the head, in this order (it must outlive the upload). `tiled`: matrices
+ * of products lie in tiles. `gguf` and `config` must outlive the upload. Errors: those of
+ * vly_tensors_find; VLY_E_UNSUPPORTED (a tensor that is too large for the device: names it). */
 int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const vly_gpu_info *info,
                      const uint32_t *head_rows, uint32_t n_head_rows, bool tiled, vly_weights *out,
                      vly_error *err);

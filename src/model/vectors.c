@@ -1,0 +1,156 @@
+/* The vectors that kernels read as activations: norm weights, biases, and the table of (cos, sin).
+ */
+#include "model/model_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    vly_model *m;
+    vly_gpu_upload *ring;
+    vly_error *err;
+} uploader;
+
+/* `n_quads` quads of zeros at quad `at` of the activations, for the caller to fill before the next
+ * call; NULL after a failure, which u->err describes. */
+static float *stage(uploader *u, uint64_t at, uint64_t n_quads, int *rc)
+{
+    void *space = NULL;
+    *rc = vly_gpu_upload_stage(u->ring, &u->m->act, at * 16, n_quads * 16, &space, u->err);
+    if (*rc) return NULL;
+    memset(space, 0, n_quads * 16);
+    return space;
+}
+
+/* The numbers of a vector; nothing of one that is not there. */
+static int read_vector(const uploader *u, const vly_gguf_tensor *t, float *out)
+{
+    if (!t) return 0;
+    int rc = vly_gguf_check_finite(t, t->data, t->dims[0], u->err);
+    if (rc == 0) t->format->dequantize(t->data, t->dims[0], out);
+    return rc;
+}
+
+/* The same, every head of it in the order that its rows have on the device. */
+static int read_heads(const uploader *u, const vly_gguf_tensor *t, float *out)
+{
+    const vly_rope *rope = &u->m->config.rope;
+    int rc = read_vector(u, t, out);
+    if (rc || !t) return rc;
+    float head[256];
+    for (uint64_t at = 0; at < t->dims[0]; at += rope->head_dim) {
+        memcpy(head, out + at, rope->head_dim * sizeof *head);
+        for (uint32_t i = 0; i < rope->head_dim; i++) out[at + i] = head[vly_rope_source(rope, i)];
+    }
+    return 0;
+}
+
+static int upload_norms(uploader *u)
+{
+    const vly_model *m = u->m;
+    const vly_tensors *t = &m->weights.tensors;
+    uint32_t n_norms = 2 * m->config.n_layer + 1;
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < n_norms; i++) {
+        vly_tensor_id id = i % 2 ? VLY_TENSOR_FFN_NORM : VLY_TENSOR_ATTN_NORM;
+        const vly_gguf_tensor *norm =
+            i + 1 < n_norms ? t->layer[i / 2].weight[id] : t->model.weight[VLY_TENSOR_OUTPUT_NORM];
+        float *to = stage(u, m->at.norms + (uint64_t)i * m->at.x_stride, m->at.x_stride, &rc);
+        if (rc == 0) rc = read_vector(u, norm, to);
+    }
+    return rc;
+}
+
+static int upload_qk_norms(uploader *u)
+{
+    const vly_model *m = u->m;
+    uint32_t head_dim = m->config.head_dim;
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && m->at.qk_norms && i < m->config.n_layer; i++) {
+        const vly_tensor_set *t = &m->weights.tensors.layer[i];
+        float *to = stage(u, m->at.qk_norms + (uint64_t)i * (head_dim / 2), head_dim / 2, &rc);
+        if (rc == 0) rc = read_heads(u, t->weight[VLY_TENSOR_ATTN_Q_NORM], to);
+        if (rc == 0) rc = read_heads(u, t->weight[VLY_TENSOR_ATTN_K_NORM], to + head_dim);
+    }
+    return rc;
+}
+
+/* A layer's biases, in the order of the matrices' rows: Q, K and V stacked, gate and up
+ * alternating. */
+static int upload_biases(uploader *u, uint32_t layer)
+{
+    const vly_model *m = u->m;
+    const vly_model_config *c = &m->config;
+    const vly_act_layout *at = &m->at;
+    const vly_gguf_tensor *const *bias = m->weights.tensors.layer[layer].bias;
+    uint32_t n_q = c->n_head * c->head_dim, n_kv = c->n_head_kv * c->head_dim;
+    int rc = 0;
+    if (at->bias_qkv) {
+        float *to = stage(u, at->bias_qkv + (uint64_t)layer * at->qkv_stride, at->qkv_stride, &rc);
+        if (rc == 0) rc = read_heads(u, bias[VLY_TENSOR_ATTN_Q], to);
+        if (rc == 0) rc = read_heads(u, bias[VLY_TENSOR_ATTN_K], to + n_q);
+        if (rc == 0) rc = read_vector(u, bias[VLY_TENSOR_ATTN_V], to + n_q + n_kv);
+    }
+    if (rc == 0 && at->bias_out) {
+        float *to = stage(u, at->bias_out + (uint64_t)layer * at->x_stride, at->x_stride, &rc);
+        if (rc == 0) rc = read_vector(u, bias[VLY_TENSOR_ATTN_OUTPUT], to);
+    }
+    if (rc == 0 && at->bias_gate_up) {
+        uint64_t stride = at->gate_up_stride;
+        float *to = stage(u, at->bias_gate_up + layer * stride, stride, &rc);
+        float *half = calloc(c->ff_dim, sizeof *half);
+        if (rc == 0 && !half) rc = vly_fail(u->err, VLY_E_HOST_MEMORY, "no memory for biases");
+        for (int j = 0; rc == 0 && j < 2; j++) {
+            rc = read_vector(u, bias[j ? VLY_TENSOR_FFN_UP : VLY_TENSOR_FFN_GATE], half);
+            for (uint32_t i = 0; rc == 0 && i < c->ff_dim; i++) to[2 * i + j] = half[i];
+            if (half) memset(half, 0, c->ff_dim * sizeof *half);
+        }
+        free(half);
+    }
+    if (rc == 0 && at->bias_down) {
+        float *to = stage(u, at->bias_down + (uint64_t)layer * at->x_stride, at->x_stride, &rc);
+        if (rc == 0) rc = read_vector(u, bias[VLY_TENSOR_FFN_DOWN], to);
+    }
+    return rc;
+}
+
+static int upload_rope(uploader *u)
+{
+    const vly_model *m = u->m;
+    const vly_rope *rope = &m->config.rope;
+    const vly_gguf_tensor *t = m->weights.tensors.model.weight[VLY_TENSOR_ROPE_FREQS];
+    double frequencies[128];
+    float divisors[128];
+    int rc = read_vector(u, t, divisors);
+    if (rc) return rc;
+    for (uint32_t i = 0; t && i < rope->n_rotated / 2; i++)
+        if (divisors[i] <= 0)
+            return vly_fail(u->err, VLY_E_FORMAT,
+                            "tensor %.*s: number %u is %g; expected more than 0", (int)t->name.len,
+                            t->name.data, i, (double)divisors[i]);
+    vly_rope_frequencies(rope, t ? divisors : NULL, frequencies);
+    uint32_t row_quads = rope->head_dim / 4, band = (1u << 16) / row_quads, n_ctx = m->memory.n_ctx;
+    for (uint32_t pos = 0; rc == 0 && pos < n_ctx; pos += band) {
+        uint32_t n = n_ctx - pos < band ? n_ctx - pos : band;
+        float *to = stage(u, m->at.rope + (uint64_t)pos * row_quads, (uint64_t)n * row_quads, &rc);
+        for (uint32_t i = 0; rc == 0 && i < n; i++)
+            vly_rope_row(rope, frequencies, pos + i, to + (size_t)i * rope->head_dim);
+    }
+    return rc;
+}
+
+int vly_vectors_upload(vly_model *m, vly_error *err)
+{
+    uploader u = {.m = m, .err = err};
+    const vly_act_layout *at = &m->at;
+    uint64_t longest = 1u << 16, widths[] = {at->x_stride, at->qkv_stride, at->gate_up_stride};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
+        if (widths[i] > longest) longest = widths[i];
+    int rc = vly_gpu_upload_create(m->gpu, 4 * 16 * longest, &u.ring, err);
+    if (rc) return rc;
+    if ((rc = upload_norms(&u)) == 0 && (rc = upload_qk_norms(&u)) == 0) rc = upload_rope(&u);
+    for (uint32_t i = 0; rc == 0 && i < m->config.n_layer; i++) rc = upload_biases(&u, i);
+    if (rc == 0) rc = vly_gpu_upload_finish(u.ring, err);
+    vly_gpu_upload_destroy(u.ring);
+    return rc;
+}
