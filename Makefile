@@ -11,7 +11,7 @@ MAKEFLAGS += --no-print-directory
 
 build := build/$(config)
 comma := ,
-pkgs  := vulkan libuv libcjson libpcre2-8 libxxhash
+pkgs  := vulkan libuv libcjson libpcre2-8 libxxhash libedit
 
 cflags_release := -O2 -DNDEBUG
 cflags_debug   := -O1 -g -DVLY_VALIDATE=1

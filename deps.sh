@@ -47,6 +47,7 @@ need libcjson-dev have_library libcjson
 need libpcre2-dev have_library libpcre2-8
 need libxxhash-dev have_library libxxhash
 need libhttp-parser-dev have_file /usr/include/http_parser.h
+need libedit-dev have_library libedit
 if [ $test = 1 ]; then
     need libcmocka-dev have_library cmocka
     need vulkan-validationlayers \

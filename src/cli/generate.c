@@ -18,10 +18,11 @@ static void on_interrupt(int signal_number)
     vly_engine_interrupt(running);
 }
 
-/* Catches one Ctrl-C from now on; the next one has its usual effect. */
-static void catch_interrupt(vly_engine *engine, struct sigaction *old)
+/* Catches Ctrl-C from now on; with `once`, the next one has its usual effect. */
+static void catch_interrupt(vly_engine *engine, bool once, struct sigaction *old)
 {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESETHAND | SA_RESTART};
+    struct sigaction action = {.sa_handler = on_interrupt,
+                               .sa_flags = SA_RESTART | (once ? (int)SA_RESETHAND : 0)};
     sigemptyset(&action.sa_mask);
     running = engine;
     interrupted = 0;
@@ -40,6 +41,9 @@ typedef struct {
 
 static void take_text(job *j, const char *text, size_t len)
 {
+    bool drop = j->generation->is_answer && j->generation->text.len == 0 && len && *text == ' ';
+    text += drop;
+    len -= drop;
     if (j->rc || len == 0) return;
     j->rc = vly_text_append(&j->generation->text, text, len);
     if (j->rc)
@@ -92,7 +96,7 @@ int vly_cli_generate(vly_engine *engine, const vly_request *request, int fd,
         vly_sequence_cancel(j.sequence);
     }
     struct sigaction old;
-    catch_interrupt(engine, &old);
+    catch_interrupt(engine, !out->is_answer, &old);
     vly_error run_err;
     rc = vly_engine_run(engine, &run_err);
     sigaction(SIGINT, &old, NULL);

@@ -23,11 +23,19 @@ int vly_cli_find_models(const vly_cli_options *o, bool with_draft, vly_cli_use_m
  * end. Returns an exit status, the reason having been printed, or 0. */
 int vly_cli_read_prompt(const char *command, const vly_cli_options *o, vly_text *prompt);
 
+/* Makes of a prompt that is a user's message (o->chat) the text of that conversation, as the
+ * target's chat template spells it. Errors: those of vly_engine_apply_template. */
+int vly_cli_spell_prompt(const vly_engine *engine, const vly_cli_options *o, vly_text *prompt,
+                         vly_error *err);
+
 /* A random seed that any JSON reader gives back exactly: below 2^53. VLY_E_IO. */
 int vly_cli_random_seed(uint64_t *seed, vly_error *err);
 
 /* What came of a request. Zero-initialise; vly_cli_generation_deinit frees it. */
 typedef struct {
+    bool is_answer; /* set by the caller: a space in front of the text is dropped, which models that
+                       write one would otherwise begin their answers with; Ctrl-C never ends the
+                       process */
     vly_ids prompt_ids, tokens;
     vly_text text; /* UTF-8 */
     vly_finish finish;
@@ -36,7 +44,8 @@ typedef struct {
 
 /* Runs `request`, whose callbacks are filled in here, to its end. Text goes to `fd` at once as it
  * is decided, unless that is -1. Ctrl-C ends it with VLY_FINISH_CANCELLED; a second one ends the
- * process. Errors: those of vly_engine_start and of the run; VLY_E_IO (`fd` cannot be written). */
+ * process, unless it is an answer. Errors: those of vly_engine_start and of the run; VLY_E_IO (`fd`
+ * cannot be written). */
 int vly_cli_generate(vly_engine *engine, const vly_request *request, int fd,
                      vly_cli_generation *out, vly_error *err);
 void vly_cli_generation_deinit(vly_cli_generation *generation);

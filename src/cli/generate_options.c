@@ -14,7 +14,9 @@
 #define GENERATE  (VLY_CLI_RUN | VLY_CLI_VERIFY)
 #define VERIFY    VLY_CLI_VERIFY
 #define LOGITS    VLY_CLI_LOGITS
-#define ALL       (GENERATE | LOGITS)
+#define CHAT      VLY_CLI_CHAT
+#define WRITE     (GENERATE | CHAT)
+#define ALL       (WRITE | LOGITS)
 #define MAX_COUNT VLY_OPTION_MAX_COUNT
 
 /* ---- values ---- */
@@ -114,59 +116,68 @@ const vly_option_type vly_cli_method_type = {.parse = parse_method, .expected = 
 const vly_option_type vly_cli_kv_type = {.parse = parse_kv, .expected = "int8 or f16"};
 
 static const vly_option_row rows[] = {
-    {GENERATE, 'm', "model", NULL, "TARGET", &vly_option_text, AT(target), 0, 0,
+    {WRITE, 'm', "model", NULL, "TARGET", &vly_option_text, AT(target), 0, 0,
      "file or name of the target, whose text it is (that of the shipped pair)"},
     {LOGITS, 'm', "model", NULL, "MODEL", &vly_option_text, AT(target), 0, 0,
      "file or name of the model"},
-    {GENERATE, 'd', "draft", NULL, "DRAFT", &vly_option_text, AT(draft), 0, 0,
+    {WRITE, 'd', "draft", NULL, "DRAFT", &vly_option_text, AT(draft), 0, 0,
      "file or name of the draft, or 'none' (that of the shipped pair; none where -m is given)"},
     {GENERATE, 'p', "prompt", NULL, "TEXT", &vly_option_text, AT(text), 0, 0,
      "the text to go on from"},
     {LOGITS, 'p', "prompt", NULL, "TEXT", &vly_option_text, AT(text), 0, 0, "the text"},
-    {ALL, 'f', "file", NULL, "FILE", &vly_option_text, AT(file), 0, 0,
+    {GENERATE | LOGITS, 'f', "file", NULL, "FILE", &vly_option_text, AT(file), 0, 0,
      "read that text from FILE, '-' being standard input, less one newline at its end"},
     {LOGITS, 0, "ids", NULL, "ID,...", &ids_type, AT(ids), 0, MAX_COUNT,
      "these tokens in place of a text, nothing put in front"},
-    {ALL, 0, "parse-special", NULL, NULL, &vly_option_flag, AT(parse_special), 0, 0,
+    {GENERATE | LOGITS, 0, "parse-special", NULL, NULL, &vly_option_flag, AT(parse_special), 0, 0,
      "text that spells a control token (\"</s>\") becomes that token"},
+    {GENERATE, 0, "chat", NULL, NULL, &vly_option_flag, AT(chat), 0, 0,
+     "take the prompt as a user's message and write the answer, as the model's chat template "
+     "spells "
+     "conversations"},
+    {WRITE, 0, "system", NULL, "TEXT", &vly_option_text, AT(system), 0, 0,
+     "a system message in front of the user's"},
+    {WRITE, 0, "chat-template", NULL, "NAME|FILE", &vly_option_text, AT(chat_template), 0, 0,
+     "spell conversations so and not as the model file says: the name of a family of templates "
+     "(chatml, mistral-v0.3, llama3, zephyr, ...) or a file with a template of one"},
     {RUN, 0, "echo", NULL, NULL, &vly_option_flag, AT(echo), 0, 0,
      "print the prompt before the text"},
-    {GENERATE, 'n', "n-predict", "max-tokens", "N", &vly_option_limit, AT(max_tokens), 0, MAX_COUNT,
+    {WRITE, 'n', "n-predict", "max-tokens", "N", &vly_option_limit, AT(max_tokens), 0, MAX_COUNT,
      "tokens to write at most; -1: until the text or the context ends"},
     {GENERATE, 0, "ignore-eos", NULL, NULL, &vly_option_flag, AT(ignore_end), 0, 0,
      "go on past the model's end of text"},
     {ALL, 'c', "ctx", "ctx-size", "N", &vly_option_count, AT(n_ctx), 0, MAX_COUNT,
      "tokens of prompt and text at most; 0: the target's own number, or as many as fit the device"},
-    {GENERATE, 0, "temp", "temperature", "T", &vly_option_real, AT(sampling.temperature), 0, 100,
+    {WRITE, 0, "temp", "temperature", "T", &vly_option_real, AT(sampling.temperature), 0, 100,
      "temperature; at 0 always the likeliest token"},
-    {GENERATE, 0, "top-k", NULL, "K", &vly_option_count, AT(sampling.top_k), 0, MAX_COUNT,
+    {WRITE, 0, "top-k", NULL, "K", &vly_option_count, AT(sampling.top_k), 0, MAX_COUNT,
      "choose among the K likeliest tokens; 0: off"},
-    {GENERATE, 0, "top-p", NULL, "P", &vly_option_real, AT(sampling.top_p), FLT_MIN, 1,
+    {WRITE, 0, "top-p", NULL, "P", &vly_option_real, AT(sampling.top_p), FLT_MIN, 1,
      "choose among the likeliest tokens that together have probability P; 1: off"},
-    {GENERATE, 0, "min-p", NULL, "P", &vly_option_real, AT(sampling.min_p), 0, 1,
+    {WRITE, 0, "min-p", NULL, "P", &vly_option_real, AT(sampling.min_p), 0, 1,
      "choose among tokens at least P times as probable as the likeliest; 0: off"},
-    {GENERATE, 0, "repeat-penalty", NULL, "R", &vly_option_real, AT(sampling.repeat_penalty),
-     FLT_MIN, 100, "divide positive logits of recent tokens by R, multiply negative ones; 1: off"},
-    {GENERATE, 0, "presence-penalty", NULL, "P", &vly_option_real, AT(sampling.presence_penalty),
-     -100, 100, "subtract P from the logits of recent tokens; 0: off"},
-    {GENERATE, 0, "frequency-penalty", NULL, "F", &vly_option_real, AT(sampling.frequency_penalty),
+    {WRITE, 0, "repeat-penalty", NULL, "R", &vly_option_real, AT(sampling.repeat_penalty), FLT_MIN,
+     100, "divide positive logits of recent tokens by R, multiply negative ones; 1: off"},
+    {WRITE, 0, "presence-penalty", NULL, "P", &vly_option_real, AT(sampling.presence_penalty), -100,
+     100, "subtract P from the logits of recent tokens; 0: off"},
+    {WRITE, 0, "frequency-penalty", NULL, "F", &vly_option_real, AT(sampling.frequency_penalty),
      -100, 100, "subtract F for each time that a recent token occurs; 0: off"},
-    {GENERATE, 0, "repeat-last-n", NULL, "N", &vly_option_limit, AT(sampling.penalty_last_n), 0,
+    {WRITE, 0, "repeat-last-n", NULL, "N", &vly_option_limit, AT(sampling.penalty_last_n), 0,
      MAX_COUNT, "how many tokens count as recent for these penalties; -1: all"},
-    {GENERATE, 0, "logit-bias", NULL, "ID:BIAS", &bias_type, 0, -1e6, 1e6,
+    {WRITE, 0, "logit-bias", NULL, "ID:BIAS", &bias_type, 0, -1e6, 1e6,
      "add BIAS to the logit of token ID; '-inf' bans it; may be given again"},
-    {RUN, 's', "seed", NULL, "S", &seed_type, AT(sampling.seed), 0, 0,
+    {RUN | CHAT, 's', "seed", NULL, "S", &seed_type, AT(sampling.seed), 0, 0,
      "the same seed gives the same text with any draft, or none (random, and reported)"},
     {VERIFY, 's', "seed", NULL, "S", &seed_type, AT(sampling.seed), 0, 0,
      "the first seed; the others count up from it (random, and reported)"},
     {VERIFY, 0, "seeds", NULL, "N", &vly_option_count, AT(n_seeds), 1, 1000000,
      "how many seeds to try"},
-    {RUN, 0, "draft-max", NULL, "K", &vly_option_count, AT(draft_max), 0, VLY_MAX_DRAFT,
+    {RUN | CHAT, 0, "draft-max", NULL, "K", &vly_option_count, AT(draft_max), 0, VLY_MAX_DRAFT,
      "tokens that the draft proposes at a time; 0: decode plainly"},
     {VERIFY, 0, "draft-max", NULL, "K", &vly_option_count, AT(draft_max), 1, VLY_MAX_DRAFT,
      "tokens that the draft proposes at a time"},
-    {GENERATE, 0, "draft-method", NULL, method_names + 1, &vly_cli_method_type, AT(draft_method), 0,
-     0, method_help},
+    {WRITE, 0, "draft-method", NULL, method_names + 1, &vly_cli_method_type, AT(draft_method), 0, 0,
+     method_help},
     {LOGITS, 0, "top", NULL, "N", &vly_option_count, AT(n_top), 1, 1000,
      "how many of the best logits"},
     {ALL, 0, "kv", NULL, "int8|f16", &vly_cli_kv_type, AT(kv_f16), 0, 0,
@@ -199,6 +210,17 @@ static const struct {
      "  ../share/volley/models and ../../models, as seen from the program's folder\n\n"
      "Ctrl-C ends the text, prints the statistics and exits 130; twice ends at once.\n\n",
      "\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n"},
+    {VLY_CLI_CHAT,
+     "usage: volley chat [OPTION...]\n\n"
+     "A conversation in the terminal: each line is a message, each answer is written\n"
+     "as it is decided. A line that ends in '\\' goes on in the next. Lines can be\n"
+     "edited and are kept in $XDG_STATE_HOME/volley/history (~/.local/state). Where\n"
+     "standard input or output is no terminal, lines are read and answers written\n"
+     "without prompts. /help lists the commands of the conversation.\n\n"
+     "Ctrl-C ends an answer, which stays in the conversation as far as it came; at the\n"
+     "prompt it drops the line, and on an empty line leaves, as Ctrl-D does. The\n"
+     "models are chosen as by 'volley run'; the target must be made for conversations.\n\n",
+     "\nExit status: 0 done, 1 failed, 2 wrong usage.\n"},
     {VLY_CLI_VERIFY,
      "usage: volley verify [OPTION...]\n\n"
      "Writes the same text with the draft and without it, compares the tokens, and\n"
@@ -279,6 +301,7 @@ int vly_cli_options_parse(vly_cli_generator command, int argc, char **argv, vly_
                       : o->verbosity == 1 ? VLY_LOG_INFO
                                           : VLY_LOG_DEBUG,
                       false);
+    o->chat = o->chat || o->system || o->chat_template;
     return check(command, argv[0], o);
 }
 
@@ -291,7 +314,7 @@ void vly_cli_options_deinit(vly_cli_options *o)
 
 vly_request vly_cli_options_request(const vly_cli_options *o)
 {
-    return (vly_request){.parse_special = o->parse_special,
+    return (vly_request){.parse_special = o->parse_special || o->chat,
                          .max_tokens = o->max_tokens,
                          .ignore_end = o->ignore_end,
                          .sampling = o->sampling,

@@ -1,5 +1,5 @@
-/* The options of run, verify and logits: one table says what each command takes, in which range,
- * with which default, and how help explains it. */
+/* The options of run, chat, verify and logits: one table says what each command takes, in which
+ * range, with which default, and how help explains it. */
 #ifndef VLY_CLI_GENERATE_OPTIONS_H
 #define VLY_CLI_GENERATE_OPTIONS_H
 
@@ -7,7 +7,12 @@
 #include "base/vec.h"
 #include "cli/option_table.h"
 
-typedef enum { VLY_CLI_RUN = 1, VLY_CLI_VERIFY = 2, VLY_CLI_LOGITS = 4 } vly_cli_generator;
+typedef enum {
+    VLY_CLI_RUN = 1,
+    VLY_CLI_VERIFY = 2,
+    VLY_CLI_LOGITS = 4,
+    VLY_CLI_CHAT = 8
+} vly_cli_generator;
 
 typedef struct {
     const char *target, *draft; /* NULL: not given; see vly_cli_load */
@@ -19,6 +24,9 @@ typedef struct {
     const char *text, *file; /* of the prompt */
     vly_ids ids;             /* the prompt as tokens (logits) */
     bool parse_special;
+    bool chat;                 /* the prompt is a user's message */
+    const char *system;        /* the system message in front of it, or NULL */
+    const char *chat_template; /* NULL: the model's own; see vly_cli_load */
 
     uint32_t max_tokens;
     bool ignore_end;

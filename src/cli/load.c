@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 #include "cli/generate.h"
 #include "store/store.h"
+#include "text/chat_template.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -43,6 +44,41 @@ static void clear_progress(const progress_bar *bar)
     if (bar->drawn) fputs("\r\033[K", stderr);
 }
 
+/* ---- chat templates ---- */
+
+/* Appends what --chat-template means: a family's name as it is, or the text of a file. */
+static int read_template(const char *asked, vly_text *text, vly_error *err)
+{
+    if (vly_chat_template_has_name(asked))
+        return vly_text_append(text, asked, strlen(asked))
+                   ? vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a chat template")
+                   : 0;
+    if (access(asked, F_OK) == 0) return vly_cli_read_text(asked, text, err);
+    vly_text names = {0};
+    vly_chat_template_list(&names);
+    int rc = vly_fail(err, VLY_E_NOT_FOUND,
+                      "--chat-template: expected a file or one of %s; found no file '%s'",
+                      names.data ? names.data : "", asked);
+    vly_text_free(&names);
+    return rc;
+}
+
+int vly_cli_spell_prompt(const vly_engine *engine, const vly_cli_options *o, vly_text *prompt,
+                         vly_error *err)
+{
+    if (!o->chat) return 0;
+    vly_chat_message messages[2];
+    size_t n = 0, len;
+    char *text;
+    if (o->system) messages[n++] = (vly_chat_message){"system", o->system, strlen(o->system)};
+    messages[n++] = (vly_chat_message){"user", prompt->data, prompt->len};
+    int rc = vly_engine_apply_template(engine, messages, n, true, &text, &len, err);
+    if (rc) return rc;
+    vly_text_free(prompt);
+    *prompt = (vly_text){text, len, len + 1};
+    return 0;
+}
+
 /* ---- the interface ---- */
 
 int vly_cli_find_models(const vly_cli_options *o, bool with_draft, vly_cli_use_models use,
@@ -67,9 +103,13 @@ int vly_cli_find_models(const vly_cli_options *o, bool with_draft, vly_cli_use_m
         options.draft = NULL;
     if (with_draft && !modelless && !options.draft)
         vly_log(VLY_LOG_INFO, "cli", "no draft: decoding plainly");
-    int rc = use(arg, &options, err);
+    vly_text template = {0};
+    int rc = o->chat_template ? read_template(o->chat_template, &template, err) : 0;
+    if (o->chat_template) options.chat_template = template.data;
+    if (!rc) rc = use(arg, &options, err);
     free(shipped_target);
     free(shipped_draft);
+    vly_text_free(&template);
     return rc;
 }
 

@@ -137,11 +137,12 @@ static int print_json(const job *j, vly_error *err)
 static int write_text(vly_engine *engine, job *j, vly_error *err)
 {
     const vly_cli_options *o = j->options;
+    int rc = vly_cli_spell_prompt(engine, o, &j->prompt, err);
+    if (rc) return rc;
     vly_request request = vly_cli_options_request(o);
     request.prompt = j->prompt.data;
     request.prompt_len = j->prompt.len;
     request.sampling.seed = j->seed;
-    int rc = 0;
     if (o->echo) rc = vly_cli_write(STDOUT_FILENO, j->prompt.data, j->prompt.len, err);
     if (!rc)
         rc = vly_cli_generate(engine, &request, o->json ? -1 : STDOUT_FILENO, &j->generation, err);

@@ -110,6 +110,9 @@ static const vly_option_row rows[] = {
      "GGUF file of the target, whose text it is (that of the shipped pair)"},
     {1, 'd', "draft", NULL, "DRAFT", TEXT, MODEL(draft), 0, 0,
      "GGUF file of the draft, or 'none' (that of the shipped pair; none where -m is given)"},
+    {1, 0, "chat-template", NULL, "NAME|FILE", TEXT, MODEL(chat_template), 0, 0,
+     "spell conversations so and not as the model file says: the name of a family of templates "
+     "(chatml, mistral-v0.3, llama3, zephyr, ...) or a file with a template of one"},
     {1, 'c', "ctx", "ctx-size", "N", COUNT, MODEL(n_ctx), 0, VLY_OPTION_MAX_COUNT,
      "tokens of prompt and text of a request at most; 0: the target's own number, or as many as "
      "fit the device"},

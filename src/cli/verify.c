@@ -261,6 +261,7 @@ static int verify(job *j, vly_error *err)
     int rc = o->has_seed ? 0 : vly_cli_random_seed(&j->seed, err);
     if (!rc) rc = vly_cli_load(o, true, &j->engine, err);
     if (rc) return rc;
+    rc = vly_cli_spell_prompt(j->engine, o, &j->prompt, err);
     if (o->json) j->seeds = cJSON_CreateArray();
     for (uint32_t i = 0; !rc && !j->interrupted && i < o->n_seeds; i++)
         rc = verify_seed(j, j->seed + i, err);

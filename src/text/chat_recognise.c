@@ -330,10 +330,7 @@ int vly_chat_recognise(vly_chat_template *t, vly_bytes source, vly_error *err)
     if (rc == VLY_E_HOST_MEMORY) return vly_fail(err, rc, "no memory for a chat template");
     if (rc == 0) return 0;
     vly_text names = {0};
-    for (size_t i = 0; i < vly_chat_n_formats; i++) {
-        vly_text_append(&names, i ? ", " : "", i ? 2 : 0);
-        vly_text_append(&names, vly_chat_formats[i].name, strlen(vly_chat_formats[i].name));
-    }
+    vly_chat_template_list(&names);
     vly_fail(err, rc,
              "the chat template is of no known family (%s); name the one that the model expects "
              "with --chat-template NAME, or give the template of such a family with "

@@ -33,6 +33,17 @@ bool vly_chat_template_has_name(const char *name)
     return find_format(name, strlen(name)) != NULL;
 }
 
+int vly_chat_template_list(vly_text *out)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < vly_chat_n_formats; i++) {
+        const char *name = vly_chat_formats[i].name;
+        if (i) rc = vly_text_append(out, ", ", 2);
+        if (rc == 0) rc = vly_text_append(out, name, strlen(name));
+    }
+    return rc;
+}
+
 const char *vly_chat_template_name(const vly_chat_template *t)
 {
     return t->format.name;

@@ -23,6 +23,9 @@ const char *vly_chat_template_name(const vly_chat_template *t);
 /* Is `name` a family's? */
 bool vly_chat_template_has_name(const char *name);
 
+/* Appends the families' names with commas between. 0 or VLY_E_HOST_MEMORY. */
+int vly_chat_template_list(vly_text *out);
+
 /* Appends the conversation's text; with `open`, the assistant's turn opened behind it. The date
  * that some templates show is the one that they fall back to, so that the same messages always give
  * the same text. Errors, with `out` as long as before: VLY_E_INVALID (no message, a role other than
