@@ -97,38 +97,62 @@ float quad_max(vec4 v)
     return max(max(a.x, a.y), max(a.z, a.w));
 }
 
+// Four values as their page has them.
+#if KV_INT8
+#define KV_QUAD_WORDS 1
+#else
+#define KV_QUAD_WORDS 2
+#endif
+struct kv_words { uint word[KV_QUAD_WORDS]; };
+
+kv_words kv_pack(vec4 v, float scale)
+{
+    kv_words words;
+    v = kv_round(v, scale);
+#if KV_INT8
+    ivec4 q = ivec4(v) & 255;
+    words.word[0] = uint(q.x | q.y << 8 | q.z << 16 | q.w << 24);
+#else
+    words.word[0] = packHalf2x16(v.xy);
+    words.word[1] = packHalf2x16(v.zw);
+#endif
+    return words;
+}
+
+// Stores quad i of a token's K or V.
+void kv_store_words(uint which, uint slot, uint pos, uint kv_head, uint i, kv_words words)
+{
+    vly_page page = page_of(slot, pos);
+    RefKv1 at = RefKv1(uvec2(page.address_lo, page.address_hi));
+    for (uint w = 0; w < KV_QUAD_WORDS; w++)
+        at.at[kv_quad_of(which, kv_head, pos) * 4u + i * KV_QUAD_WORDS + w] = words.word[w];
+}
+
+// Two tokens share a word of scales and may be stored at the same time: each changes its own half.
+void kv_store_scale(uint which, uint slot, uint pos, uint kv_head, float scale)
+{
+#if KV_INT8
+    vly_page page = page_of(slot, pos);
+    RefKv1 words = RefKv1(uvec2(page.address_lo, page.address_hi));
+    uint i = pos % VLY_PAGE_TOKENS, at = kv_scales_quad(which, kv_head) * 4u + i / 2u;
+    uint shift = (i & 1u) * 16u;
+    atomicAnd(words.at[at], ~(0xffffu << shift));
+    atomicOr(words.at[at], packHalf2x16(vec2(scale, 0.0)) << shift);
+#endif
+}
+
 // Quantises K and V of a step's token into its page. Called by a whole subgroup.
 void kv_store(uint token, uint kv_head)
 {
-    uint pos = p.step.s.token[token].pos;
-    vly_page page = page_of(p.step.s.token[token].slot, pos);
-    RefKv1 words = RefKv1(uvec2(page.address_lo, page.address_hi));
+    uint pos = p.step.s.token[token].pos, slot = p.step.s.token[token].slot;
     for (uint which = KV_K; which <= KV_V; which++) {
         uint from = fresh_quad(which, token, kv_head);
-        uint to = kv_quad_of(which, kv_head, pos) * 4u;
         float high = 0.0;
         for (uint i = gl_SubgroupInvocationID; i < HEAD_DIM / 4u; i += gl_SubgroupSize)
             high = max(high, quad_max(READ_ACT(from + i)));
         float scale = kv_scale(subgroupMax(high));
-        for (uint i = gl_SubgroupInvocationID; i < HEAD_DIM / 4u; i += gl_SubgroupSize) {
-            vec4 v = kv_round(READ_ACT(from + i), scale);
-#if KV_INT8
-            ivec4 q = ivec4(v) & 255;
-            words.at[to + i] = uint(q.x | q.y << 8 | q.z << 16 | q.w << 24);
-#else
-            words.at[to + 2u * i] = packHalf2x16(v.xy);
-            words.at[to + 2u * i + 1u] = packHalf2x16(v.zw);
-#endif
-        }
-#if KV_INT8
-        // Two tokens share a word and may be stored at the same time: each changes its own half.
-        if (subgroupElect()) {
-            uint i = pos % VLY_PAGE_TOKENS;
-            uint at = kv_scales_quad(which, kv_head) * 4u + i / 2u;
-            uint shift = (i & 1u) * 16u;
-            atomicAnd(words.at[at], ~(0xffffu << shift));
-            atomicOr(words.at[at], packHalf2x16(vec2(scale, 0.0)) << shift);
-        }
-#endif
+        for (uint i = gl_SubgroupInvocationID; i < HEAD_DIM / 4u; i += gl_SubgroupSize)
+            kv_store_words(which, slot, pos, kv_head, i, kv_pack(READ_ACT(from + i), scale));
+        if (subgroupElect()) kv_store_scale(which, slot, pos, kv_head, scale);
     }
 }

@@ -25,6 +25,7 @@
 #define VLY_MAX_COLUMNS 16 /* tokens that one workgroup of a product computes together */
 #define VLY_MAX_SLOTS  64  /* sequences that one step can address */
 #define VLY_PAGE_TOKENS 32 /* tokens in a KV page */
+#define VLY_MAX_FRESH  16  /* tokens of a sequence in a pass whose K and V attention stores itself */
 #define VLY_SPLIT_TOKENS 512 /* positions that a workgroup of the group form takes at a time */
 
 #define VLY_NO_ID 0xffffffffu

@@ -212,9 +212,13 @@ static void attention(recorder *r, uint32_t layer)
     const vly_model_config *c = &m->config;
     const vly_kv_shape *shape = vly_kv_get_shape(m->kv);
     uint32_t lanes = m->geometry.lanes, group = c->n_head / c->n_head_kv, heads = group;
-    while (heads > 4) heads = heads % 2 == 0 ? heads / 2 : 1;
+    /* On GPUs more workgroups of fewer heads: K and V are read again from a cache. */
+    const uint32_t most_heads = m->geometry.lane_form ? 4 : 2;
+    while (heads > most_heads) heads = heads % 2 == 0 ? heads / 2 : 1;
     uint32_t parts = shape->int8 ? c->head_dim / 16 : c->head_dim / 8;
-    uint32_t share = part_lanes(lanes, parts), stored = r->prompt;
+    /* The group form holds the K and V of few of a step's tokens at a time. */
+    uint32_t share = part_lanes(lanes, parts);
+    uint32_t stored = r->prompt || (!m->geometry.lane_form && r->n > VLY_MAX_FRESH);
     uint32_t groups = attention_groups(&m->geometry, heads * c->head_dim);
     uint32_t constants[] = {lanes * groups,
                             c->head_dim,
@@ -251,7 +255,7 @@ static void attention(recorder *r, uint32_t layer)
         .window = vly_config_window(c, layer),
     };
     const vly_gpu_views *views = m->views ? m->views[0] : NULL;
-    if (stored) { /* a prompt's chunk: all of its K and V first, in a step of their own */
+    if (stored) { /* all K and V first, in a step of their own */
         uint32_t store_constants[] = {lanes, c->head_dim};
         vly_gpu_kernel *k = kernel(r, store, store_constants, 2);
         if (!k) return;
@@ -263,7 +267,7 @@ static void attention(recorder *r, uint32_t layer)
     vly_gpu_kernel *k = kernel(r, attend, constants, texel ? 7 : 9);
     if (k)
         vly_gpu_cmd_dispatch(r->commands, k, views, &p, sizeof p, c->n_head / heads, r->n,
-                             texel || stored ? 1 : workers);
+                             texel || r->prompt ? 1 : workers);
 }
 
 /* x += W in; xn = x * the weights of norm number `next_norm`. */

@@ -385,8 +385,12 @@ static const shape shapes[] = {
 
 static void check_shapes(bool int8, bool texel)
 {
+    /* The group form is unrolled: a processor compiles large heads of it for half a minute. */
+    bool cpu = vly_gpu_get_info(fixture.gpu)->type == VLY_GPU_CPU;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        if (shapes[i].int8 == int8 && shapes[i].texel == texel) check_shape(shapes[i], i);
+        if (shapes[i].int8 == int8 && shapes[i].texel == texel &&
+            (texel || !cpu || shapes[i].head_dim <= 80))
+            check_shape(shapes[i], i);
 }
 
 static void test_int8(void **state)
