@@ -328,6 +328,27 @@ int vly_gguf_string_or(const vly_gguf *gguf, const char *key, const char *fallba
     return 0;
 }
 
+/* `inner`: whole pages of the tensor only, for its neighbours are still needed. A caller's memory
+ * is no file's: to forget it would lose it. */
+static void advise(const vly_gguf *gguf, const vly_gguf_tensor *t, int advice, bool inner)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)t->data;
+    uintptr_t end = begin + t->n_bytes;
+    begin = (inner ? begin + page - 1 : begin) / page * page;
+    end = (inner ? end : end + page - 1) / page * page;
+    if (gguf->path && end > begin) madvise((void *)begin, end - begin, advice);
+}
+
+void vly_gguf_will_need(const vly_gguf *gguf, const vly_gguf_tensor *tensor)
+{
+    advise(gguf, tensor, MADV_WILLNEED, false);
+}
+
+void vly_gguf_release(const vly_gguf *gguf, const vly_gguf_tensor *tensor)
+{
+    advise(gguf, tensor, MADV_DONTNEED, true);
+}
+
 size_t vly_gguf_n_tensors(const vly_gguf *gguf)
 {
     return gguf->n_tensors;

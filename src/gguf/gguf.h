@@ -105,6 +105,11 @@ int vly_gguf_string(const vly_gguf *gguf, const char *key, vly_bytes *out, vly_e
 int vly_gguf_string_or(const vly_gguf *gguf, const char *key, const char *fallback, vly_bytes *out,
                        vly_error *err);
 
+/* Hints to the system, where the file was opened by its path: the tensor's data will be read soon;
+ * it was read, and its pages need not stay with this process. */
+void vly_gguf_will_need(const vly_gguf *gguf, const vly_gguf_tensor *tensor);
+void vly_gguf_release(const vly_gguf *gguf, const vly_gguf_tensor *tensor);
+
 size_t vly_gguf_n_tensors(const vly_gguf *gguf);
 const vly_gguf_tensor *vly_gguf_tensor_at(const vly_gguf *gguf, size_t i);
 /* NULL where there is none. Constant time. */

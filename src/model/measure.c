@@ -40,12 +40,6 @@ int vly_model_record_step(vly_model *m, vly_step_kind kind, uint32_t layer, uint
     return vly_forward_record_step(m, kind, layer, vly_model_bucket(pass, n), commands, err);
 }
 
-static uint64_t matrix_bytes(const vly_matrix *w)
-{
-    const vly_layout *layout = vly_layout_of(w->format);
-    return (uint64_t)w->rows * w->blocks * (layout->parts * 16 + layout->scale_bytes);
-}
-
 /* The matrices of a step: at most 3. */
 static uint32_t step_matrices(const vly_model *m, vly_step_kind kind, uint32_t layer,
                               const vly_matrix *out[3])
@@ -93,7 +87,7 @@ uint64_t vly_model_step_bytes(const vly_model *m, vly_step_kind kind, uint32_t l
     const vly_matrix *w[3];
     uint32_t n = step_matrices(m, kind, layer, w);
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < n; i++) bytes += matrix_bytes(w[i]);
+    for (uint32_t i = 0; i < n; i++) bytes += vly_matrix_bytes(w[i]);
     if (kind == VLY_STEP_ATTENTION)
         bytes += 2ull * n_ctx * c->n_head_kv *
                  (vly_kv_get_shape(m->kv)->int8 ? c->head_dim + 2 : 2 * c->head_dim);

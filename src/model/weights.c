@@ -1,5 +1,7 @@
 #include "model/weights.h"
 
+#include "base/workers.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -152,7 +154,7 @@ int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const
                      const uint32_t *head_rows, uint32_t n_head_rows, bool tiled, vly_weights *out,
                      vly_error *err)
 {
-    *out = (vly_weights){.n_layer = config->n_layer};
+    *out = (vly_weights){.gguf = gguf, .n_layer = config->n_layer};
     uint64_t limit = CHUNK_BYTES;
     if (info->max_allocation_bytes < limit) limit = info->max_allocation_bytes;
     if (info->max_buffer_bytes < limit) limit = info->max_buffer_bytes;
@@ -174,15 +176,43 @@ int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const
 
 /* ---- Uploading ---- */
 
+/* One of the threads that lay weights out. */
+typedef struct {
+    float *values; /* scratch: rows as floats */
+    int rc;        /* the first failure, which `err` describes */
+    vly_error err;
+} layer_out;
+
 typedef struct {
     vly_gpu_upload *ring;
     vly_weights *weights;
     vly_progress progress;
     void *progress_arg;
     uint64_t done;
-    float *row; /* a row as floats, for matrices whose tensors have unlike formats */
+    vly_workers *workers;
+    layer_out *out; /* [workers] */
     vly_error *err;
 } uploader;
+
+/* Rows or tiles of a matrix that are laid out together: part i of the band goes to plane[j] + i *
+ * bytes[j]. */
+typedef struct {
+    uploader *u;
+    const vly_matrix *m;
+    uint64_t first; /* row or tile */
+    uint8_t *plane[4];
+    uint64_t bytes[4];
+} band;
+
+/* Lays out the `n` parts of a band. */
+static int lay_out(band *b, uint64_t n, vly_work_fn *fn)
+{
+    uploader *u = b->u;
+    vly_workers_run(u->workers, n, fn, b);
+    for (uint32_t i = 0; i < vly_workers_count(u->workers); i++)
+        if (u->out[i].rc) return vly_fail(u->err, u->out[i].rc, "%s", u->out[i].err.message);
+    return 0;
+}
 
 /* Row r of the matrix as it lies in the file, and its tensor; NULL for a row of padding. */
 static const uint8_t *source_row(const vly_matrix *m, uint32_t r, const vly_gguf_tensor **tensor)
@@ -207,7 +237,7 @@ static const uint8_t *source_row(const vly_matrix *m, uint32_t r, const vly_gguf
     return t->data + row * (m->columns / t->format->block_weights) * t->format->block_bytes;
 }
 
-static int repack(uploader *u, const vly_matrix *m, uint32_t r, uint8_t *parts, uint8_t *scales)
+static int repack(layer_out *out, const vly_matrix *m, uint32_t r, uint8_t *parts, uint8_t *scales)
 {
     const vly_gguf_tensor *tensor;
     const uint8_t *row = source_row(m, r, &tensor);
@@ -218,34 +248,44 @@ static int repack(uploader *u, const vly_matrix *m, uint32_t r, uint8_t *parts, 
     }
     const vly_format *format = tensor->format;
     size_t n_blocks = m->columns / format->block_weights;
-    int rc = vly_gguf_check_finite(tensor, row, n_blocks, u->err);
+    int rc = vly_gguf_check_finite(tensor, row, n_blocks, &out->err);
     if (rc) return rc;
     if (format->id != m->format) {
-        format->dequantize(row, n_blocks, u->row);
-        row = (const uint8_t *)u->row;
+        format->dequantize(row, n_blocks, out->values);
+        row = (const uint8_t *)out->values;
     }
     vly_repack_row(m->format, row, m->columns, parts, scales);
     return 0;
 }
 
+/* A vly_work_fn. */
+static void lay_out_row(void *arg, uint32_t worker, uint64_t part)
+{
+    band *b = arg;
+    layer_out *out = &b->u->out[worker];
+    if (out->rc == 0)
+        out->rc = repack(out, b->m, (uint32_t)(b->first + part), b->plane[0] + part * b->bytes[0],
+                         b->plane[1] + part * b->bytes[1]);
+}
+
 /* Uploads in bands of rows, each small against the ring. Bands have an even number of rows, so that
  * the 2-byte scales of a band start on a word. */
-static int upload_matrix(uploader *u, const vly_matrix *m)
+static int upload_rows(uploader *u, const vly_matrix *m)
 {
     const vly_gpu_buffer *buffer = &u->weights->chunk[m->chunk];
     uint64_t row_bytes = parts_bytes(m, 1), scale_row = scales_bytes(m, 1);
     uint64_t fit = RING_BYTES / 8 / (row_bytes + scale_row) / 2 * 2;
-    uint32_t band = (uint32_t)(fit < 2 ? 2 : fit);
-    uint8_t *scales = malloc(scale_row ? band * scale_row : 1);
+    uint32_t most = (uint32_t)(fit < 2 ? 2 : fit);
+    uint8_t *scales = malloc(scale_row ? most * scale_row : 1);
     if (!scales) return vly_fail(u->err, VLY_E_HOST_MEMORY, "no memory to lay out weights");
     int rc = 0;
-    for (uint32_t r = 0; rc == 0 && r < m->rows; r += band) {
-        uint32_t n = m->rows - r < band ? m->rows - r : band;
+    for (uint32_t r = 0; rc == 0 && r < m->rows; r += most) {
+        uint32_t n = m->rows - r < most ? m->rows - r : most;
         void *space;
         rc = vly_gpu_upload_stage(u->ring, buffer, m->parts + r * row_bytes, n * row_bytes, &space,
                                   u->err);
-        for (uint32_t i = 0; rc == 0 && i < n; i++)
-            rc = repack(u, m, r + i, (uint8_t *)space + i * row_bytes, scales + i * scale_row);
+        band b = {u, m, r, {space, scales}, {row_bytes, scale_row}};
+        if (rc == 0) rc = lay_out(&b, n, lay_out_row);
         if (rc) break;
         if (scale_row) {
             rc = vly_gpu_upload_stage(u->ring, buffer, m->scales + r * scale_row, n * scale_row,
@@ -261,22 +301,34 @@ static int upload_matrix(uploader *u, const vly_matrix *m)
 }
 
 /* The 16 rows of a tile, checked; as floats where the matrix is of tensors of unlike formats. */
-static int tile_rows(uploader *u, const vly_matrix *m, uint32_t tile, const uint8_t **row,
-                     float *unlike)
+static int tile_rows(layer_out *out, const vly_matrix *m, uint64_t tile, const uint8_t **row)
 {
     for (uint32_t i = 0; i < VLY_TILE_ROWS; i++) {
         const vly_gguf_tensor *tensor;
-        row[i] = source_row(m, tile * VLY_TILE_ROWS + i, &tensor);
+        row[i] = source_row(m, (uint32_t)(tile * VLY_TILE_ROWS + i), &tensor);
         if (!row[i]) continue;
         size_t n_blocks = m->columns / tensor->format->block_weights;
-        int rc = vly_gguf_check_finite(tensor, row[i], n_blocks, u->err);
+        int rc = vly_gguf_check_finite(tensor, row[i], n_blocks, &out->err);
         if (rc) return rc;
         if (tensor->format->id == m->format) continue;
-        float *values = unlike + (size_t)i * m->columns;
+        float *values = out->values + (size_t)i * m->columns;
         tensor->format->dequantize(row[i], n_blocks, values);
         row[i] = (const uint8_t *)values;
     }
     return 0;
+}
+
+/* A vly_work_fn. */
+static void lay_out_tile(void *arg, uint32_t worker, uint64_t part)
+{
+    band *b = arg;
+    layer_out *out = &b->u->out[worker];
+    const uint8_t *row[VLY_TILE_ROWS];
+    if (out->rc || (out->rc = tile_rows(out, b->m, b->first + part, row))) return;
+    vly_tile_planes planes = {b->plane[0] + part * b->bytes[0], b->plane[1] + part * b->bytes[1],
+                              b->plane[2] + part * b->bytes[2], b->plane[3] + part * b->bytes[3]};
+    vly_tile_repack(b->m->format, row, b->m->columns,
+                    out->values + VLY_TILE_ROWS * (size_t)b->m->columns, &planes);
 }
 
 /* Stages a plane of a band of tiles. */
@@ -291,64 +343,103 @@ static int stage_plane(uploader *u, const vly_matrix *m, uint64_t offset, const 
     return rc;
 }
 
-/* As upload_matrix, in bands of tiles. */
+/* As upload_rows, in bands of tiles. */
 static int upload_tiles(uploader *u, const vly_matrix *m)
 {
     const vly_tile_layout *tile = vly_tile_layout_of(m->format);
     const uint64_t units = units_of(m), n_tiles = tiles_of(m->rows);
-    const uint64_t bytes[4] = {units * tile->main, units * tile->high, units * tile->scales,
-                               units / 4 * tile->factors};
-    const uint64_t start[4] = {m->parts, m->parts + n_tiles * bytes[0], m->scales,
-                               m->scales + n_tiles * bytes[2]};
-    uint64_t fit = RING_BYTES / 16 / bytes[0];
-    uint32_t band = (uint32_t)(fit < 1 ? 1 : fit);
-    uint64_t all = bytes[0] + bytes[1] + bytes[2] + bytes[3];
-    uint8_t *space = calloc(band, all);
-    float *values = malloc(2 * VLY_TILE_ROWS * (size_t)m->columns * sizeof *values);
+    band b = {.u = u,
+              .m = m,
+              .bytes = {units * tile->main, units * tile->high, units * tile->scales,
+                        units / 4 * tile->factors}};
+    const uint64_t start[4] = {m->parts, m->parts + n_tiles * b.bytes[0], m->scales,
+                               m->scales + n_tiles * b.bytes[2]};
+    uint64_t most = RING_BYTES / 16 / b.bytes[0], all = 0;
+    if (most < 1) most = 1;
+    for (int i = 0; i < 4; i++) all += b.bytes[i];
+    uint8_t *space = calloc(most, all);
+    if (!space) return vly_fail(u->err, VLY_E_HOST_MEMORY, "no memory to lay out weights");
+    b.plane[0] = space;
+    for (int i = 1; i < 4; i++) b.plane[i] = b.plane[i - 1] + most * b.bytes[i - 1];
     int rc = 0;
-    if (!space || !values) rc = vly_fail(u->err, VLY_E_HOST_MEMORY, "no memory to lay out weights");
-    uint8_t *plane[4] = {space};
-    for (int i = 1; i < 4; i++) plane[i] = plane[i - 1] + band * bytes[i - 1];
-    for (uint64_t first = 0; rc == 0 && first < n_tiles; first += band) {
-        uint64_t n = n_tiles - first < band ? n_tiles - first : band;
-        for (uint64_t i = 0; rc == 0 && i < n; i++) {
-            const uint8_t *row[VLY_TILE_ROWS];
-            rc = tile_rows(u, m, (uint32_t)(first + i), row, values);
-            if (rc) break;
-            vly_tile_planes planes = {plane[0] + i * bytes[0], plane[1] + i * bytes[1],
-                                      plane[2] + i * bytes[2], plane[3] + i * bytes[3]};
-            vly_tile_repack(m->format, row, m->columns, values + VLY_TILE_ROWS * m->columns,
-                            &planes);
-        }
+    for (; rc == 0 && b.first < n_tiles; b.first += most) {
+        uint64_t n = n_tiles - b.first < most ? n_tiles - b.first : most;
+        rc = lay_out(&b, n, lay_out_tile);
         for (int i = 0; rc == 0 && i < 4; i++)
-            rc = stage_plane(u, m, start[i] + first * bytes[i], plane[i], n * bytes[i]);
+            rc = stage_plane(u, m, start[i] + b.first * b.bytes[i], b.plane[i], n * b.bytes[i]);
         u->done += n * all;
         if (rc == 0 && u->progress) u->progress(u->progress_arg, u->done, u->weights->n_bytes);
     }
     free(space);
-    free(values);
     return rc;
 }
 
-static int upload(uploader *u, const vly_matrix *m)
+/* Uploads a matrix while the file's part for the next one is read ahead. What was uploaded may
+ * leave the memory of this process. */
+static int upload(uploader *u, const vly_matrix *m, const vly_matrix *next)
 {
-    return m->tiled ? upload_tiles(u, m) : upload_matrix(u, m);
+    const vly_gguf *gguf = u->weights->gguf;
+    for (uint32_t i = 0; next && i < next->n_tensors; i++)
+        vly_gguf_will_need(gguf, next->tensor[i]);
+    int rc = m->tiled ? upload_tiles(u, m) : upload_rows(u, m);
+    for (uint32_t i = 0; i < m->n_tensors; i++) vly_gguf_release(gguf, m->tensor[i]);
+    return rc;
 }
 
 static int upload_all(uploader *u)
 {
-    vly_weights *w = u->weights;
-    int rc = upload(u, &w->embed);
-    for (uint32_t i = 0; rc == 0 && i < w->n_layer; i++) {
+    const vly_weights *w = u->weights;
+    const vly_matrix **list = malloc((6ull * w->n_layer + 2) * sizeof *list);
+    if (!list) return vly_fail(u->err, VLY_E_HOST_MEMORY, "no memory to lay out weights");
+    uint32_t n = 0;
+    list[n++] = &w->embed;
+    for (uint32_t i = 0; i < w->n_layer; i++) {
         const vly_layer_weights *l = &w->layer[i];
-        for (uint32_t j = 0; rc == 0 && j < l->n_qkv; j++) rc = upload(u, &l->qkv[j]);
-        if (rc == 0) rc = upload(u, &l->out);
-        if (rc == 0) rc = upload(u, &l->gate_up);
-        if (rc == 0) rc = upload(u, &l->down);
+        for (uint32_t j = 0; j < l->n_qkv; j++) list[n++] = &l->qkv[j];
+        list[n++] = &l->out;
+        list[n++] = &l->gate_up;
+        list[n++] = &l->down;
     }
-    bool own_head = w->head.chunk != w->embed.chunk || w->head.parts != w->embed.parts;
-    if (rc == 0 && own_head) rc = upload(u, &w->head);
+    if (w->head.chunk != w->embed.chunk || w->head.parts != w->embed.parts) list[n++] = &w->head;
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < n; i++)
+        rc = upload(u, list[i], i + 1 < n ? list[i + 1] : NULL);
+    free(list);
     return rc ? rc : vly_gpu_upload_finish(u->ring, u->err);
+}
+
+static uint32_t widest(const vly_weights *weights)
+{
+    uint32_t most = weights->embed.columns;
+    for (uint32_t i = 0; i < weights->n_layer; i++) {
+        const vly_layer_weights *l = &weights->layer[i];
+        if (l->down.columns > most) most = l->down.columns;
+        if (l->out.columns > most) most = l->out.columns;
+    }
+    return most;
+}
+
+/* The threads, and room for two tiles of rows as floats for each. */
+static int hire(uploader *u)
+{
+    int rc = vly_workers_create(0, &u->workers, u->err);
+    if (rc) return rc;
+    uint32_t n = vly_workers_count(u->workers);
+    u->out = calloc(n, sizeof *u->out);
+    for (uint32_t i = 0; u->out && i < n; i++) {
+        u->out[i].values = malloc(2 * VLY_TILE_ROWS * (size_t)widest(u->weights) * sizeof(float));
+        if (!u->out[i].values) rc = VLY_E_HOST_MEMORY;
+    }
+    if (!u->out || rc) return vly_fail(u->err, VLY_E_HOST_MEMORY, "no memory to lay out weights");
+    return 0;
+}
+
+static void dismiss(uploader *u)
+{
+    uint32_t n = u->workers ? vly_workers_count(u->workers) : 0;
+    for (uint32_t i = 0; u->out && i < n; i++) free(u->out[i].values);
+    free(u->out);
+    vly_workers_destroy(u->workers);
 }
 
 int vly_weights_upload(vly_gpu *gpu, vly_weights *weights, vly_progress progress,
@@ -357,21 +448,21 @@ int vly_weights_upload(vly_gpu *gpu, vly_weights *weights, vly_progress progress
     uploader u = {
         .weights = weights, .progress = progress, .progress_arg = progress_arg, .err = err};
     weights->chunk = calloc(weights->n_chunks, sizeof *weights->chunk);
-    uint32_t widest = weights->embed.columns;
-    for (uint32_t i = 0; i < weights->n_layer; i++)
-        if (weights->layer[i].down.columns > widest) widest = weights->layer[i].down.columns;
-    u.row = malloc(widest * sizeof *u.row);
-    int rc = 0;
-    if (!weights->chunk || !u.row)
-        rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory to lay out weights");
+    int rc = weights->chunk ? hire(&u)
+                            : vly_fail(err, VLY_E_HOST_MEMORY, "no memory to lay out weights");
     for (uint32_t i = 0; rc == 0 && i < weights->n_chunks; i++)
         rc = vly_gpu_buffer_create(gpu, weights->chunk_bytes[i], VLY_GPU_DEVICE, "weights",
                                    &weights->chunk[i], err);
     if (rc == 0) rc = vly_gpu_upload_create(gpu, RING_BYTES, &u.ring, err);
     if (rc == 0) rc = upload_all(&u);
     if (u.ring) vly_gpu_upload_destroy(u.ring);
-    free(u.row);
+    dismiss(&u);
     return rc;
+}
+
+uint64_t vly_matrix_bytes(const vly_matrix *m)
+{
+    return parts_bytes(m, m->rows) + scales_bytes(m, m->rows);
 }
 
 void vly_weights_deinit(vly_gpu *gpu, vly_weights *weights)

@@ -42,6 +42,7 @@ typedef struct {
 } vly_layer_weights;
 
 typedef struct {
+    const vly_gguf *gguf; /* until uploaded */
     vly_matrix embed;
     vly_matrix head; /* the same planes as `embed` where the head is tied and not pruned */
     vly_layer_weights *layer;
@@ -68,6 +69,9 @@ int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const
  */
 int vly_weights_upload(vly_gpu *gpu, vly_weights *weights, vly_progress progress,
                        void *progress_arg, vly_error *err);
+
+/* Bytes of the matrix on the device. */
+uint64_t vly_matrix_bytes(const vly_matrix *matrix);
 
 void vly_weights_deinit(vly_gpu *gpu, vly_weights *weights);
 
