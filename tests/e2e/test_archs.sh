@@ -34,7 +34,6 @@ while read -r case; do
         else
             fail "$name, $kv: logits within $limit" "largest difference: $far"$'\n'"$(cat "$scratch/err")"
         fi
-        echo "# $name $kv $far"
     done
 done < <(jq -c '.[]' $models/logits.json)
 check_equal 'every model was looked at' "$(ls $models/*.gguf | wc -l)" $n_cases
