@@ -11,13 +11,13 @@ static vly_http_reader *reader_of(http_parser *parser)
     return parser->data;
 }
 
-/* For callbacks to return, which ends the parsing. */
+/* For callbacks to return, which ends the parsing (1 would mean something else to it). */
 static int refuse(vly_http_reader *r, int status, const char *reason)
 {
     r->state = VLY_HTTP_REFUSED;
     r->status = status;
     r->reason = reason;
-    return 1;
+    return -1;
 }
 
 static int append(vly_http_reader *r, vly_text *text, const char *data, size_t n)
@@ -39,8 +39,8 @@ static int count_header(vly_http_reader *r, size_t n)
 static int on_url(http_parser *p, const char *data, size_t n)
 {
     vly_http_reader *r = reader_of(p);
-    int rc = count_header(r, n);
-    return rc ? rc : append(r, &r->request.target, data, n);
+    r->request.method = http_method_str(p->method);
+    return count_header(r, n) ? -1 : append(r, &r->request.target, data, n);
 }
 
 static int on_field(http_parser *p, const char *data, size_t n)
@@ -49,7 +49,7 @@ static int on_field(http_parser *p, const char *data, size_t n)
     bool begins = r->in_value || r->name.len == 0;
     if (begins) r->name.len = 0;
     r->in_value = false;
-    if (count_header(r, n + (begins ? 4 : 0))) return 1;
+    if (count_header(r, n + (begins ? 4 : 0))) return -1;
     return append(r, &r->name, data, n);
 }
 
@@ -67,7 +67,7 @@ static int on_value(http_parser *p, const char *data, size_t n)
         if (r->state != VLY_HTTP_FIELDS) r->current_field = -1;
         if (r->current_field >= 0) r->request.field[r->current_field].len = 0;
     }
-    if (count_header(r, n)) return 1;
+    if (count_header(r, n)) return -1;
     return r->current_field < 0 ? 0 : append(r, &r->request.field[r->current_field], data, n);
 }
 
@@ -82,7 +82,6 @@ static int on_headers_complete(http_parser *p)
     vly_http_reader *r = reader_of(p);
     vly_http_request *q = &r->request;
     if (p->http_major != 1) return refuse(r, 505, "expected HTTP/1.1 or HTTP/1.0");
-    q->method = http_method_str(p->method);
     q->keep_alive = http_should_keep_alive(p);
     q->chunks = p->http_minor >= 1;
     if (q->field[VLY_HTTP_CONTENT_ENCODING].len &&

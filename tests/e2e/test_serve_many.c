@@ -1,0 +1,243 @@
+/* Many clients at once, many requests one after the other, and readers that are slow. */
+#include "tests/support/server_fixture.h"
+
+#include <cjson/cJSON.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static server_fixture server;
+
+static int stop(void **state)
+{
+    (void)state;
+    return server_stop(&server, SIGTERM);
+}
+
+/* ---- 64 at once ---- */
+
+enum { N_CLIENTS = 64, N_STORIES = 4 };
+static const char *const prompts[N_STORIES] = {"Once upon a time", "The dog was happy because",
+                                               "\"Where are you?\" asked", "Tim and Lily"};
+
+/* What `volley run` writes for the story of this number. */
+static char *run_story(int i)
+{
+    const char *program = getenv("VOLLEY");
+    char command[512], *text = calloc(1, 65536);
+    assert_non_null(text);
+    snprintf(command, sizeof command,
+             "'%s' run --json -p '%s' --seed %d -n 30 --temp 1 --top-p 1 2>/dev/null",
+             program ? program : "build/release/volley", prompts[i], i + 100);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    text[fread(text, 1, 65535, pipe)] = '\0';
+    assert_int_equal(pclose(pipe), 0);
+    cJSON *json = cJSON_Parse(text);
+    strcpy(text, cJSON_GetObjectItemCaseSensitive(json, "text")->valuestring);
+    cJSON_Delete(json);
+    return text;
+}
+
+static void post_story(server_client *c, int i)
+{
+    static const char *const also[] = {"\"stream\":true",
+                                       "\"stream\":false",
+                                       "\"stream\":true,\"draft_max\":0",
+                                       "\"stream\":true,\"draft_method\":\"ngram\"",
+                                       "\"stream\":true,\"priority\":\"low\"",
+                                       "\"stream\":true,\"draft_max\":2,\"priority\":\"high\""};
+    cJSON *prompt = cJSON_CreateString(prompts[i % N_STORIES]);
+    char *quoted = cJSON_PrintUnformatted(prompt), body[512];
+    snprintf(body, sizeof body, "{\"prompt\":%s,\"seed\":%d,\"max_tokens\":30,%s}", quoted,
+             i % N_STORIES + 100, also[i % 6]);
+    client_open(c, &server);
+    client_post(c, "1.0", "/v1/completions", body);
+    cJSON_free(quoted);
+    cJSON_Delete(prompt);
+}
+
+static void many_clients_at_once(void **state)
+{
+    (void)state;
+    static server_client c[N_CLIENTS];
+    char *expected[N_STORIES];
+    for (int i = 0; i < N_STORIES; i++) expected[i] = run_story(i);
+    for (int i = 0; i < N_CLIENTS; i++) post_story(&c[i], i);
+    for (int i = 0; i < N_CLIENTS; i++) {
+        assert_true(client_read_end(&c[i], 300));
+        char *story = client_story(&c[i]);
+        assert_string_equal(story, expected[i % N_STORIES]);
+        free(story);
+        client_close(&c[i]);
+    }
+    for (int i = 0; i < N_STORIES; i++) free(expected[i]);
+    server_expect_idle(&server);
+}
+
+/* ---- 1000 in turn ---- */
+
+/* Requests over connections that are kept, and every 20th over one that ends within its answer. */
+static void ask(int n_requests)
+{
+    enum { N = 8 };
+    static const char body[] =
+        "{\"prompt\":\"The\",\"max_tokens\":2,\"draft_max\":0,\"stop\":\"zz\","
+        "\"logit_bias\":{\"5\":-1},\"stream\":true}";
+    server_client c[N], short_lived;
+    for (int i = 0; i < N; i++) client_open(&c[i], &server);
+    for (int i = 0; i < n_requests / N; i++) {
+        for (int k = 0; k < N; k++) client_post(&c[k], "1.1", "/v1/completions", body);
+        for (int k = 0; k < N; k++) {
+            assert_true(client_read_until(&c[k], "data: [DONE]", 1, 60));
+            c[k].len = 0;
+            c[k].data[0] = '\0';
+        }
+        if (i % 20 != 0) continue;
+        client_open(&short_lived, &server);
+        client_post(&short_lived, "1.1", "/v1/completions", body);
+        client_close(&short_lived);
+    }
+    for (int i = 0; i < N; i++) client_close(&c[i]);
+    server_expect_idle(&server);
+}
+
+static void memory_does_not_grow(void **state)
+{
+    (void)state;
+    double before, after, at_first = server_metric(&server, "resident_memory_bytes");
+    ask(200);
+    before = server_metric(&server, "resident_memory_bytes");
+    ask(1000);
+    after = server_metric(&server, "resident_memory_bytes");
+    print_message("# resident: %.2f MiB, after 200 requests %.2f, after 1200 %.2f\n",
+                  at_first / 1048576, before / 1048576, after / 1048576);
+    /* A leak of a kilobyte in a request would be one of a megabyte. */
+    assert_true(after - before < 1048576);
+}
+
+/* ---- slow readers ---- */
+
+static int start_long(void **state)
+{
+    static const char *const options[] = {"-m",
+                                          "tests/models/smol-stories-11M-f16.gguf",
+                                          "-d",
+                                          "none",
+                                          "--max-buffered",
+                                          "4096",
+                                          "--write-timeout",
+                                          "2",
+                                          "--request-timeout",
+                                          "15",
+                                          NULL};
+    (void)state;
+    server_start(&server, options, -1);
+    return 0;
+}
+
+#define LONG                                                                                       \
+    "{\"prompt\":\"Once\",\"seed\":5,\"max_tokens\":500,\"ignore_eos\":true,\"stream\":true,"      \
+    "\"logprobs\":%d}"
+
+static void a_slow_reader_pauses_alone(void **state)
+{
+    (void)state;
+    server_client slow, quick;
+    char body[256];
+    snprintf(body, sizeof body, LONG, 20);
+    client_open(&slow, &server);
+    client_post(&slow, "1.0", "/v1/completions", body);
+    while (server_metric(&server, "num_requests_paused") != 1) continue;
+    client_open(&quick, &server);
+    client_post(&quick, "1.0", "/v1/completions",
+                "{\"prompt\":\"Once\",\"seed\":5,\"max_tokens\":60,\"ignore_eos\":true}");
+    assert_true(client_read_end(&quick, 60));
+    /* The slow one reads on and misses nothing. */
+    assert_true(client_read_until(&slow, "data: [DONE]", 1, 120));
+    char *a = client_story(&slow), *b = client_story(&quick);
+    assert_true(strlen(a) > strlen(b));
+    assert_memory_equal(a, b, strlen(b));
+    assert_non_null(strstr(slow.data, "\"predicted_n\":500,"));
+    free(a);
+    free(b);
+    client_close(&slow);
+    client_close(&quick);
+    server_expect_idle(&server);
+}
+
+static void a_reader_that_stopped_is_cut_off(void **state)
+{
+    (void)state;
+    server_client c;
+    char body[256];
+    snprintf(body, sizeof body, LONG, 20);
+    client_open(&c, &server);
+    client_post(&c, "1.0", "/v1/completions", body);
+    while (server_metric(&server, "num_requests_paused") != 1) continue;
+    double cancelled = server_metric(&server, "requests_total{outcome=\"cancelled\"}");
+    server_client others;
+    while (server_metric(&server, "requests_total{outcome=\"cancelled\"}") == cancelled) continue;
+    client_open(&others, &server);
+    client_close(&others);
+    client_read_end(&c, 10);
+    assert_null(strstr(c.data, "[DONE]"));
+    client_close(&c);
+    server_expect_idle(&server);
+}
+
+static void an_answer_takes_no_longer_than_allowed(void **state)
+{
+    (void)state;
+    enum { N = 40 };
+    static server_client c[N];
+    char body[256];
+    for (int i = 0; i < N; i++) {
+        snprintf(body, sizeof body,
+                 "{\"prompt\":\"Once\",\"max_tokens\":2000,\"ignore_eos\":true,\"stream\":%s}",
+                 i % 2 ? "true" : "false");
+        client_open(&c[i], &server);
+        client_post(&c[i], "1.0", "/v1/completions", body);
+    }
+    int n_timeouts = 0;
+    for (int i = 0; i < N; i++) {
+        assert_true(client_read_end(&c[i], 120));
+        if (!strstr(c[i].data, "\"code\":\"timeout\"")) continue;
+        n_timeouts++;
+        assert_true(client_status(&c[i]) == 504 ||
+                    (strstr(c[i].data, "data: {\"error\":") && client_status(&c[i]) == 200));
+        assert_null(strstr(c[i].data, "[DONE]"));
+    }
+    assert_true(n_timeouts > 0);
+    for (int i = 0; i < N; i++) client_close(&c[i]);
+    server_expect_idle(&server);
+}
+
+static int start_pair(void **state)
+{
+    static const char *const options[] = {"--parallel", "16", "--queue", "64", NULL};
+    (void)state;
+    server_start(&server, options, -1);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest pair[] = {
+        cmocka_unit_test(many_clients_at_once),
+        cmocka_unit_test(memory_does_not_grow),
+    };
+    const struct CMUnitTest one[] = {
+        cmocka_unit_test(a_slow_reader_pauses_alone),
+        cmocka_unit_test(a_reader_that_stopped_is_cut_off),
+        cmocka_unit_test(an_answer_takes_no_longer_than_allowed),
+    };
+    int n_failed = cmocka_run_group_tests(pair, start_pair, stop);
+    return n_failed + cmocka_run_group_tests(one, start_long, stop);
+}

@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# volley serve: what operators do to it.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/serve_lib.sh"
+cd "$root" || exit 1
+
+# A stream that takes seconds, into $scratch/stream, by the process $reader.
+begin_stream() {
+    curl -sN --max-time 120 --unix-socket "$socket" http://volley/v1/completions \
+        -d '{"prompt":"Once upon a time","seed":1,"max_tokens":120,"stream":true}' \
+        >"$scratch/stream" &
+    reader=$!
+    wait_for 60 grep -q '^data: ' "$scratch/stream"
+}
+ended_well() {
+    wait_for 60 grep -q '^data: \[DONE\]' "$scratch/stream"
+}
+
+# ---- sockets ----
+
+refused() { # NAME PATTERN OPTION...
+    local name=$1 pattern=$2
+    shift 2
+    check_exit "$name: exit status 1" 1 timeout 60 "$volley" serve "$@"
+    check_match "$name: why" "$pattern" "$err"
+}
+long=$scratch/$(printf 'x%.0s' {1..120})
+refused 'a path too long' '1 to 107' --socket "$long"
+echo text >"$scratch/file"
+refused 'a file in the way' 'expected a socket or nothing' --socket "$scratch/file"
+check_equal 'the file is left alone' text "$(cat "$scratch/file")"
+refused 'no such folder' 'none/v.sock|scratch|No such file' --socket "$scratch/none/v.sock"
+refused 'TCP beyond loopback without keys' 'other machines' --tcp 0.0.0.0:0
+refused 'an address that is none' 'expected PORT' --tcp localhost:http
+refused 'a file of keys that is not there' 'No such file' --socket "$socket" --api-key-file "$scratch/none"
+: >"$scratch/keys"
+refused 'a file without keys' 'expected a key' --socket "$socket" --api-key-file "$scratch/keys"
+refused 'no such model' 'none.gguf' --socket "$socket" -m "$scratch/none.gguf"
+check 'nothing is left of the socket' test ! -e "$socket"
+check_exit 'no place to listen: exit status 2' 2 "$volley" serve
+for option in '--parallel 0' '--parallel 65' '--socket-mode 8' '--kv-memory 5Q' '--max-body 1' \
+    '--log xml' '--request-timeout -1'; do
+    # shellcheck disable=SC2086 # an option and its value
+    check_exit "$option: exit status 2" 2 "$volley" serve --socket "$socket" $option
+done
+
+umask 077
+start_server --socket-mode 0666 --log json
+check_equal 'the mode is as asked for' 666 "$(stat -c %a "$socket")"
+refused 'a server is there already' 'another server is listening' --socket "$socket"
+begin_stream
+refused 'a server is there already, which writes' 'another server is listening' --socket "$socket"
+check 'and goes on' ended_well
+request /v1/completions '{"prompt":"a","max_tokens":1}'
+check 'lines of the log are JSON' sh -c 'grep "^{" "$1" | jq -es "
+    map(select(.event == \"request\" and .path == \"/v1/completions\"))
+    | length == 2 and all(.status == 200 and .outcome == \"length\" and .uid >= 0 and .pid > 0
+        and .prompt_tokens > 0 and .completion_tokens > 0 and .acceptance_rate >= 0)" >/dev/null' \
+    sh "$scratch/log"
+
+# ---- killed and started again ----
+
+begin_stream
+kill -9 "$server"
+wait "$server" 2>/dev/null
+wait "$reader"
+check 'a killed server leaves its socket' test -S "$socket"
+check_equal 'and a stream without an end' 0 "$(grep -c DONE "$scratch/stream")"
+start_server
+request /v1/completions '{"prompt":"a","max_tokens":1}'
+check_equal 'which the next server replaces' 200 "$code"
+
+# ---- draining ----
+
+begin_stream
+kill -TERM "$server"
+check 'SIGTERM: the socket is gone at once' wait_for 5 test ! -e "$socket"
+check 'SIGTERM: the stream comes to its end' ended_well
+status=0
+wait "$server" || status=$?
+server=''
+check_equal 'SIGTERM: exit status 0' 0 $status
+
+start_server
+begin_stream
+kill -TERM "$server"
+wait_for 5 test ! -e "$socket"
+first=$server
+start_loading # a next one, while the first one drains
+check 'a next server takes the path while the first one ends' wait_for 60 curl -sf \
+    --unix-socket "$socket" http://volley/health
+check 'whose stream comes to its end' ended_well
+wait "$first"
+check 'and which leaves the path alone' test -S "$socket"
+begin_stream
+kill -TERM "$server"
+sleep 0.2
+kill -INT "$server"
+status=0
+wait "$server" || status=$?
+server=''
+check_equal 'a second signal ends at once: exit status 0' 0 $status
+wait "$reader"
+check_equal 'a second signal: no stream passes for complete' 0 "$(grep -c DONE "$scratch/stream")"
+
+start_server --drain-timeout 0.3
+begin_stream
+stop_server
+check_equal 'the deadline has passed: exit status 0' 0 $status
+wait "$reader"
+check_match 'the deadline has passed: the stream is told' '"code":"shutdown"' "$(cat "$scratch/stream")"
+
+start_loading
+wait_for 10 test -S "$socket"
+kill -TERM "$server"
+status=0
+wait "$server" || status=$?
+server=''
+check 'SIGTERM while loading ends it' test $status = 0 -o $status = 143
+check 'SIGTERM while loading: the socket is gone' test ! -e "$socket"
+
+# ---- TCP and keys ----
+
+printf '# whose\nfirst-key\n\n  second-key \n' >"$scratch/keys"
+start_server --tcp 0 --api-key-file "$scratch/keys"
+address=$(sed -n 's/.*listening on \(127.0.0.1:[0-9]*\)$/\1/p' "$scratch/log")
+check_equal 'TCP: ready' '{"status":"ok"}' "$(curl -s "http://$address/health")"
+request /v1/models
+check_equal 'no key' '401 invalid_api_key' "$code $(jq -r .error.code "$scratch/body")"
+for key in second-key first-key; do
+    request /v1/models '' -H "Authorization: Bearer $key"
+    check_equal "$key" 200 "$code"
+done
+for key in first-ke first-keys '' '# whose'; do
+    request /v1/models '' -H "Authorization: Bearer $key"
+    check_equal "'$key' is no key" 401 "$code"
+done
+check_equal 'TCP: a key' 200 "$(curl -s -o "$scratch/body" -w '%{http_code}' \
+    -H 'Authorization: Bearer first-key' "http://$address/v1/models")"
+stop_server
+check_match 'TCP: the address is in the log' 'address=127.0.0.1 method=GET path=/v1/models status=200' \
+    "$(cat "$scratch/log")"
+
+# ---- the documents ----
+
+"$volley" serve --help >"$scratch/help"
+check_equal 'serve --help: no line passes 80 columns' '' "$(awk 'length > 80' "$scratch/help")"
+for option in $(grep -oE -- '--[a-z][a-z-]*' docs/api.md | sort -u); do
+    case $option in --unix-socket) continue ;; esac
+    check "docs/api.md's $option is in 'serve --help'" grep -q -- "$option" "$scratch/help"
+done
+for name in $(sed -n '/^## Metrics/,$p' docs/api.md | grep -oE '`[a-z_]+(\{|`)' | tr -d '`{' | sort -u); do
+    case $name in *_total | *_seconds | *_bytes | num_* | kv_pages | connections)
+        check "docs/api.md's $name is a metric" grep -q "\"$name\"" src/serve/metrics.c
+    esac
+done
