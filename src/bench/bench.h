@@ -123,8 +123,8 @@ typedef struct {
 int vly_subject_generate(vly_subject *subject, vly_bench_text *text, vly_error *err);
 
 /* Measures the steps of passes over sizes[i] tokens at the sequence's context and adds them to the
- * report as the table "steps". */
-int vly_subject_profile(vly_subject *subject, const uint32_t *sizes, size_t n_sizes,
+ * report as the table "steps": VLY_PASS_PROMPT, or VLY_PASS_LAYERS with head and pick. */
+int vly_subject_profile(vly_subject *subject, vly_pass pass, const uint32_t *sizes, size_t n_sizes,
                         vly_report *report, vly_error *err);
 
 /* What is known of the clocks that the device runs at now, to `out` [n]; false: nothing. */

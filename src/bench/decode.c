@@ -126,7 +126,8 @@ static int measure(const vly_bench_options *o, vly_report *report, vly_error *er
     int rc = vly_subject_init(&s, o, most + more + 1, report, err);
     if (rc == 0) rc = measure_all(&s, more, report, err);
     if (rc == 0 && o->profile) rc = vly_subject_fill(&s, o->contexts.data[0], err);
-    if (rc == 0 && o->profile) rc = vly_subject_profile(&s, (const uint32_t[]){1}, 1, report, err);
+    if (rc == 0 && o->profile)
+        rc = vly_subject_profile(&s, VLY_PASS_LAYERS, (const uint32_t[]){1}, 1, report, err);
     if (rc == 0)
         vly_report_note(report,
                         "tokens_per_s: by the clock, of %u stretches of %u tokens after the "

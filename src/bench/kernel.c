@@ -13,7 +13,7 @@
 
 static const vly_column columns[] = {
     {"tokens", 0}, {"us", 2}, {"us_min", 2},   {"us_p10", 2},
-    {"us_p90", 2}, {"mb", 3}, {"gb_per_s", 1}, {"limit_percent", 1},
+    {"us_p90", 2}, {"mb", 3}, {"gb_per_s", 3}, {"limit_percent", 1},
 };
 #define N_COLUMNS (sizeof columns / sizeof *columns)
 

@@ -101,8 +101,10 @@ static int measure(const vly_bench_options *o, vly_report *report, vly_error *er
     if (rc == 0) rc = measure_all(&s, most, report, err);
     if (rc == 0 && o->profile) {
         uint32_t n = most < VLY_MAX_CHUNK ? most : VLY_MAX_CHUNK;
+        uint32_t room = vly_engine_get_info(s.engine)->n_ctx - 1;
+        if (n > room) n = room;
         rc = vly_subject_fill(&s, 0, err);
-        if (rc == 0) rc = vly_subject_profile(&s, &n, 1, report, err);
+        if (rc == 0) rc = vly_subject_profile(&s, VLY_PASS_PROMPT, &n, 1, report, err);
     }
     if (rc == 0)
         vly_report_note(report,

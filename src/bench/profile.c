@@ -14,7 +14,7 @@ typedef struct {
 
 static const vly_column columns[] = {
     {"tokens", 0},       {"steps", 0}, {"us", 1},       {"us_per_step", 2},
-    {"pass_percent", 1}, {"mb", 2},    {"gb_per_s", 1}, {"limit_percent", 1},
+    {"pass_percent", 1}, {"mb", 3},    {"gb_per_s", 3}, {"limit_percent", 1},
 };
 #define N_COLUMNS (sizeof columns / sizeof *columns)
 
@@ -59,13 +59,12 @@ static void add_row(const vly_subject *s, vly_report *report, const char *label,
     vly_report_row(report, label, values);
 }
 
-static int profile(vly_subject *s, uint32_t n, vly_report *report, vly_error *err)
+static int profile(vly_subject *s, vly_pass pass, uint32_t n, vly_report *report, vly_error *err)
 {
-    const vly_pass passes[] = {n <= VLY_MAX_BATCH ? VLY_PASS_LAYERS : VLY_PASS_PROMPT,
-                               VLY_PASS_HEAD, VLY_PASS_PICK};
+    const vly_pass passes[] = {pass, VLY_PASS_HEAD, VLY_PASS_PICK};
     step_sum sums[VLY_N_STEPS] = {0}, all = {0};
     int rc = vly_subject_write_step(s, n, err);
-    uint32_t n_passes = n <= VLY_MAX_BATCH ? 3 : 1;
+    uint32_t n_passes = pass == VLY_PASS_PROMPT ? 1 : 3;
     for (uint32_t i = 0; rc == 0 && i < n_passes; i++) {
         vly_step_marks marks;
         vly_gpu_commands *commands;
@@ -86,15 +85,15 @@ static int profile(vly_subject *s, uint32_t n, vly_report *report, vly_error *er
     return 0;
 }
 
-int vly_subject_profile(vly_subject *s, const uint32_t *sizes, size_t n_sizes, vly_report *report,
-                        vly_error *err)
+int vly_subject_profile(vly_subject *s, vly_pass pass, const uint32_t *sizes, size_t n_sizes,
+                        vly_report *report, vly_error *err)
 {
     int rc = 0;
     if (!s->mark[0])
         return vly_fail(err, VLY_E_UNSUPPORTED, "%s has no timestamps: steps cannot be measured",
                         vly_gpu_get_info(s->gpu)->name);
     vly_report_table(report, "steps", "step", columns, N_COLUMNS);
-    for (size_t i = 0; rc == 0 && i < n_sizes; i++) rc = profile(s, sizes[i], report, err);
+    for (size_t i = 0; rc == 0 && i < n_sizes; i++) rc = profile(s, pass, sizes[i], report, err);
     vly_report_note(report,
                     "steps: of a pass over `tokens` at context %u, with a timestamp after each, "
                     "which costs up to a microsecond each",

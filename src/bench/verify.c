@@ -73,7 +73,8 @@ static int measure(const vly_bench_options *o, vly_report *report, vly_error *er
                         "ratio: gpu_ms against that of n = %u; wall_ms: from submitting to having "
                         "waited; limit_percent: weights and cache read once at read_gb_per_s",
                         o->sizes.data[0]);
-        if (o->profile) rc = vly_subject_profile(&s, o->sizes.data, o->sizes.len, report, err);
+        if (o->profile)
+            rc = vly_subject_profile(&s, VLY_PASS_LAYERS, o->sizes.data, o->sizes.len, report, err);
     }
     vly_subject_deinit(&s);
     return rc;

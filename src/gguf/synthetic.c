@@ -14,14 +14,15 @@
 
 #define POOL_BYTES (4u << 20) /* of random weights of a format, at least */
 #define N_CONTROL  3u         /* <unk>, <s>, </s> */
-#define SHARED_WORDS                                                                               \
-    18432u /* that all families spell alike: about as many as SmolLM2 and                          \
-            * Mistral have in common */
+#define NAME_BYTES 40
+/* Words that all families spell alike: about as many as SmolLM2 and Mistral have in common. */
+#define SHARED_WORDS 18432u
 
 typedef struct {
-    char name[40];
+    char name[NAME_BYTES];
     uint32_t n_dims, dims[2];
-    const vly_format *format; /* NULL: a norm's weights, all 1 */
+    const vly_format *format; /* NULL: f32, all of one value */
+    float value;
     uint64_t offset, n_bytes; /* from the first tensor; starts on a page */
 } tensor;
 
@@ -62,12 +63,24 @@ static tensor *add_tensor(image *m, uint32_t n_dims, uint32_t columns, uint32_t 
     return t;
 }
 
+static tensor *add_vector(image *m, uint32_t n, float value)
+{
+    tensor *t = add_tensor(m, 1, n, 1, NULL);
+    t->value = value;
+    return t;
+}
+
+/* Of Q, K and V. */
+static bool has_biases(const vly_synthetic_shape *s)
+{
+    return strcmp(s->arch, "qwen2") == 0;
+}
+
 static void add_matrix(image *m, const char *name, vly_synthetic_role role, uint32_t columns,
                        uint32_t rows)
 {
     const vly_format *format = vly_synthetic_format(&m->shape, role, 0, columns);
-    snprintf(add_tensor(m, 2, columns, rows, format)->name, sizeof m->tensors->name, "%s.weight",
-             name);
+    snprintf(add_tensor(m, 2, columns, rows, format)->name, NAME_BYTES, "%s.weight", name);
 }
 
 static void add_layer(image *m, uint32_t layer)
@@ -92,23 +105,23 @@ static void add_layer(image *m, uint32_t layer)
         const vly_format *format =
             vly_synthetic_format(s, matrices[i].role, layer, matrices[i].columns);
         tensor *t = add_tensor(m, 2, matrices[i].columns, matrices[i].rows, format);
-        snprintf(t->name, sizeof t->name, "blk.%u.%s.weight", layer, matrices[i].name);
+        snprintf(t->name, NAME_BYTES, "blk.%u.%s.weight", layer, matrices[i].name);
     }
-    for (size_t i = 0; i < sizeof norms / sizeof *norms; i++) {
-        tensor *t = add_tensor(m, 1, s->dim, 1, NULL);
-        snprintf(t->name, sizeof t->name, "blk.%u.%s.weight", layer, norms[i]);
-    }
+    for (size_t i = 0; i < sizeof norms / sizeof *norms; i++)
+        snprintf(add_vector(m, s->dim, 1)->name, NAME_BYTES, "blk.%u.%s.weight", layer, norms[i]);
+    for (size_t i = 0; has_biases(s) && i < 3; i++)
+        snprintf(add_vector(m, matrices[i].rows, 0)->name, NAME_BYTES, "blk.%u.%s.bias", layer,
+                 matrices[i].name);
 }
 
 static int plan_tensors(image *m, vly_error *err)
 {
     const vly_synthetic_shape *s = &m->shape;
-    m->tensors = calloc(9 * (size_t)s->n_layer + 3, sizeof *m->tensors);
+    m->tensors = calloc(12 * (size_t)s->n_layer + 3, sizeof *m->tensors);
     if (!m->tensors) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a model's plan");
     add_matrix(m, "token_embd", VLY_SYNTHETIC_EMBED, s->dim, s->n_vocab);
     for (uint32_t i = 0; i < s->n_layer; i++) add_layer(m, i);
-    snprintf(add_tensor(m, 1, s->dim, 1, NULL)->name, sizeof m->tensors->name,
-             "output_norm.weight");
+    snprintf(add_vector(m, s->dim, 1)->name, NAME_BYTES, "output_norm.weight");
     if (!s->tied_head) add_matrix(m, "output", VLY_SYNTHETIC_HEAD, s->dim, s->n_vocab);
     return 0;
 }
@@ -144,6 +157,13 @@ static void put_key(image *m, const char *key, vly_gguf_type type)
 {
     put_string(m, key);
     put_number(m, type, 4);
+}
+
+/* A key of the architecture's. */
+static const char *arch_key(const image *m, const char *suffix, char out[64])
+{
+    snprintf(out, 64, "%s.%s", m->shape.arch, suffix);
+    return out;
 }
 
 static void put_u32_entry(image *m, const char *key, uint32_t value)
@@ -227,22 +247,23 @@ static void put_vocabulary(image *m)
 static int write_head(image *m, vly_error *err)
 {
     const vly_synthetic_shape *s = &m->shape;
+    char key[64];
     put(m, "GGUF", 4);
     put_number(m, 3, 4);
     put_number(m, m->n_tensors, 8);
     put_number(m, N_ENTRIES, 8);
-    put_string_entry(m, "general.architecture", "llama");
+    put_string_entry(m, "general.architecture", s->arch);
     put_string_entry(m, "general.name", m->name);
     put_u32_entry(m, "general.alignment", (uint32_t)m->page_bytes);
-    put_u32_entry(m, "llama.block_count", s->n_layer);
-    put_u32_entry(m, "llama.embedding_length", s->dim);
-    put_u32_entry(m, "llama.feed_forward_length", s->ff_dim);
-    put_u32_entry(m, "llama.context_length", s->n_ctx);
-    put_u32_entry(m, "llama.attention.head_count", s->n_head);
-    put_u32_entry(m, "llama.attention.head_count_kv", s->n_head_kv);
-    put_u32_entry(m, "llama.attention.key_length", s->head_dim);
-    put_float_entry(m, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
-    put_float_entry(m, "llama.rope.freq_base", s->rope_base);
+    put_u32_entry(m, arch_key(m, "block_count", key), s->n_layer);
+    put_u32_entry(m, arch_key(m, "embedding_length", key), s->dim);
+    put_u32_entry(m, arch_key(m, "feed_forward_length", key), s->ff_dim);
+    put_u32_entry(m, arch_key(m, "context_length", key), s->n_ctx);
+    put_u32_entry(m, arch_key(m, "attention.head_count", key), s->n_head);
+    put_u32_entry(m, arch_key(m, "attention.head_count_kv", key), s->n_head_kv);
+    put_u32_entry(m, arch_key(m, "attention.key_length", key), s->head_dim);
+    put_float_entry(m, arch_key(m, "attention.layer_norm_rms_epsilon", key), 1e-5f);
+    put_float_entry(m, arch_key(m, "rope.freq_base", key), s->rope_base);
     put_vocabulary(m); /* eight entries */
     for (uint32_t i = 0; i < m->n_tensors; i++) {
         const tensor *t = &m->tensors[i];
@@ -321,8 +342,8 @@ static int map_image(image *m, uint64_t n_bytes, uint8_t *data, vly_error *err)
         if (m->tensors[i].format) {
             rc = map_weights(m, i, at, err);
         } else {
-            const float one = 1.0f;
-            for (uint32_t j = 0; j < m->tensors[i].dims[0]; j++) memcpy(at + 4 * j, &one, 4);
+            for (uint32_t j = 0; j < m->tensors[i].dims[0]; j++)
+                memcpy(at + 4 * (size_t)j, &m->tensors[i].value, sizeof(float));
         }
     }
     return rc;

@@ -8,11 +8,11 @@ static const struct {
     const char *name;
     vly_synthetic_shape shape;
 } shapes[] = {
-#define VLY_SHAPE(name, dim, n_layer, n_head, n_head_kv, head_dim, ff_dim, n_vocab, n_ctx,         \
+#define VLY_SHAPE(name, arch, dim, n_layer, n_head, n_head_kv, head_dim, ff_dim, n_vocab, n_ctx,   \
                   rope_base, family, tied)                                                         \
     {name,                                                                                         \
-     {dim, n_layer, n_head, n_head_kv, head_dim, ff_dim, n_vocab, n_ctx, rope_base, family, tied,  \
-      VLY_FORMAT_f32, VLY_FORMAT_f32}},
+     {#arch, dim, n_layer, n_head, n_head_kv, head_dim, ff_dim, n_vocab, n_ctx, rope_base, family, \
+      tied, VLY_FORMAT_f32, VLY_FORMAT_f32}},
 #include "gguf/shapes.def"
 #undef VLY_SHAPE
 };
@@ -98,7 +98,7 @@ static int read_dimension(const char *text, size_t len, vly_synthetic_shape *out
 
 static int read_dimensions(const char *text, size_t len, vly_synthetic_shape *out, vly_error *err)
 {
-    *out = (vly_synthetic_shape){.rope_base = 10000.0f, .family = 'L'};
+    *out = (vly_synthetic_shape){.arch = "llama", .rope_base = 10000.0f, .family = 'L'};
     for (size_t i = 0; i < TIED; i++) *dimension_of(out, i) = dimensions[i].fallback;
     for (size_t at = 0; at < len;) {
         const char *comma = memchr(text + at, ',', len - at);

@@ -6,6 +6,7 @@
 #include "gguf/formats.h"
 
 typedef struct {
+    const char *arch;
     uint32_t dim, n_layer, n_head, n_head_kv, head_dim, ff_dim, n_vocab, n_ctx;
     float rope_base;
     char family; /* of the vocabulary */
