@@ -294,9 +294,9 @@ void vly_engine_get_metrics(const vly_engine *engine, vly_engine_metrics *out);
 typedef int (*vly_logits_fn)(void *arg, uint32_t pos, uint32_t id, const float *logits,
                              uint32_t n_vocab);
 
-/* The target's logits over `n` tokens. VLY_E_BUSY (a sequence is there), VLY_E_CONTEXT,
- * VLY_E_INVALID (an id outside the vocabulary: names it). */
-int vly_engine_logits(vly_engine *engine, const uint32_t *ids, size_t n, vly_logits_fn fn,
-                      void *arg, vly_error *err);
+/* The target's logits over `n` tokens, from position `first` on. VLY_E_BUSY (a sequence is there),
+ * VLY_E_CONTEXT, VLY_E_INVALID (an id outside the vocabulary: names it). */
+int vly_engine_logits(vly_engine *engine, const uint32_t *ids, size_t n, size_t first,
+                      vly_logits_fn fn, void *arg, vly_error *err);
 
 #endif

@@ -15,8 +15,10 @@
 #define VERIFY    VLY_CLI_VERIFY
 #define LOGITS    VLY_CLI_LOGITS
 #define CHAT      VLY_CLI_CHAT
+#define PERPLEX   VLY_CLI_PERPLEXITY
 #define WRITE     (GENERATE | CHAT)
-#define ALL       (WRITE | LOGITS)
+#define MEASURE   (LOGITS | PERPLEX)
+#define ALL       (WRITE | MEASURE)
 #define MAX_COUNT VLY_OPTION_MAX_COUNT
 
 /* ---- values ---- */
@@ -120,16 +122,18 @@ static const vly_option_row rows[] = {
      "file or name of the target, whose text it is (that of the shipped pair)"},
     {LOGITS, 'm', "model", NULL, "MODEL", &vly_option_text, AT(target), 0, 0,
      "file or name of the model"},
+    {PERPLEX, 'm', "model", NULL, "MODEL", &vly_option_text, AT(target), 0, 0,
+     "file or name of the model (the target of the shipped pair)"},
     {WRITE, 'd', "draft", NULL, "DRAFT", &vly_option_text, AT(draft), 0, 0,
      "file or name of the draft, or 'none' (that of the shipped pair; none where -m is given)"},
     {GENERATE, 'p', "prompt", NULL, "TEXT", &vly_option_text, AT(text), 0, 0,
      "the text to go on from"},
-    {LOGITS, 'p', "prompt", NULL, "TEXT", &vly_option_text, AT(text), 0, 0, "the text"},
-    {GENERATE | LOGITS, 'f', "file", NULL, "FILE", &vly_option_text, AT(file), 0, 0,
+    {MEASURE, 'p', "prompt", NULL, "TEXT", &vly_option_text, AT(text), 0, 0, "the text"},
+    {GENERATE | MEASURE, 'f', "file", NULL, "FILE", &vly_option_text, AT(file), 0, 0,
      "read that text from FILE, '-' being standard input, less one newline at its end"},
     {LOGITS, 0, "ids", NULL, "ID,...", &ids_type, AT(ids), 0, MAX_COUNT,
      "these tokens in place of a text, nothing put in front"},
-    {GENERATE | LOGITS, 0, "parse-special", NULL, NULL, &vly_option_flag, AT(parse_special), 0, 0,
+    {GENERATE | MEASURE, 0, "parse-special", NULL, NULL, &vly_option_flag, AT(parse_special), 0, 0,
      "text that spells a control token (\"</s>\") becomes that token"},
     {GENERATE, 0, "chat", NULL, NULL, &vly_option_flag, AT(chat), 0, 0,
      "take the prompt as a user's message and write the answer, as the model's chat template "
@@ -146,8 +150,13 @@ static const vly_option_row rows[] = {
      "tokens to write at most; -1: until the text or the context ends"},
     {GENERATE, 0, "ignore-eos", NULL, NULL, &vly_option_flag, AT(ignore_end), 0, 0,
      "go on past the model's end of text"},
-    {ALL, 'c', "ctx", "ctx-size", "N", &vly_option_count, AT(n_ctx), 0, MAX_COUNT,
+    {WRITE | LOGITS, 'c', "ctx", "ctx-size", "N", &vly_option_count, AT(n_ctx), 0, MAX_COUNT,
      "tokens of prompt and text at most; 0: the target's own number, or as many as fit the device"},
+    {PERPLEX, 'c', "ctx", "ctx-size", "N", &vly_option_count, AT(n_ctx), 2, MAX_COUNT,
+     "tokens of a window (512, or the model's context where that is less)"},
+    {PERPLEX, 0, "stride", NULL, "S", &vly_option_count, AT(stride), 1, MAX_COUNT,
+     "begin a window every S tokens and count the last S of each (windows side by side, of which "
+     "the second halves count)"},
     {WRITE, 0, "temp", "temperature", "T", &vly_option_real, AT(sampling.temperature), 0, 100,
      "temperature; at 0 always the likeliest token"},
     {WRITE, 0, "top-k", NULL, "K", &vly_option_count, AT(sampling.top_k), 0, MAX_COUNT,
@@ -186,7 +195,7 @@ static const vly_option_row rows[] = {
      "JSON file that describes an architecture beside the known ones (docs/models.md)"},
     {ALL, 0, "device", NULL, "D", &vly_option_text, AT(device), 0, 0,
      "Vulkan device: a number or part of a name of 'volley devices' (the best one)"},
-    {GENERATE, 0, "json", NULL, NULL, &vly_option_flag, AT(json), 0, 0,
+    {GENERATE | PERPLEX, 0, "json", NULL, NULL, &vly_option_flag, AT(json), 0, 0,
      "print one JSON object and nothing else on standard output"},
     {RUN, 0, "stats", NULL, NULL, &vly_option_flag, AT(stats), 0, 0,
      "print all statistics on standard error, as a table"},
@@ -234,6 +243,15 @@ static const struct {
      "without -p, -f and --ids: {\"pos\",\"id\",\"top\":[[id,logit],...],\"lse\",\"mean\"}.\n"
      "id is the token at that position, top the best logits of the token after it,\n"
      "lse the logarithm of the sum of all logits' exponentials, mean their mean.\n\n",
+     "\nExit status: 0 done, 1 failed, 2 wrong usage.\n"},
+    {VLY_CLI_PERPLEXITY,
+     "usage: volley perplexity [-m MODEL] [-p TEXT | -f FILE] [OPTION...]\n\n"
+     "Prints how well the model foretells a text, which is standard input without -p\n"
+     "and -f: the exponential of the mean of the counted tokens' negative log\n"
+     "probabilities, and its standard error. Progress goes to standard error.\n\n"
+     "As by llama-perplexity: of windows side by side each begins with the start token\n"
+     "where the vocabulary has one, in place of its first token. (Its --ppl-stride S\n"
+     "makes windows of N + S/2 tokens.)\n\n",
      "\nExit status: 0 done, 1 failed, 2 wrong usage.\n"},
 };
 

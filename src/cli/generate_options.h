@@ -1,5 +1,5 @@
-/* The options of run, chat, verify and logits: one table says what each command takes, in which
- * range, with which default, and how help explains it. */
+/* The options of run, chat, verify, logits and perplexity: one table says what each command takes,
+ * in which range, with which default, and how help explains it. */
 #ifndef VLY_CLI_GENERATE_OPTIONS_H
 #define VLY_CLI_GENERATE_OPTIONS_H
 
@@ -11,7 +11,8 @@ typedef enum {
     VLY_CLI_RUN = 1,
     VLY_CLI_VERIFY = 2,
     VLY_CLI_LOGITS = 4,
-    VLY_CLI_CHAT = 8
+    VLY_CLI_CHAT = 8,
+    VLY_CLI_PERPLEXITY = 16
 } vly_cli_generator;
 
 typedef struct {
@@ -36,6 +37,7 @@ typedef struct {
     uint32_t draft_max;
 
     uint32_t n_seeds, n_top;
+    uint32_t stride; /* of windows, in tokens; 0: see perplexity.c */
     bool echo, json, stats;
     uint32_t verbosity;
 } vly_cli_options;

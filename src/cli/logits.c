@@ -73,7 +73,7 @@ static int print_logits(const vly_cli_options *o, const vly_text *prompt, vly_er
     rc = find_ids(o, engine, prompt, &ids, err);
     printer p = {.n_top = o->n_top, .top = calloc(o->n_top, sizeof *p.top)};
     if (!rc && !p.top) rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory for %u logits", p.n_top);
-    if (!rc) rc = vly_engine_logits(engine, ids.data, ids.len, print_position, &p, err);
+    if (!rc) rc = vly_engine_logits(engine, ids.data, ids.len, 0, print_position, &p, err);
     if (p.err.code) *err = p.err;
     free(p.top);
     vly_ids_free(&ids);

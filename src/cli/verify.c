@@ -55,7 +55,7 @@ static int look_there(vly_engine *engine, comparison *c, vly_error *err)
     if (!rc) rc = vly_ids_append(&ids, c->with.tokens.data, c->n_common);
     if (rc) vly_fail(err, rc, "no memory for %zu tokens", c->n_common);
     best_query query = {.pos = (uint32_t)ids.len - 1, .best = c->best};
-    if (!rc) rc = vly_engine_logits(engine, ids.data, ids.len, take_best, &query, err);
+    if (!rc) rc = vly_engine_logits(engine, ids.data, ids.len, query.pos, take_best, &query, err);
     vly_ids_free(&ids);
     return rc;
 }

@@ -1,13 +1,13 @@
 /* Logits of every position of a text: the tool for checking numerics. */
 #include "engine/engine_internal.h"
 
-/* Hands out the rows of one chunk's positions, VLY_MAX_BATCH at a time. */
-static int read_rows(vly_engine *e, uint32_t pos, uint32_t n, const uint32_t *ids, vly_logits_fn fn,
-                     void *arg, vly_error *err)
+/* Hands out the rows of one chunk's positions but the first `skip`, VLY_MAX_BATCH at a time. */
+static int read_rows(vly_engine *e, uint32_t pos, uint32_t skip, uint32_t n, const uint32_t *ids,
+                     vly_logits_fn fn, void *arg, vly_error *err)
 {
     struct vly_step *step = vly_model_step(e->target, VLY_STEP_BUFFER_DECODE);
     uint32_t stride = vly_model_logits_stride(e->target);
-    for (uint32_t done = 0; done < n;) {
+    for (uint32_t done = skip; done < n;) {
         uint32_t rows = n - done < VLY_MAX_BATCH ? n - done : VLY_MAX_BATCH;
         vly_gpu_commands *list[2];
         uint64_t ticket;
@@ -46,8 +46,8 @@ static int run_chunk(vly_engine *e, vly_kv_seq *seq, const uint32_t *ids, uint32
     return 0;
 }
 
-int vly_engine_logits(vly_engine *e, const uint32_t *ids, size_t n, vly_logits_fn fn, void *arg,
-                      vly_error *err)
+int vly_engine_logits(vly_engine *e, const uint32_t *ids, size_t n, size_t first, vly_logits_fn fn,
+                      void *arg, vly_error *err)
 {
     if (e->n_sequences)
         return vly_fail(err, VLY_E_BUSY, "%u sequences are running or waiting", e->n_sequences);
@@ -64,7 +64,8 @@ int vly_engine_logits(vly_engine *e, const uint32_t *ids, size_t n, vly_logits_f
     for (uint32_t pos = 0; rc == 0 && pos < n;) {
         uint32_t chunk = n - pos < VLY_MAX_CHUNK ? (uint32_t)n - pos : VLY_MAX_CHUNK;
         rc = run_chunk(e, &seq, ids + pos, chunk, err);
-        if (rc == 0) rc = read_rows(e, pos, chunk, ids + pos, fn, arg, err);
+        uint32_t skip = first > pos ? (uint32_t)(first - pos) : 0;
+        if (rc == 0) rc = read_rows(e, pos, skip, chunk, ids + pos, fn, arg, err);
         pos += chunk;
     }
     vly_kv_seq_deinit(&seq);

@@ -187,7 +187,8 @@ static int check_logits(void *arg, uint32_t pos, uint32_t id, const float *logit
 {
     (void)id;
     const expectation *x = arg;
-    if (pos + 1 < x->n_prompt || pos + 1 >= x->n_prompt + x->j->n_ids) return 0;
+    assert_true(pos + 1 >= x->n_prompt);
+    if (pos + 1 >= x->n_prompt + x->j->n_ids) return 0;
     uint32_t i = pos + 1 - x->n_prompt, best = 0;
     double sum = 0;
     for (uint32_t v = 0; v < n_vocab; v++) {
@@ -217,7 +218,7 @@ static void logprobs_are_those_of_the_logits(void **state)
     memcpy(all, ids, n * sizeof *all);
     memcpy(all + n, j.ids, j.n_ids * sizeof *all);
     expectation x = {&j, (uint32_t)n};
-    assert_int_equal(vly_engine_logits(engine, all, n + j.n_ids, check_logits, &x, &err), 0);
+    assert_int_equal(vly_engine_logits(engine, all, n + j.n_ids, n - 1, check_logits, &x, &err), 0);
     free(ids);
 }
 
@@ -233,7 +234,7 @@ static void those_that_do_not_fit_wait_or_are_refused(void **state)
     vly_engine_metrics m;
     vly_engine_get_metrics(engine, &m);
     assert_int_equal(m.running + m.queued, 8);
-    assert_int_equal(vly_engine_logits(engine, &(uint32_t){1}, 1, check_logits, NULL, &err),
+    assert_int_equal(vly_engine_logits(engine, &(uint32_t){1}, 1, 0, check_logits, NULL, &err),
                      VLY_E_BUSY);
     run(engine);
     for (int i = 0; i < 8; i++) assert_string_equal(j[i].text, alone.text);

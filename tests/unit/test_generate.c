@@ -135,11 +135,11 @@ int vly_engine_run(vly_engine *e, vly_error *err)
 }
 
 /* The logit of token t at position p is (t * 3 + p) % 8. */
-int vly_engine_logits(vly_engine *e, const uint32_t *ids, size_t n, vly_logits_fn fn, void *arg,
-                      vly_error *err)
+int vly_engine_logits(vly_engine *e, const uint32_t *ids, size_t n, size_t first, vly_logits_fn fn,
+                      void *arg, vly_error *err)
 {
     (void)e, (void)err;
-    for (uint32_t pos = 0; pos < n; pos++) {
+    for (uint32_t pos = (uint32_t)first; pos < n; pos++) {
         float logits[N_VOCAB];
         for (uint32_t t = 0; t < N_VOCAB; t++) logits[t] = (float)((t * 3 + pos) % 8);
         if (isnan(plan.broken_logit)) logits[5] = plan.broken_logit;
