@@ -24,6 +24,7 @@ typedef struct {
     double accept;     /* block: the mean accepted length to pretend; 0: the real one */
     bool profile;
     const char *csv, *json; /* files; NULL: none */
+    char synthetic[2][256]; /* names of synthetic models: target, draft */
 } vly_bench_options;
 
 /* Which of the options a bench takes. */

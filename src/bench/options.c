@@ -119,14 +119,12 @@ static int parse_list(const option_row *row, const char *text, vly_ids *list)
     }
 }
 
-static int parse_synthetic(const char *text, const char **out)
+static int parse_synthetic(const char *text, vly_bench_options *o, const char **field)
 {
-    size_t n = strlen(VLY_SYNTHETIC_PREFIX) + strlen(text) + 1;
-    char *name = malloc(n);
-    if (!name) return -1;
-    snprintf(name, n, "%s%s", VLY_SYNTHETIC_PREFIX, text);
-    *out = name; /* lives as long as the words of the command line */
-    return 0;
+    char *name = o->synthetic[field == &o->draft];
+    int n = snprintf(name, sizeof o->synthetic[0], "%s%s", VLY_SYNTHETIC_PREFIX, text);
+    *field = name;
+    return n < (int)sizeof o->synthetic[0] ? 0 : -1;
 }
 
 static int parse_value(const option_row *row, const char *text, vly_bench_options *o)
@@ -138,7 +136,7 @@ static int parse_value(const option_row *row, const char *text, vly_bench_option
         *(const char **)field = text;
         return 0;
     case SYNTHETIC:
-        return parse_synthetic(text, field);
+        return parse_synthetic(text, o, field);
     case FLAG:
         *(bool *)field = true;
         return 0;
@@ -165,6 +163,8 @@ static int value_error(const char *bench, const option_row *row, const char *tex
     char expected[96];
     if (row->kind == KV)
         snprintf(expected, sizeof expected, "int8 or f16");
+    else if (row->kind == SYNTHETIC)
+        snprintf(expected, sizeof expected, "%s of at most 200 characters", row->value);
     else if (row->kind == REAL)
         snprintf(expected, sizeof expected, "a number, %u to %u", row->min, row->max);
     else
