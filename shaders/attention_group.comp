@@ -345,17 +345,17 @@ void write_output(uint token)
 
 void main()
 {
-    uint token = gl_WorkGroupID.y;
-    if (token >= p.step.s.n_tok) return;
-    begin_token(token, gl_WorkGroupID.x);
+    uint token = gl_WorkGroupID.y, n_tok = p.step.s.n_tok;
+    begin_token(token, gl_WorkGroupID.x); // what it reads need not wait for n_tok
+    if (token >= n_tok) return;
     uint first_split = from / SPLIT, splits = (len + SPLIT - 1u) / SPLIT;
     uint workers = min(splits - first_split, gl_NumWorkGroups.z);
     if (gl_WorkGroupID.z >= workers) return;
     uint own_split = first_split + gl_WorkGroupID.z;
-    load_block(own_split * SPLIT + gl_SubgroupID * LANES);
     uint q_quad = p.qkv_quad + token * p.qkv_stride + head * HEAD_QUADS;
     [[unroll]] for (uint r = 0; r < ROUNDS; r++)
         if (output_index(r) < QUADS_OUT) shared_q[output_index(r)] = READ_ACT(q_quad + output_index(r));
+    load_block(own_split * SPLIT + gl_SubgroupID * LANES);
     if (STORED == 0u) take_fresh(token);
     barrier();
 

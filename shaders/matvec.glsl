@@ -26,17 +26,26 @@ uint column_token(uint i)
 
 // 1 / rms of a token's x, from the partial sums of squares that its producer left. The norm is one
 // factor of the whole product, so it is applied to the sums and never to x. Called by a whole subgroup.
+float add_part(float squares, vec4 part)
+{
+    precise float more = squares + ((part.x + part.y) + (part.z + part.w));
+    return more;
+}
+
+float norm_of_squares(float squares)
+{
+    precise float mean = subgroupAdd(squares) / float(p.dim);
+    return inversesqrt(mean + p.norm_epsilon);
+}
+
 float norm_factor(uint token)
 {
     if (p.norm_parts == 0u) return 1.0;
-    precise float squares = 0.0;
+    float squares = 0.0;
     uint at = p.norm_quad + token * p.norm_stride;
-    for (uint i = gl_SubgroupInvocationID; i < p.norm_parts; i += gl_SubgroupSize) {
-        vec4 part = READ_ACT(at + i);
-        squares += (part.x + part.y) + (part.z + part.w);
-    }
-    precise float mean = subgroupAdd(squares) / float(p.dim);
-    return inversesqrt(mean + p.norm_epsilon);
+    for (uint i = gl_SubgroupInvocationID; i < p.norm_parts; i += gl_SubgroupSize)
+        squares = add_part(squares, READ_ACT(at + i));
+    return norm_of_squares(squares);
 }
 
 void store_pair(uint quad, uint stride, uint token, uint pair, vec2 y)
@@ -51,19 +60,38 @@ vec2 read_pair(uint quad, uint i)
     return (i & 1u) != 0u ? two.zw : two.xy;
 }
 
-// With the bias of a row pair, which counts from row 0 of all matrices that share the outputs.
-vec2 biased(vec2 y, uint pair)
+// What a row pair's epilogue reads beside the sums; kernels may fetch it long before these are there.
+struct pair_operands {
+    vec2 a, b; // QKV: (cos, sin). ADD: x, weights of the next norm
+    vec2 bias;
+};
+
+pair_operands load_operands(uint token, uint pair)
+{
+    pair_operands o = pair_operands(vec2(1.0, 0.0), vec2(0.0), vec2(0.0));
+    uint row = p.row_base + pair * 2u;
+    if (ROLE == VLY_ROLE_QKV && row < p.extra[0])
+        o.a = read_pair(p.extra[2], p.step.s.token[token].pos * (p.extra[1] / 2u) + row % p.extra[1] / 2u);
+    if (ROLE == VLY_ROLE_ADD) {
+        o.a = RefAct2(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 2u + pair];
+        o.b = read_pair(p.extra[1], pair);
+    }
+    // Biases count from row 0 of all matrices that share the outputs.
+    if (ROLE != VLY_ROLE_LOGITS && p.bias_quad != 0u) o.bias = read_pair(p.bias_quad, row / 2u);
+    return o;
+}
+
+vec2 biased(vec2 y, pair_operands o)
 {
     if (p.bias_quad == 0u) return y;
-    precise vec2 sum_ = y + read_pair(p.bias_quad, pair);
+    precise vec2 sum_ = y + o.bias;
     return sum_;
 }
 
 // Rotary embedding of a row pair: Su et al., arXiv 2104.09864; cos and sin come from a table.
-vec2 rotate(vec2 y, uint row, uint pos)
+vec2 rotate(vec2 y, uint row, vec2 cs)
 {
     if (row >= p.extra[0]) return y;
-    vec2 cs = read_pair(p.extra[2], pos * (p.extra[1] / 2u) + (row % p.extra[1]) / 2u);
     precise float a = y.x * cs.x, b = y.x * cs.y;
     return vec2(fma(-y.y, cs.y, a), fma(y.y, cs.x, b));
 }
@@ -79,36 +107,35 @@ void store_x_pair(uint quad, uint stride, uint token, uint pair, vec2 v)
 }
 
 // QKV.
-void finish_qkv(uint token, uint pair, vec2 y)
+void finish_qkv(uint token, uint pair, vec2 y, pair_operands o)
 {
     uint row = p.row_base + pair * 2u;
-    store_pair(p.out_quad, p.out_stride, token, row / 2u,
-               rotate(biased(y, row / 2u), row, p.step.s.token[token].pos));
+    store_pair(p.out_quad, p.out_stride, token, row / 2u, rotate(biased(y, o), row, o.a));
 }
 
 // ADD: the residual stream and the next norm's input. The sum of the pair's squares.
-float finish_add(uint token, uint pair, vec2 y)
+float finish_add(uint token, uint pair, vec2 y, pair_operands o)
 {
     uint at = (p.out_quad + token * p.out_stride) * 2u + pair;
-    precise vec2 x = RefAct2(uvec2(p.act)).at[at] + biased(y, pair);
+    precise vec2 x = o.a + biased(y, o);
     RefAct2(uvec2(p.act)).at[at] = x;
-    precise vec2 xn = x * read_pair(p.extra[1], pair);
+    precise vec2 xn = x * o.b;
     store_x_pair(p.extra[0], p.out_stride, token, pair, xn);
     precise float squares = x.y * x.y;
     return fma(x.x, x.x, squares);
 }
 
 // SWIGLU: silu(gate) * up. Shazeer, arXiv 2002.05202.
-float swiglu(uint pair, vec2 y)
+float swiglu(vec2 y, pair_operands o)
 {
-    y = biased(y, pair);
+    y = biased(y, o);
     precise float h = y.x / (1.0 + exp(-y.x)) * y.y;
     return h;
 }
 
-void finish_swiglu(uint token, uint pair, vec2 y)
+void finish_swiglu(uint token, uint pair, vec2 y, pair_operands o)
 {
-    RefAct1(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 4u + pair] = swiglu(pair, y);
+    RefAct1(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 4u + pair] = swiglu(y, o);
 }
 
 // LOGITS: rows that are only padding are minus infinity.

@@ -155,11 +155,11 @@ void finish()
         if (column >= n_columns() || (ROLE != VLY_ROLE_LOGITS && pair * 2u >= p.rows)) continue;
         precise vec2 y = vec2(shared_y[i * 2u], shared_y[i * 2u + 1u]) * shared_factor[c];
         if (ROLE == VLY_ROLE_QKV) {
-            finish_qkv(token, pair, y);
+            finish_qkv(token, pair, y, load_operands(token, pair));
         } else if (ROLE == VLY_ROLE_ADD) {
-            shared_part[i] = finish_add(token, pair, y);
+            shared_part[i] = finish_add(token, pair, y, load_operands(token, pair));
         } else if (ROLE == VLY_ROLE_SWIGLU) {
-            finish_swiglu(token, pair, y);
+            finish_swiglu(token, pair, y, load_operands(token, pair));
         } else {
             vec2 l = finish_logits(column, pair, y);
             shared_y[i * 2u] = l.x;

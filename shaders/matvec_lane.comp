@@ -24,14 +24,14 @@ void finish(uint c, uint first, uint block)
         precise vec2 y = vec2(sum[2 * pair][c], sum[2 * pair + 1][c]) * factor;
         bool owns = (first + pair) * 2u < p.rows;
         if (ROLE == VLY_ROLE_QKV) {
-            if (owns) finish_qkv(token, first + pair, y);
+            if (owns) finish_qkv(token, first + pair, y, load_operands(token, first + pair));
         } else if (ROLE == VLY_ROLE_ADD) {
             if (owns) {
-                precise float more = squares + finish_add(token, first + pair, y);
+                precise float more = squares + finish_add(token, first + pair, y, load_operands(token, first + pair));
                 squares = more;
             }
         } else if (ROLE == VLY_ROLE_SWIGLU) {
-            if (owns) finish_swiglu(token, first + pair, y);
+            if (owns) finish_swiglu(token, first + pair, y, load_operands(token, first + pair));
         } else {
             l[pair] = finish_logits(i, first + pair, y);
             high = max(high, max(l[pair].x, l[pair].y));

@@ -20,6 +20,8 @@
 #include "tile_layouts.glsl"
 layout(constant_id = VLY_MATVEC_WARPS) const uint WARPS = 16;
 layout(constant_id = VLY_MATVEC_DEPTH) const uint DEPTH = 1;
+layout(constant_id = VLY_MATVEC_TOKENS) const uint TOKENS = 8;     // that there can be, over all workgroups
+layout(constant_id = VLY_MATVEC_SQUARES) const uint SQUARES = 1;   // quads of partial squares of a lane
 
 #define GROUPS (COLUMNS / 8) // of columns
 #define PAIRS  (VLY_TILE_ROWS / 2)
@@ -36,7 +38,7 @@ void load_x(uint c, uint unit, uint units, out uvec4 x0, out uvec4 x1)
 {
     uint i = column_index(c * 8u + gl_SubgroupInvocationID / 4u);
     x0 = x1 = uvec4(0);
-    if (unit >= units || i >= n_columns()) return;
+    if (unit >= units || i >= TOKENS) return;
     uint at = p.in_quad + column_token(i) * p.in_stride + unit * 8u + gl_SubgroupInvocationID % 4u * 2u;
     x0 = RefX(uvec2(p.act)).at[at];
     x1 = RefX(uvec2(p.act)).at[at + 1u];
@@ -97,20 +99,20 @@ float max_lanes(float v)
 }
 
 // One row pair of one column. All lanes of a subgroup come here together.
-void finish(uint tile, uint pair_in_tile, uint column, vec2 sums)
+void finish(uint tile, uint pair_in_tile, uint column, vec2 sums, pair_operands o)
 {
     uint pair = tile * PAIRS + pair_in_tile, i = column_index(column), token = column_token(i);
     bool inside = i < n_columns();
     precise vec2 y = sums * shared_factor[column];
     if (ROLE == VLY_ROLE_QKV) {
-        if (inside && pair * 2u < p.rows) finish_qkv(token, pair, y);
+        if (inside && pair * 2u < p.rows) finish_qkv(token, pair, y, o);
     } else if (ROLE == VLY_ROLE_ADD) {
         float squares = 0.0;
-        if (inside && pair * 2u < p.rows) squares = finish_add(token, pair, y);
+        if (inside && pair * 2u < p.rows) squares = finish_add(token, pair, y, o);
         squares = add_lanes(squares);
         if (inside && pair_in_tile == 0u) store_squares(token, tile, squares);
     } else if (ROLE == VLY_ROLE_SWIGLU) {
-        float h = swiglu(pair, y), next = subgroupShuffleXor(h, 1u);
+        float h = swiglu(y, o), next = subgroupShuffleXor(h, 1u);
         if (inside && pair * 2u < p.rows && pair % 2u == 0u)
             RefU1(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 4u + half_word(pair / 2u)] =
                 half_pair(vec2(h, pair * 2u + 2u < p.rows ? next : 0.0));
@@ -125,24 +127,56 @@ void finish(uint tile, uint pair_in_tile, uint column, vec2 sums)
     }
 }
 
-void main()
+// What the epilogue of the first columns reads is fetched first: with few tokens it is waiting for one
+// thing after the other that takes the time.
+vec4 squares_of[SQUARES];
+
+void fetch_squares()
 {
-    if (column_index(0) >= n_columns()) return;
-    uint tile = gl_WorkGroupID.x;
-    [[unroll]] for (uint c = 0; c < GROUPS; c++) sum[c] = matrix_sum(0.0);
-    multiply(tile, (p.blocks + 1u) / 2u);
-    for (uint c = gl_SubgroupID; c < COLUMNS && column_index(c) < n_columns(); c += WARPS) {
+    uint i = column_index(gl_SubgroupID), at = p.norm_quad + column_token(i) * p.norm_stride;
+    [[unroll]] for (uint s = 0; s < SQUARES; s++) {
+        uint part = s * gl_SubgroupSize + gl_SubgroupInvocationID;
+        squares_of[s] = vec4(0.0);
+        if (i < TOKENS && part < p.norm_parts) squares_of[s] = READ_ACT(at + part);
+    }
+}
+
+void take_norms()
+{
+    if (gl_SubgroupID < COLUMNS) {
+        float squares = 0.0;
+        [[unroll]] for (uint s = 0; s < SQUARES; s++) squares = add_part(squares, squares_of[s]);
+        float factor = norm_of_squares(squares);
+        if (subgroupElect()) shared_factor[gl_SubgroupID] = p.norm_parts == 0u ? 1.0 : factor;
+    }
+    for (uint c = gl_SubgroupID + WARPS; c < COLUMNS && column_index(c) < n_columns(); c += WARPS) {
         float factor = norm_factor(column_token(column_index(c)));
         if (subgroupElect()) shared_factor[c] = factor;
     }
+}
+
+void main()
+{
+    if (gl_WorkGroupID.y > 0u && column_index(0) >= n_columns()) return;
+    uint tile = gl_WorkGroupID.x, own = gl_LocalInvocationIndex, own_pair = own % PAIRS, own_column = own / PAIRS;
+    pair_operands operands;
+    if (own < PAIRS * 8u) operands = load_operands(column_token(column_index(own_column)), tile * PAIRS + own_pair);
+    fetch_squares();
+    [[unroll]] for (uint c = 0; c < GROUPS; c++) sum[c] = matrix_sum(0.0);
+    multiply(tile, (p.blocks + 1u) / 2u);
+    take_norms();
     uint g = gl_SubgroupInvocationID / 4u, j = gl_SubgroupInvocationID % 4u;
     [[unroll]] for (uint c = 0; c < GROUPS; c++) {
-        if (column_index(c * 8u) >= n_columns()) return;
-        if (c > 0u) barrier();
+        if (c > 0u) {
+            if (column_index(c * 8u) >= n_columns()) return;
+            barrier();
+        }
         [[unroll]] for (uint i = 0; i < 4u; i++)
             shared_sum[(gl_SubgroupID * 8u + 2u * j + i % 2u) * VLY_TILE_ROWS + g + i / 2u * 8u] = sum[c][i];
         barrier();
-        uint i = gl_LocalInvocationIndex;
-        if (i < PAIRS * 8u) finish(tile, i % PAIRS, c * 8u + i / PAIRS, whole_sum(i % PAIRS, i / PAIRS));
+        if (own >= PAIRS * 8u) continue;
+        if (c > 0u)
+            operands = load_operands(column_token(column_index(c * 8u + own_column)), tile * PAIRS + own_pair);
+        finish(tile, own_pair, c * 8u + own_column, whole_sum(own_pair, own_column), operands);
     }
 }

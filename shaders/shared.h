@@ -110,6 +110,8 @@ struct vly_page {
 #define VLY_MATVEC_LAYOUT 3 /* one of the tile layouts */
 #define VLY_MATVEC_WARPS  4 /* subgroups that share a tile's units */
 #define VLY_MATVEC_DEPTH  5 /* units of a subgroup that are loaded at a time */
+#define VLY_MATVEC_TOKENS  6 /* tokens that a step can have */
+#define VLY_MATVEC_SQUARES 7 /* quads of a token's partial squares that a lane adds up */
 
 /* y[token][row] = sum_k W[row][k] x[token][k] over tokens of the step. W is [rows][blocks * 32], rows
  * even (padded), one 16-byte part after the other; x is [token][in_stride] in `act`. */

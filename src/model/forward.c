@@ -58,14 +58,16 @@ static uint32_t tile_depth(const vly_tile_layout *layout, uint32_t blocks)
 
 /* The product on matrix units: columns in whole groups of 8, all of a step in one workgroup. */
 static vly_gpu_kernel *tile_kernel(recorder *r, const vly_matrix *w, uint32_t role,
-                                   uint32_t *columns)
+                                   uint32_t norm_parts, uint32_t *columns)
 {
     const vly_geometry *g = &r->m->geometry;
     const vly_tile_layout *layout = vly_tile_layout_of(w->format);
     *columns = r->n < VLY_TILE_COLUMNS ? (r->n + 7) / 8 * 8 : VLY_TILE_COLUMNS;
-    uint32_t constants[] = {g->width,   role,          *columns,
-                            layout->id, g->width / 32, tile_depth(layout, w->blocks)};
-    return kernel(r, VLY_SHADER_matvec_tile, constants, 6);
+    uint32_t constants[] = {g->width,      role,
+                            *columns,      layout->id,
+                            g->width / 32, tile_depth(layout, w->blocks),
+                            r->n,          norm_parts < 32 ? 1 : (norm_parts + 31) / 32};
+    return kernel(r, VLY_SHADER_matvec_tile, constants, 8);
 }
 
 /* y = W x in the given role. `p` holds what the role needs beyond the matrix. */
@@ -80,7 +82,7 @@ static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_p
     uint32_t constants[] = {g->width, role,      columns,
                             g->pairs, g->groups, dot_tile(g, layout, columns, w->blocks * 32)};
     int shader = g->lane_form ? layout->lane : dot ? layout->dot : layout->group;
-    vly_gpu_kernel *k = g->tile_form ? tile_kernel(r, w, role, &columns)
+    vly_gpu_kernel *k = g->tile_form ? tile_kernel(r, w, role, p.norm_parts, &columns)
                                      : kernel(r, shader, constants,
                                               g->lane_form ? 4
                                               : dot        ? 6
