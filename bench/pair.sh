@@ -21,7 +21,7 @@ runs() {
 
 echo 'draft_max,tokens,tokens_per_second,blocks,drafted,accepted,mean_accepted_length,draft_ms,verify_ms'
 for draft_max in 0 1 2 3 4 6 8; do
-    if [ $draft_max = 0 ]; then draft=(-d none); else draft=(--draft-max $draft_max); fi
+    if [ $draft_max = 0 ]; then draft=(-d none); else draft=(--draft-method model --draft-max $draft_max); fi
     runs "${draft[@]}" "$@" | jq -rs --argjson draft_max $draft_max '
         map(.stats)
         | def sum(f): map(f // 0) | add;

@@ -9,6 +9,7 @@
 
 #include "base/vec.h"
 #include "model/model.h"
+#include "spec/governor.h"
 #include "text/tokenizer.h"
 
 /* Commands of one submission, in order. */
@@ -24,12 +25,15 @@ typedef struct {
     const vly_tokenizer *text_tokenizer; /* the target's */
     vly_model *model; /* linked to the target by vly_model_link_draft; NULL: none */
     const vly_tokenizer *model_tokenizer; /* its own */
+    vly_profile *profile; /* what is known of times and acceptance; NULL: a new one */
+    bool sampled;         /* temperature above 0 */
 } vly_draft_source;
 
 /* What a method proposes for. The first proposed token will have position text->len. */
 typedef struct {
     const struct vly_step_sampling *sampling; /* the target's, without the noise shift */
     struct vly_step *verify;                  /* token[1 + j].id is for proposal j */
+    uint32_t left;                            /* tokens that the text may still grow by */
 } vly_draft_input;
 
 typedef struct vly_draft vly_draft;
@@ -52,21 +56,35 @@ typedef struct {
      * tokens that were not proposed. Not called where n was 0. */
     int (*settle)(vly_draft *draft, uint32_t accepted, vly_error *err);
 
+    /* What a block took, after each one, with a proposal or without; NULL: no matter. */
+    void (*observe)(vly_draft *draft, const vly_outcome *outcome);
+
     void (*destroy)(vly_draft *draft);
 } vly_draft_ops;
 
 struct vly_draft {
     const vly_draft_ops *ops;
     vly_draft_method proposer; /* who made the last proposal: of a chain, one of its parts */
+    bool probing;              /* it was made to learn, not because it was expected to pay */
 };
 
 typedef int vly_draft_create_fn(const vly_draft_source *source, vly_draft **out, vly_error *err);
 
 /* The create functions of all methods, those of drafts/methods.def and: */
-#define VLY_DRAFT_METHOD(id, name, create, needs_model, summary) vly_draft_create_fn create;
+#define VLY_DRAFT_METHOD(id, name, create, model_use, summary) vly_draft_create_fn create;
 #include "drafts/methods.def"
 #undef VLY_DRAFT_METHOD
-vly_draft_create_fn vly_draft_create_model; /* a part of the others: goes silent when it is full */
+
+/* Parts of the others. */
+
+vly_draft_create_fn vly_draft_create_model; /* goes silent when its context is full */
+/* Tokens that it has to read before it can propose, as long as nobody proposed others; UINT32_MAX
+ * where its context is full. */
+uint32_t vly_draft_model_behind(const vly_draft *model);
+
+/* How many tokens before the last proposal match, of those looked at (VLY_NGRAM_LOOK at most). */
+#define VLY_NGRAM_LOOK 16
+uint32_t vly_draft_ngram_match(const vly_draft *ngram);
 
 /* Can `method` be used, with or without a draft model? VLY_E_INVALID says why not. */
 int vly_draft_check(vly_draft_method method, bool has_model, vly_error *err);

@@ -105,6 +105,12 @@ static void read_done(vly_draft *draft)
     forget_pending(d, d->n_fed);
 }
 
+uint32_t vly_draft_model_behind(const vly_draft *draft)
+{
+    const draft_model *d = (const draft_model *)draft;
+    return d->full ? UINT32_MAX : (uint32_t)(d->source.text->len - d->n_seen + d->pending.len);
+}
+
 static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_submission *list,
                    uint32_t *n, vly_error *err)
 {
@@ -182,7 +188,7 @@ int vly_draft_create_model(const vly_draft_source *source, vly_draft **out, vly_
 {
     draft_model *d = calloc(1, sizeof *d);
     if (!d) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft");
-    d->base = (vly_draft){&ops, VLY_DRAFT_MODEL};
+    d->base = (vly_draft){.ops = &ops, .proposer = VLY_DRAFT_MODEL};
     d->source = *source;
     d->model = source->model;
     d->reading = true;

@@ -22,6 +22,7 @@ typedef struct {
     uint32_t *slots;  /* [N_TABLES][n_slots]: the index in the text after an n-gram; 0: empty */
     size_t n_slots;   /* a power of two, at least twice the n-grams of a table */
     size_t n_indexed; /* tokens whose n-grams are in: all but the last, which nothing follows yet */
+    uint32_t n_match; /* tokens before the proposal that were the same, VLY_NGRAM_LOOK at most */
     uint32_t proposed[VLY_MAX_DRAFT];
 } draft_ngram;
 
@@ -86,6 +87,20 @@ static size_t find_continuation(const draft_ngram *d)
     return 0;
 }
 
+static uint32_t match_length(const draft_ngram *d, size_t after)
+{
+    const uint32_t *text = d->text->data;
+    size_t len = d->text->len;
+    uint32_t n = 0;
+    while (n < VLY_NGRAM_LOOK && n < after && text[after - 1 - n] == text[len - 1 - n]) n++;
+    return n;
+}
+
+uint32_t vly_draft_ngram_match(const vly_draft *draft)
+{
+    return ((const draft_ngram *)draft)->n_match;
+}
+
 static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_submission *list,
                    uint32_t *n, vly_error *err)
 {
@@ -95,6 +110,7 @@ static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_
     int rc = index_text(d, err);
     size_t from = rc ? 0 : find_continuation(d), len = d->text->len;
     if (from == 0) return rc;
+    d->n_match = match_length(d, from);
     /* Past its end the text goes on with the proposal itself: what repeats, repeats on. */
     for (uint32_t j = 0; j < k; j++) {
         d->proposed[j] = from + j < len ? d->text->data[from + j] : d->proposed[from + j - len];
@@ -146,7 +162,7 @@ int vly_draft_create_ngram(const vly_draft_source *source, vly_draft **out, vly_
 {
     draft_ngram *d = calloc(1, sizeof *d);
     if (!d) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft");
-    d->base = (vly_draft){&ops, VLY_DRAFT_NGRAM};
+    d->base = (vly_draft){.ops = &ops, .proposer = VLY_DRAFT_NGRAM};
     d->text = source->text;
     *out = &d->base;
     return 0;

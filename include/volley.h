@@ -150,17 +150,25 @@ int vly_engine_apply_template(const vly_engine *engine, const vly_chat_message *
 
 /* How tokens are drafted. What is drafted changes the speed, never the text. */
 typedef enum {
-    VLY_DRAFT_DEFAULT, /* VLY_DRAFT_MODEL where a draft is loaded, else none */
-#define VLY_DRAFT_METHOD(id, name, create, needs_model, summary) VLY_DRAFT_##id,
+    VLY_DRAFT_DEFAULT, /* VLY_DRAFT_AUTO */
+#define VLY_DRAFT_METHOD(id, name, create, model_use, summary) VLY_DRAFT_##id,
 #include "drafts/methods.def"
 #undef VLY_DRAFT_METHOD
     VLY_N_DRAFT_METHODS
 } vly_draft_method;
 
-/* "model", "ngram", ...; NULL for the default and for what is no method. */
+/* "auto", "model", "ngram", ...; NULL for the default and for what is no method. */
 const char *vly_draft_method_name(vly_draft_method method);
-/* Does it draft with a model, which the engine must then have been created with? */
-bool vly_draft_method_needs_model(vly_draft_method method);
+
+/* Does it draft with a model? One that needs it needs an engine that was created with a draft. */
+typedef enum { VLY_MODEL_UNUSED, VLY_MODEL_OPTIONAL, VLY_MODEL_NEEDED } vly_draft_model_use;
+vly_draft_model_use vly_draft_method_model_use(vly_draft_method method); /* default: that of auto */
+
+/* The draft_max that is good for most: VLY_MAX_DRAFT for auto, which takes less by itself, else 4.
+ */
+uint32_t vly_draft_method_default_max(vly_draft_method method);
+/* A draft_max that asks for it. */
+#define VLY_DRAFT_MAX_DEFAULT UINT32_MAX
 
 /* ---- Generation ---- */
 
@@ -233,7 +241,8 @@ typedef struct {
     bool no_prefix_reuse;    /* compute the whole prompt, even where the cache has a part of it */
     vly_sampling sampling;
     vly_draft_method draft_method;
-    uint32_t draft_max; /* tokens drafted in a block, 0..VLY_MAX_DRAFT; 0: decode plainly */
+    uint32_t draft_max; /* tokens drafted in a block, 0..VLY_MAX_DRAFT: with VLY_DRAFT_AUTO at most
+                           that many, else always; 0: decode plainly; or VLY_DRAFT_MAX_DEFAULT */
 
     /* Called as tokens are decided: `n` > 0 target tokens, how likely they were [n] (NULL unless
      * asked for), and the whole UTF-8 characters of text that they complete (may be empty: len 0).

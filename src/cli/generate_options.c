@@ -77,6 +77,12 @@ static int parse_method(const vly_option_row *row, const char *text, void *optio
     return -1;
 }
 
+/* A count without a default of its own: that is up to the method. */
+static int parse_draft_max(const vly_option_row *row, const char *text, void *options)
+{
+    return vly_option_count.parse(row, text, options);
+}
+
 static int parse_seed(const vly_option_row *row, const char *text, void *options)
 {
     vly_cli_options *o = options;
@@ -97,15 +103,15 @@ static int parse_kv(const vly_option_row *row, const char *text, void *options)
 
 #define AT(field) offsetof(vly_cli_options, field)
 
-#define VLY_DRAFT_METHOD(id, name, create, needs_model, summary) "|" name
+#define VLY_DRAFT_METHOD(id, name, create, model_use, summary) "|" name
 static const char method_names[] =
 #include "drafts/methods.def"
     ;
 #undef VLY_DRAFT_METHOD
-#define VLY_DRAFT_METHOD(id, name, create, needs_model, summary) name ": " summary "; "
+#define VLY_DRAFT_METHOD(id, name, create, model_use, summary) name ": " summary "; "
 static const char method_help[] = "what is drafted. "
 #include "drafts/methods.def"
-                                  "by default model, where there is a draft";
+                                  "by default auto, for verify model";
 #undef VLY_DRAFT_METHOD
 
 static const vly_option_type ids_type = {
@@ -116,6 +122,8 @@ static const vly_option_type seed_type = {.parse = parse_seed,
                                           .expected = "a whole number, 0 to 18446744073709551615"};
 const vly_option_type vly_cli_method_type = {.parse = parse_method, .expected = method_names + 1};
 const vly_option_type vly_cli_kv_type = {.parse = parse_kv, .expected = "int8 or f16"};
+const vly_option_type vly_cli_draft_max_type = {
+    .parse = parse_draft_max, .expected = "a whole number", .ranged = true};
 
 static const vly_option_row rows[] = {
     {WRITE, 'm', "model", NULL, "TARGET", &vly_option_text, AT(target), 0, 0,
@@ -181,10 +189,13 @@ static const vly_option_row rows[] = {
      "the first seed; the others count up from it (random, and reported)"},
     {VERIFY, 0, "seeds", NULL, "N", &vly_option_count, AT(n_seeds), 1, 1000000,
      "how many seeds to try"},
-    {RUN | CHAT, 0, "draft-max", NULL, "K", &vly_option_count, AT(draft_max), 0, VLY_MAX_DRAFT,
-     "tokens that the draft proposes at a time; 0: decode plainly"},
-    {VERIFY, 0, "draft-max", NULL, "K", &vly_option_count, AT(draft_max), 1, VLY_MAX_DRAFT,
-     "tokens that the draft proposes at a time"},
+    {RUN | CHAT, 0, "draft-max", NULL, "K", &vly_cli_draft_max_type, AT(draft_max), 0,
+     VLY_MAX_DRAFT,
+     "tokens that are drafted at a time: always K, by default 4; with auto at most K, by default "
+     "15; 0: decode plainly"},
+    {VERIFY, 0, "draft-max", NULL, "K", &vly_cli_draft_max_type, AT(draft_max), 1, VLY_MAX_DRAFT,
+     "tokens that are drafted at a time: always K, by default 4; with auto at most K, by default "
+     "15"},
     {WRITE, 0, "draft-method", NULL, method_names + 1, &vly_cli_method_type, AT(draft_method), 0, 0,
      method_help},
     {LOGITS, 0, "top", NULL, "N", &vly_option_count, AT(n_top), 1, 1000,
@@ -259,7 +270,7 @@ static vly_cli_options defaults(void)
 {
     vly_cli_options o = {.max_tokens = UINT32_MAX,
                          .sampling = vly_sampling_default(),
-                         .draft_max = 4,
+                         .draft_max = VLY_DRAFT_MAX_DEFAULT,
                          .n_seeds = 1,
                          .n_top = 8};
     o.sampling.penalty_last_n = 64;
@@ -272,14 +283,15 @@ static vly_cli_options defaults(void)
 static int check_draft(vly_cli_generator command, const char *name, const vly_cli_options *o)
 {
     const char *method = vly_draft_method_name(o->draft_method);
+    vly_draft_model_use use = vly_draft_method_model_use(o->draft_method);
     bool none = o->draft && strcmp(o->draft, "none") == 0;
-    if (method && !vly_draft_method_needs_model(o->draft_method)) {
-        if (o->draft && !none)
-            return vly_cli_usage_error(name, "'--draft-method %s' uses no draft, got '-d %s'",
-                                       method, o->draft);
-        return 0;
-    }
-    if (!method && command != VLY_CLI_VERIFY) return 0;
+    if (!method && command == VLY_CLI_VERIFY) use = VLY_MODEL_NEEDED;
+    if (command == VLY_CLI_VERIFY && o->draft_method == VLY_DRAFT_NONE)
+        return vly_cli_usage_error(name, "expected a method to compare with, got 'none'");
+    if (use == VLY_MODEL_UNUSED && o->draft && !none)
+        return vly_cli_usage_error(name, "'--draft-method %s' uses no draft, got '-d %s'", method,
+                                   o->draft);
+    if (use != VLY_MODEL_NEEDED) return 0;
     if (none && method)
         return vly_cli_usage_error(name, "'--draft-method %s' needs a draft, got '-d none'",
                                    method);
@@ -287,6 +299,18 @@ static int check_draft(vly_cli_generator command, const char *name, const vly_cl
     if (o->target && !o->draft)
         return vly_cli_usage_error(name, "option '-m' needs a draft besides: '-d' is missing");
     return 0;
+}
+
+/* Fills in what was not said of drafting. verify is to compare texts that were drafted, so it does
+ * not leave that to what is fastest. */
+static void choose_draft(vly_cli_generator command, vly_cli_options *o)
+{
+    if (o->draft_method == VLY_DRAFT_DEFAULT && o->draft && strcmp(o->draft, "none") == 0)
+        o->draft_method = VLY_DRAFT_NONE;
+    if (o->draft_method == VLY_DRAFT_DEFAULT)
+        o->draft_method = command == VLY_CLI_VERIFY ? VLY_DRAFT_MODEL : VLY_DRAFT_AUTO;
+    if (o->draft_max == VLY_DRAFT_MAX_DEFAULT)
+        o->draft_max = vly_draft_method_default_max(o->draft_method);
 }
 
 /* What no single option shows to be wrong. */
@@ -320,7 +344,9 @@ int vly_cli_options_parse(vly_cli_generator command, int argc, char **argv, vly_
                                           : VLY_LOG_DEBUG,
                       false);
     o->chat = o->chat || o->system || o->chat_template;
-    return check(command, argv[0], o);
+    rc = check(command, argv[0], o);
+    choose_draft(command, o);
+    return rc;
 }
 
 void vly_cli_options_deinit(vly_cli_options *o)

@@ -42,9 +42,9 @@ typedef struct {
     uint32_t verbosity;
 } vly_cli_options;
 
-/* Options of other commands too, whose own begin with a vly_cli_options: what sets kv_f16 and
- * draft_method. */
-extern const vly_option_type vly_cli_kv_type, vly_cli_method_type;
+/* Options of other commands too, whose own begin with a vly_cli_options: what sets kv_f16,
+ * draft_method and draft_max. */
+extern const vly_option_type vly_cli_kv_type, vly_cli_method_type, vly_cli_draft_max_type;
 
 /* Parses the words of `command`. 0; or the exit status to end with, the reason having been printed;
  * or -1: help was printed, end with 0. In any case free with vly_cli_options_deinit. Configures the

@@ -97,12 +97,11 @@ int vly_cli_find_models(const vly_cli_options *o, bool with_draft, vly_cli_use_m
         options.target = shipped_target;
         if (!o->draft) options.draft = shipped_draft;
     }
-    bool modelless =
-        o->draft_method != VLY_DRAFT_DEFAULT && !vly_draft_method_needs_model(o->draft_method);
+    bool modelless = vly_draft_method_model_use(o->draft_method) == VLY_MODEL_UNUSED;
     if (!with_draft || modelless || (options.draft && strcmp(options.draft, "none") == 0))
         options.draft = NULL;
     if (with_draft && !modelless && !options.draft)
-        vly_log(VLY_LOG_INFO, "cli", "no draft: decoding plainly");
+        vly_log(VLY_LOG_INFO, "cli", "no draft model: only n-grams are drafted");
     vly_text template = {0};
     int rc = o->chat_template ? read_template(o->chat_template, &template, err) : 0;
     if (o->chat_template) options.chat_template = template.data;

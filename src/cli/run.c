@@ -18,8 +18,7 @@ typedef struct {
 /* How many tokens a block could draft. */
 static uint32_t effective_draft_max(const job *j)
 {
-    bool drafts = j->info->draft_name || j->options->draft_method != VLY_DRAFT_DEFAULT;
-    return drafts ? j->options->draft_max : 0;
+    return j->options->draft_method == VLY_DRAFT_NONE ? 0 : j->options->draft_max;
 }
 
 /* ---- statistics for people ---- */
@@ -29,7 +28,7 @@ static void print_line(const job *j)
     const vly_stats *s = &j->generation.stats;
     fprintf(stderr, "%" PRIu32 " tokens, %.1f tokens/s, %" PRIu32 " blocks", s->generated_tokens,
             vly_cli_tokens_per_second(s), s->blocks);
-    if (effective_draft_max(j))
+    if (effective_draft_max(j) && (j->info->draft_name || s->drafted > 0))
         fprintf(stderr, ", mean accepted length %.2f, acceptance rate %.3f",
                 vly_cli_mean_accepted_length(s), vly_cli_acceptance_rate(s));
     fprintf(stderr, ", seed %" PRIu64 "\n", j->seed);

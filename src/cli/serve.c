@@ -129,8 +129,9 @@ static const vly_option_row rows[] = {
      "JSON file that describes an architecture beside the known ones (docs/models.md)"},
     {1, 0, "device", NULL, "D", TEXT, MODEL(device), 0, 0,
      "Vulkan device: a number or part of a name of 'volley devices' (the best one)"},
-    {1, 0, "draft-max", NULL, "K", COUNT, MODEL(draft_max), 0, VLY_MAX_DRAFT,
-     "tokens that the draft proposes at a time, where a request does not say"},
+    {1, 0, "draft-max", NULL, "K", &vly_cli_draft_max_type, MODEL(draft_max), 0, VLY_MAX_DRAFT,
+     "tokens that are drafted at a time, with auto at most (4, with auto 15), where a request does "
+     "not say"},
     {1, 0, "draft-method", NULL, "METHOD", &vly_cli_method_type, 0, 0, 0,
      "what is drafted, where a request does not say; see 'volley run --help'"},
     {1, 0, "request-timeout", NULL, "S", REAL, SERVE(request_timeout_s), 0, MAX_S,

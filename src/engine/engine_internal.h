@@ -33,6 +33,8 @@ struct vly_engine {
     uint64_t step_start_ns;
     atomic_bool interrupted;
     vly_engine_metrics metrics; /* counters only */
+    vly_profile profile;        /* what blocks take and how often drafts are right */
+    bool calibrated;
     /* Time marks around the two halves of a block. */
     vly_gpu_commands *mark[3];
 };
@@ -53,6 +55,7 @@ struct vly_sequence {
     bool cancelled, paused;
     vly_stats stats;
     uint64_t queued_ns, start_ns, block_ns;
+    uint64_t turn_ns; /* when its last step began on the host */
 };
 
 /* Loads the models and sees to it that they and their caches fit. */
@@ -80,6 +83,15 @@ void vly_sequence_finish(vly_sequence *sequence, vly_finish finish, const vly_er
 
 /* Ends it without. */
 void vly_sequence_destroy(vly_sequence *sequence);
+
+/* Records a pass and runs it once over nothing: drivers that compile at the first dispatch do it
+ * here and not in the first block. Nothing may be under way. */
+int vly_engine_warm_up(vly_engine *engine, vly_model *model, vly_pass pass, uint32_t n,
+                       vly_error *err);
+
+/* For VLY_DRAFT_AUTO, once: warms up passes that blocks may take, and measures them where the
+ * profile does not know what they take. Nothing may be under way. */
+int vly_engine_calibrate(vly_engine *engine, vly_error *err);
 
 double vly_ms_since(uint64_t start_ns);
 

@@ -46,7 +46,7 @@ static int check(const vly_engine *e, const vly_request *r, vly_error *err)
 {
     int rc = vly_sampling_check(&r->sampling, e->info.n_vocab, err);
     if (rc) return rc;
-    if (r->draft_max > VLY_MAX_DRAFT)
+    if (r->draft_max > VLY_MAX_DRAFT && r->draft_max != VLY_DRAFT_MAX_DEFAULT)
         return vly_fail(err, VLY_E_INVALID, "draft_max is %u; expected 0 to %d", r->draft_max,
                         VLY_MAX_DRAFT);
     if (r->n_top_logprobs > VLY_MAX_TOP_LOGPROBS)
@@ -68,8 +68,9 @@ static int take_request(vly_sequence *s, const vly_request *r, vly_error *err)
     s->request.prompt = NULL;
     s->request.prompt_tokens = NULL;
     s->request.sampling.bias = NULL;
-    if (r->draft_method == VLY_DRAFT_DEFAULT && s->engine->draft)
-        s->request.draft_method = VLY_DRAFT_MODEL;
+    if (r->draft_max == VLY_DRAFT_MAX_DEFAULT)
+        s->request.draft_max = vly_draft_method_default_max(r->draft_method);
+    if (r->draft_method == VLY_DRAFT_DEFAULT) s->request.draft_method = VLY_DRAFT_AUTO;
     size_t n_bias = r->sampling.n_bias;
     if (n_bias) {
         s->bias = malloc(n_bias * sizeof *s->bias);

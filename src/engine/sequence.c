@@ -102,15 +102,26 @@ static void count_drafted(vly_sequence *s, uint32_t n_taken, bool ended)
     }
 }
 
-static void add_times(vly_sequence *s)
+/* Device times of the block's halves; zeros where the device has no clock. */
+static void read_times(const vly_sequence *s, vly_outcome *o)
 {
-    vly_stats *st = &s->stats;
     uint64_t t[3];
     for (int i = 0; i < 3; i++)
         if (!s->engine->mark[i] || vly_gpu_commands_times(s->engine->mark[i], 1, &t[i], NULL))
             return;
-    if (s->block.n_drafted) st->draft_ms += (double)(t[1] - t[0]) * 1e-6;
-    st->verify_ms += (double)(t[2] - t[1]) * 1e-6;
+    if (s->block.n_drafted) o->draft_ns = (double)(t[1] - t[0]);
+    o->verify_ns = (double)(t[2] - t[1]);
+}
+
+static void observe(vly_sequence *s)
+{
+    const vly_block *b = &s->block;
+    vly_outcome o = {.n_drafted = b->n_drafted, .n_accepted = b->n_accepted, .n_tok = b->n_pass};
+    read_times(s, &o);
+    o.wall_ns = (double)(vly_clock_ns() - s->turn_ns);
+    s->stats.draft_ms += o.draft_ns * 1e-6;
+    s->stats.verify_ms += o.verify_ns * 1e-6;
+    if (s->draft && s->draft->ops->observe) s->draft->ops->observe(s->draft, &o);
 }
 
 /* Adds decided tokens to the text, up to its end: *n_taken of them were looked at, of which the
@@ -166,7 +177,7 @@ static void block_done(void *arg, int rc, const vly_error *gpu_error)
         if (rc) vly_fail(&err, rc, "no memory for the text");
         s->stats.blocks++;
         count_drafted(s, n_taken, ended);
-        add_times(s);
+        observe(s);
     }
     if (rc)
         vly_sequence_finish(s, VLY_FINISH_ERROR, &err);
@@ -200,6 +211,7 @@ static void block_start(vly_sequence *s)
     /* A block of k drafted tokens decides up to k + 1. */
     uint32_t k = s->draft ? s->request.draft_max : 0;
     if (k > left - 1) k = left - 1;
+    s->block.left = left;
     if (s->block_ns == 0) {
         s->stats.prompt_ms = vly_ms_since(s->start_ns);
         s->block_ns = vly_clock_ns();
@@ -248,6 +260,7 @@ void vly_sequence_step(vly_sequence *s)
 {
     vly_error err;
     vly_submission list = {.n = 0};
+    s->turn_ns = vly_clock_ns();
     int rc = read_target(s, &list, &err);
     uint32_t n = list.n;
     if (rc == 0 && s->draft) rc = s->draft->ops->read(s->draft, &list, &err);
@@ -262,9 +275,7 @@ void vly_sequence_step(vly_sequence *s)
 
 /* ---- Beginning ---- */
 
-/* Records a pass and runs it once over nothing: drivers that compile at the first dispatch do it
- * here and not in the first block. */
-static int warm_up(vly_engine *e, vly_model *model, vly_pass pass, uint32_t n, vly_error *err)
+int vly_engine_warm_up(vly_engine *e, vly_model *model, vly_pass pass, uint32_t n, vly_error *err)
 {
     vly_gpu_commands *commands;
     uint64_t ticket;
@@ -282,25 +293,27 @@ static int warm_up(vly_engine *e, vly_model *model, vly_pass pass, uint32_t n, v
 static int warm_up_blocks(vly_sequence *s, vly_error *err)
 {
     vly_engine *e = s->engine;
-    uint32_t most = (s->draft ? s->request.draft_max : 0) + 1;
+    bool governed = s->draft && s->request.draft_method == VLY_DRAFT_AUTO;
+    uint32_t most = (s->draft && !governed ? s->request.draft_max : 0) + 1;
     bool on_host = vly_sampling_needs_host(&s->request.sampling), read = s->request.logprobs;
     int rc = 0;
     for (uint32_t n = 1; rc == 0 && n <= most; n += most > 1 ? most - 1 : 1)
-        if ((rc = warm_up(e, e->target, VLY_PASS_LAYERS, n, err)) == 0 &&
-            (rc = warm_up(e, e->target, VLY_PASS_HEAD, n, err)) == 0 &&
-            (on_host || (rc = warm_up(e, e->target, VLY_PASS_PICK, n, err)) == 0) &&
+        if ((rc = vly_engine_warm_up(e, e->target, VLY_PASS_LAYERS, n, err)) == 0 &&
+            (rc = vly_engine_warm_up(e, e->target, VLY_PASS_HEAD, n, err)) == 0 &&
+            (on_host || (rc = vly_engine_warm_up(e, e->target, VLY_PASS_PICK, n, err)) == 0) &&
             (on_host || read))
-            rc = warm_up(e, e->target, VLY_PASS_READ, n, err);
-    if (rc || !s->draft || !vly_draft_method_needs_model(s->request.draft_method)) return rc;
+            rc = vly_engine_warm_up(e, e->target, VLY_PASS_READ, n, err);
+    if (rc || !s->draft || vly_draft_method_model_use(s->request.draft_method) != VLY_MODEL_NEEDED)
+        return rc;
     for (int pass = VLY_PASS_DRAFT_LAYERS; rc == 0 && pass <= VLY_PASS_DRAFT_PICK; pass++)
-        rc = warm_up(e, e->draft, pass, 1, err);
-    if (rc || (rc = warm_up(e, e->draft, VLY_PASS_HEAD, 1, err)) ||
-        (rc = warm_up(e, e->draft, VLY_PASS_PICK, 1, err)))
+        rc = vly_engine_warm_up(e, e->draft, pass, 1, err);
+    if (rc || (rc = vly_engine_warm_up(e, e->draft, VLY_PASS_HEAD, 1, err)) ||
+        (rc = vly_engine_warm_up(e, e->draft, VLY_PASS_PICK, 1, err)))
         return rc;
     /* The draft takes in what a block wrote without it: a pick, or a whole block of n-grams. */
     uint32_t fed = s->request.draft_method == VLY_DRAFT_MODEL ? 4 : 16;
     for (uint32_t n = 1; rc == 0 && n <= fed; n *= 2)
-        rc = warm_up(e, e->draft, VLY_PASS_LAYERS, n, err);
+        rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, n, err);
     return rc;
 }
 
@@ -308,14 +321,22 @@ int vly_sequence_begin(vly_sequence *s, vly_error *err)
 {
     vly_engine *e = s->engine;
     s->running = true;
-    s->start_ns = vly_clock_ns();
-    s->stats.queue_ms = (double)(s->start_ns - s->queued_ns) * 1e-6;
-    int rc = vly_kv_seq_init(vly_model_kv(e->target), &s->seq, err);
-    if (rc == 0 && s->request.draft_method != VLY_DRAFT_DEFAULT && s->request.draft_max > 0) {
-        vly_draft_source source = {&s->text, e->target_tokenizer, e->draft, e->draft_tokenizer};
+    int rc = 0;
+    if (s->request.draft_method == VLY_DRAFT_AUTO && s->request.draft_max > 0)
+        rc = vly_engine_calibrate(e, err);
+    if (rc == 0) rc = vly_kv_seq_init(vly_model_kv(e->target), &s->seq, err);
+    if (rc == 0 && s->request.draft_max > 0) {
+        vly_draft_source source = {.text = &s->text,
+                                   .text_tokenizer = e->target_tokenizer,
+                                   .model = e->draft,
+                                   .model_tokenizer = e->draft_tokenizer,
+                                   .profile = &e->profile,
+                                   .sampled = s->request.sampling.temperature > 0};
         rc = vly_draft_create(s->request.draft_method, &source, &s->draft, err);
     }
     if (rc == 0) rc = warm_up_blocks(s, err);
+    s->start_ns = vly_clock_ns();
+    s->stats.queue_ms = (double)(s->start_ns - s->queued_ns) * 1e-6;
     vly_block *b = &s->block;
     b->target = e->target;
     b->seq = &s->seq;

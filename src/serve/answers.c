@@ -96,7 +96,9 @@ void vly_answer_props(vly_connection *c)
 {
     const vly_server *s = c->server;
     const vly_engine_info *info = vly_engine_get_info(s->engine);
-    const char *method = vly_draft_method_name(s->options->draft_method);
+    const vly_serve_options *o = s->options;
+    vly_draft_method method =
+        o->draft_method == VLY_DRAFT_DEFAULT ? VLY_DRAFT_AUTO : o->draft_method;
     vly_writer body = {0};
     vly_writer_text(&body, "{\"model\":");
     write_string(&body, info->target_name);
@@ -117,10 +119,9 @@ void vly_answer_props(vly_connection *c)
         "\"top_p\":1.0,\"top_k\":0,\"min_p\":0.0,\"presence_penalty\":0.0,"
         "\"frequency_penalty\":0.0,\"repeat_penalty\":1.0,\"draft_max\":%u,"
         "\"draft_method\":\"%s\"}}}",
-        info->n_ctx, s->options->draft_max,
-        method             ? method
-        : info->draft_name ? vly_draft_method_name(VLY_DRAFT_MODEL)
-                           : "none");
+        info->n_ctx,
+        o->draft_max == VLY_DRAFT_MAX_DEFAULT ? vly_draft_method_default_max(method) : o->draft_max,
+        vly_draft_method_name(method));
     reply(c, 200, &body);
 }
 

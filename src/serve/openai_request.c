@@ -358,7 +358,8 @@ static int check(const vly_openai_request *q, const vly_openai_defaults *default
             return vly_api_fail(err, 400, NULL, "logit_bias",
                                 "'logit_bias': expected token ids below %u, got %u",
                                 defaults->n_vocab, s->bias[i].id);
-    if (vly_draft_method_needs_model(q->engine.draft_method) && !defaults->has_draft)
+    if (vly_draft_method_model_use(q->engine.draft_method) == VLY_MODEL_NEEDED &&
+        !defaults->has_draft)
         return vly_api_fail(err, 400, NULL, "draft_method",
                             "'draft_method': expected one that needs no draft model, since this "
                             "server has none, got %s",
@@ -381,6 +382,8 @@ int vly_openai_parse(vly_openai_kind kind, const char *body, size_t len,
     if (vly_openai_parse_object(body, len, &object, err)) return -1;
     int rc =
         vly_fields_read(fields, sizeof fields / sizeof *fields, (unsigned)kind, object, out, err);
+    if (out->engine.draft_max == VLY_DRAFT_MAX_DEFAULT)
+        out->engine.draft_max = vly_draft_method_default_max(out->engine.draft_method);
     if (!rc) rc = check(out, defaults, err);
     if (!rc)
         rc = kind == VLY_OPENAI_CHAT ? vly_openai_messages_read(object, &out->messages, err)

@@ -33,7 +33,7 @@ vly_serve_options vly_serve_options_default(void)
                                .write_timeout_s = 60,
                                .request_timeout_s = 600,
                                .drain_timeout_s = 30,
-                               .draft_max = 4};
+                               .draft_max = VLY_DRAFT_MAX_DEFAULT};
 }
 
 /* ---- ending ---- */

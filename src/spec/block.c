@@ -44,6 +44,15 @@ static void write_verify_step(vly_block *b, const struct vly_step_sampling *samp
     }
 }
 
+/* The least pass for the drafted tokens and the last one that was warmed up; that of the longest
+ * proposal always was. */
+static uint32_t pass_size(const vly_block *b)
+{
+    uint32_t n = b->n_drafted + 1;
+    while (n <= b->draft_max && !vly_model_has_pass(b->target, VLY_PASS_LAYERS, n)) n++;
+    return n;
+}
+
 int vly_block_prepare(vly_block *b, uint32_t k, vly_submission *list, vly_error *err)
 {
     struct vly_step_sampling sampling = step_sampling(b->sampling);
@@ -52,14 +61,16 @@ int vly_block_prepare(vly_block *b, uint32_t k, vly_submission *list, vly_error 
     b->n_drafted = 0;
     add_mark(b, list, 0);
     if (k > 0 && b->draft) {
-        vly_draft_input in = {&sampling, vly_model_step(b->target, VLY_STEP_BUFFER_DECODE)};
+        vly_draft_input in = {&sampling, vly_model_step(b->target, VLY_STEP_BUFFER_DECODE),
+                              b->left};
         rc = b->draft->ops->propose(b->draft, &in, k, list, &b->n_drafted, err);
         if (rc) return rc;
     }
     add_mark(b, list, 1);
     if ((rc = vly_kv_reserve(b->seq, pos + b->n_drafted + 1, err))) return rc;
     write_verify_step(b, &sampling);
-    uint32_t n = b->n_drafted ? b->draft_max + 1 : 1;
+    uint32_t n = pass_size(b);
+    b->n_pass = vly_model_bucket(VLY_PASS_LAYERS, n);
     bool on_host = vly_sampling_needs_host(b->sampling);
     if ((rc = add(b, list, VLY_PASS_LAYERS, n, err)) || (rc = add(b, list, VLY_PASS_HEAD, n, err)))
         return rc;

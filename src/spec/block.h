@@ -26,7 +26,8 @@ typedef struct {
     const vly_ids *text; /* all tokens so far, prompt included; the last one is fed by this block */
     vly_gpu_commands *const *mark; /* three time marks, or of NULLs */
 
-    uint32_t draft_max; /* most tokens of a proposal: all of them run the pass of this size */
+    uint32_t draft_max; /* most tokens of a proposal */
+    uint32_t left;      /* tokens that the text may still grow by */
     bool logprobs;
     uint32_t n_top;     /* candidates wanted for each token */
     vly_candidate *top; /* the caller's, [VLY_MAX_BATCH][n_top] */
@@ -36,6 +37,7 @@ typedef struct {
     double forced_length;
     double forced_rest; /* of a token, from the blocks before */
 
+    uint32_t n_pass; /* tokens that the target's pass computes, padding included */
     uint32_t n_drafted;
     uint32_t n_accepted;
     uint32_t tokens[VLY_MAX_BATCH];           /* decided by this block: n_accepted + 1 */

@@ -15,7 +15,7 @@ dialog=$(again '"I want to play," said Tom. "I want to play too," said Sue. ' 4)
 
 # ---- the text ----
 
-for method in ngram chain; do # test_speculation.sh has model
+for method in ngram chain auto; do # test_speculation.sh has model
     for temp in 0 0.7 1; do
         for k in 1 3 4 9 15; do
             check "$method, temperature $temp, $k drafted: identical" "$volley" verify \
@@ -23,7 +23,7 @@ for method in ngram chain; do # test_speculation.sh has model
         done
     done
 done
-for method in model ngram chain; do
+for method in model ngram chain auto; do
     check "$method, penalties: identical" "$volley" verify -p "$dialog" -n 40 --seed 5 \
         --frequency-penalty -0.5 --draft-method $method
     check "$method, f16 cache and filters: identical" "$volley" verify -p "$dialog" -n 40 --seed 6 \
@@ -82,7 +82,7 @@ run -p "$dialog" -n 60 --temp 0.7 --seed 2 --draft-method chain
 check_equal 'chain: both drafted' 'model ngram ' \
     "$(sed -n 's/^  by \([a-z]*\).*/\1/p' "$scratch/stats" | sort | tr '\n' ' ')"
 check_equal 'chain: the sums are right' '' "$(sums)"
-run -m $draft -d $draft -p 'The cat sat on the mat and' --temp 0 --draft-max 15
+run -m $draft -d $draft -p 'The cat sat on the mat and' --temp 0 --draft-method model --draft-max 15
 check 'a model that drafts for itself ends its text' jq -e '.finish_reason == "stop"' "$scratch/run"
 check_equal 'the sums are right where the end was drafted' '' "$(sums -v ends=1)"
 
@@ -123,7 +123,7 @@ usage() { # COMMAND PATTERN OPTION...
     check_exit "$command $*: exit status 2" 2 "$volley" "$command" -p Once "$@"
     check_match "$command $*: what was expected" "$pattern" "$err"
 }
-usage run 'expected model\|ngram\|chain' --draft-method tree
+usage run 'expected auto\|none\|model\|ngram\|chain' --draft-method tree
 for command in run verify; do
     usage $command 'uses no draft' -d $draft --draft-method ngram
     usage $command 'needs a draft' -d none --draft-method chain

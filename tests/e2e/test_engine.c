@@ -65,6 +65,7 @@ static job make_job(const char *prompt, uint32_t max_tokens)
                          .prompt_len = strlen(prompt),
                          .max_tokens = max_tokens,
                          .sampling = vly_sampling_default(),
+                         .draft_method = VLY_DRAFT_MODEL,
                          .draft_max = 4}};
     return j;
 }

@@ -89,7 +89,7 @@ for more in -1 0; do
 done
 for k in 0 4 15; do
     check_exit "a context with room for one token, $k drafted" 0 \
-        "$volley" run -p "$prompt" -c $((n + 1)) --draft-max $k --seed 1 --json --ignore-eos
+        "$volley" run -p "$prompt" -c $((n + 1)) --draft-method model --draft-max $k --seed 1 --json --ignore-eos
     check_equal "a context with room for one token, $k drafted: it is used" '1 length' \
         "$(jq -r '"\(.tokens | length) \(.finish_reason)"' "$scratch/out")"
 done

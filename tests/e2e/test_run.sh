@@ -21,7 +21,7 @@ check_equal '--echo: the prompt comes first' 'Once upon a time, there was' "$out
 check_match 'without a draft the line says nothing of one' \
     '^3 tokens, [0-9.]+ tokens/s, 3 blocks, seed [0-9]+$' "$err"
 check_exit '-m alone' 0 "$volley" run -v -m $target -p Once -n 1
-check_match '-m alone: no draft, and -v says so' 'no draft' "$err"
+check_match '-m alone: no draft, and -v says so' 'no draft model' "$err"
 
 printf 'Once upon\n\n' >"$scratch/prompt"
 for input in "-f $scratch/prompt" '-f -' ''; do
@@ -48,7 +48,8 @@ check_match 'is an error' 'the prompt is empty' "$err"
 
 # ---- JSON ----
 
-check_exit '--json' 0 "$volley" run --json -p 'Once upon a time' -n 9 --seed 18446744073709551615
+check_exit '--json' 0 "$volley" run --json -p 'Once upon a time' -n 9 --seed 18446744073709551615 \
+    --draft-method model
 check_equal '--json: standard error is empty' '' "$err"
 check_equal '--json: one line' 1 "$(wc -l <"$scratch/out")"
 check_equal '--json: the keys, in order' \

@@ -24,7 +24,7 @@ same_text() {
     "$volley" run --json -m $target -d none -p "$prompt" -n "$n" "$@" >"$scratch/plain"
     check_equal "$name: text" "$n" "$(jq '.tokens | length' "$scratch/plain")"
     for k in 2 5; do
-        "$volley" run --json -m $target -d $draft -p "$prompt" -n "$n" --draft-max $k "$@" \
+        "$volley" run --json -m $target -d $draft -p "$prompt" -n "$n" --draft-method model --draft-max $k "$@" \
             >"$scratch/drafted"
         check_equal "$name, $k drafted: the same text" \
             "$(jq -c '[.tokens, .text, .finish_reason]' "$scratch/plain")" \
@@ -56,7 +56,7 @@ check_equal 'the context ends the text' length "$(jq -r .finish_reason "$scratch
 # A draft with the target's vocabulary is the identity map; one that is the target itself is always right.
 for options in '--temp 0' '--temp 0.7 --seed 3' '--temp 1 --top-p 1 --seed 4'; do
     # shellcheck disable=SC2086 # options
-    "$volley" run --json -m $target -d $target -p "$prompt" -n 32 --draft-max 3 $options \
+    "$volley" run --json -m $target -d $target -p "$prompt" -n 32 --draft-method model --draft-max 3 $options \
         >"$scratch/self"
     check_equal "the target as its own draft, $options: all is accepted" '[1,4,32]' \
         "$(jq -c '[.stats.acceptance_rate, .stats.mean_accepted_length, .stats.generated_tokens]' \
@@ -73,7 +73,7 @@ check 'text that the draft cannot spell' \
 # The speed that the draft is for.
 blocks=0 accepted=0
 while read -r text; do
-    read -r b a < <("$volley" run --json -p "$text" --temp 0 --draft-max 4 -n 48 |
+    read -r b a < <("$volley" run --json -p "$text" --temp 0 --draft-method model --draft-max 4 -n 48 |
         jq -r '"\(.stats.blocks) \(.stats.accepted)"')
     blocks=$((blocks + b)) accepted=$((accepted + a))
 done < <(jq -r '[.cases[].prompt] | unique[]' tests/data/golden/logits.json)

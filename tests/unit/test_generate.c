@@ -310,7 +310,8 @@ static void options_reach_the_engine(void **state)
     assert_int_equal(run(vly_cli_run, "run -m t -p 0"), 0);
     assert_null(plan.options.draft);
     const vly_request *r = &engine.request;
-    assert_true(r->max_tokens == UINT32_MAX && r->draft_max == 4 && !r->ignore_end);
+    assert_true(r->max_tokens == UINT32_MAX && r->draft_max == VLY_MAX_DRAFT && !r->ignore_end);
+    assert_int_equal(r->draft_method, VLY_DRAFT_AUTO);
     assert_true(r->sampling.temperature == 0.7f && r->sampling.top_p == 0.95f);
     assert_true(r->sampling.top_k == 0 && r->sampling.min_p == 0);
     assert_true(r->sampling.repeat_penalty == 1 && r->sampling.n_bias == 0);

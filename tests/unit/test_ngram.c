@@ -176,13 +176,14 @@ static void test_methods_are_checked(void **state)
     vly_error err;
     for (int i = -1; i <= VLY_N_DRAFT_METHODS; i++) {
         vly_draft_method method = (vly_draft_method)i;
-        if (vly_draft_method_name(method) && !vly_draft_method_needs_model(method)) continue;
+        if (vly_draft_method_name(method) && vly_draft_method_model_use(method) != VLY_MODEL_NEEDED)
+            continue;
         assert_int_equal(vly_draft_create(method, &source, &draft, &err), VLY_E_INVALID);
     }
     assert_non_null(strstr(err.message, "no drafting method"));
     assert_string_equal(vly_draft_method_name(VLY_DRAFT_CHAIN), "chain");
-    assert_true(vly_draft_method_needs_model(VLY_DRAFT_CHAIN));
-    assert_false(vly_draft_method_needs_model(VLY_DRAFT_DEFAULT));
+    assert_int_equal(vly_draft_method_model_use(VLY_DRAFT_CHAIN), VLY_MODEL_NEEDED);
+    assert_int_equal(vly_draft_method_model_use(VLY_DRAFT_DEFAULT), VLY_MODEL_OPTIONAL);
 }
 
 int main(void)

@@ -1,0 +1,150 @@
+/* Drafting by whatever is expected to be fastest: block by block the governor (spec/governor.h)
+ * chooses between nothing, n-grams and the draft model, and how many tokens. The model reads
+ * nothing of the text before it is wanted for the first time. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "drafts/draft.h"
+
+#include <stdlib.h>
+
+#define COPY_MATCH 8 /* so many tokens that match are no coincidence: the text is being copied */
+
+typedef struct {
+    vly_draft base;
+    vly_draft *ngram, *model; /* model: NULL without one */
+    vly_draft *last;          /* whose proposal it is */
+    vly_profile own_profile;  /* where the engine has none */
+    vly_governor governor;
+    vly_decision decision; /* for the block under way */
+    bool reading;          /* the decision stands, and waits until the model has read */
+    uint64_t read_start_ns;
+    vly_outcome read; /* what reading took since the last block */
+} draft_auto;
+
+static int read_text(vly_draft *draft, vly_submission *list, vly_error *err)
+{
+    draft_auto *d = (draft_auto *)draft;
+    if (!d->reading) return 0;
+    d->read_start_ns = vly_clock_ns();
+    return d->model->ops->read(d->model, list, err);
+}
+
+static void read_done(vly_draft *draft)
+{
+    draft_auto *d = (draft_auto *)draft;
+    uint32_t behind = vly_draft_model_behind(d->model);
+    d->model->ops->read_done(d->model);
+    d->read.n_read += behind - vly_draft_model_behind(d->model);
+    d->read.read_ns += (double)(vly_clock_ns() - d->read_start_ns);
+}
+
+static bool model_can_draft(const draft_auto *d)
+{
+    return d->model && vly_draft_model_behind(d->model) != UINT32_MAX;
+}
+
+/* Takes a decision, unless one waits for the model: what n-grams have to propose is known, it being
+ * free to ask them. */
+static void decide(draft_auto *d, uint32_t n_ngram, uint32_t k, uint32_t left)
+{
+    vly_governor_input in = {.left = left};
+    bool copy = n_ngram > 0 && vly_draft_ngram_match(d->ngram) >= COPY_MATCH;
+    in.k_max[copy ? VLY_ARM_COPY : VLY_ARM_NGRAM] = n_ngram;
+    if (model_can_draft(d)) {
+        in.k_max[VLY_ARM_MODEL] = k;
+        in.behind = vly_draft_model_behind(d->model);
+    }
+    if (d->reading && in.k_max[VLY_ARM_MODEL]) {
+        d->reading = false;
+        if (d->decision.k > k) d->decision.k = k;
+        return;
+    }
+    d->decision = vly_governor_choose(&d->governor, &in);
+    /* A text that is not short is read in a step of its own, and after a block without the model:
+     * the first words do not wait for it. */
+    d->reading = d->decision.arm == VLY_ARM_MODEL && in.behind > VLY_MAX_BATCH;
+}
+
+static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_submission *list,
+                   uint32_t *n, vly_error *err)
+{
+    draft_auto *d = (draft_auto *)draft;
+    uint32_t n_ngram;
+    int rc = d->ngram->ops->propose(d->ngram, in, k, list, &n_ngram, err);
+    *n = 0;
+    if (rc) return rc;
+    decide(d, n_ngram, k, in->left);
+    d->base.probing = d->decision.probe;
+    if (d->reading || d->decision.k == 0) return 0;
+    if (d->decision.arm == VLY_ARM_MODEL) {
+        d->last = d->model;
+        rc = d->model->ops->propose(d->model, in, d->decision.k, list, n, err);
+    } else {
+        d->last = d->ngram;
+        *n = d->decision.k;
+    }
+    d->base.proposer = d->last->proposer;
+    return rc;
+}
+
+static const uint32_t *proposed(vly_draft *draft)
+{
+    draft_auto *d = (draft_auto *)draft;
+    return d->last->ops->proposed(d->last);
+}
+
+static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
+{
+    draft_auto *d = (draft_auto *)draft;
+    return d->last->ops->settle(d->last, accepted, err);
+}
+
+static void observe(vly_draft *draft, const vly_outcome *outcome)
+{
+    draft_auto *d = (draft_auto *)draft;
+    static const vly_decision plain = {.arm = VLY_ARM_NONE};
+    vly_outcome o = *outcome;
+    o.n_read = d->read.n_read;
+    o.read_ns = d->read.read_ns;
+    d->read = (vly_outcome){0};
+    vly_governor_learn(&d->governor, d->reading ? &plain : &d->decision, &o);
+    vly_log(VLY_LOG_DEBUG, "governor", "arm %d, %u drafted%s, %u accepted: %.3f ms",
+            (int)d->decision.arm, o.n_drafted, d->base.probing ? " as a probe" : "", o.n_accepted,
+            o.wall_ns * 1e-6);
+    if (!d->reading) d->decision = plain;
+}
+
+static void destroy(vly_draft *draft)
+{
+    draft_auto *d = (draft_auto *)draft;
+    if (d->ngram) d->ngram->ops->destroy(d->ngram);
+    if (d->model) d->model->ops->destroy(d->model);
+    free(d);
+}
+
+static const vly_draft_ops ops = {
+    .read = read_text,
+    .read_done = read_done,
+    .propose = propose,
+    .proposed = proposed,
+    .settle = settle,
+    .observe = observe,
+    .destroy = destroy,
+};
+
+int vly_draft_create_auto(const vly_draft_source *source, vly_draft **out, vly_error *err)
+{
+    draft_auto *d = calloc(1, sizeof *d);
+    if (!d) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft");
+    d->base = (vly_draft){.ops = &ops, .proposer = VLY_DRAFT_NONE};
+    vly_governor_init(&d->governor, source->profile ? source->profile : &d->own_profile,
+                      source->sampled);
+    int rc = vly_draft_create_ngram(source, &d->ngram, err);
+    if (rc == 0 && source->model) rc = vly_draft_create_model(source, &d->model, err);
+    if (rc) {
+        destroy(&d->base);
+        return rc;
+    }
+    *out = &d->base;
+    return 0;
+}

@@ -1,0 +1,127 @@
+/* What the passes take that VLY_DRAFT_AUTO chooses among: measured before the first such sequence,
+ * within a time that nobody notices. What it did not come to is not chosen. */
+#include "engine/engine_internal.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#define BUDGET_NS 150000000u
+#define N_RUNS    3 /* of each pass; the least time counts */
+#define N_FEED    16u
+
+/* Sizes of target passes, those first that tell most; the first few are measured in any case. */
+static const uint32_t sizes[] = {1, 2, 4, 8, 3, 5, 6, 12, 16};
+#define N_SIZES     (sizeof sizes / sizeof *sizes)
+#define N_MANDATORY 3
+
+/* A step of `n` tokens at the beginning of `seq`; a row of logits for each, or for the first one.
+ */
+static void write_step(vly_model *model, const vly_kv_seq *seq, uint32_t n, uint32_t n_rows)
+{
+    struct vly_step *step = vly_model_step(model, VLY_STEP_BUFFER_DECODE);
+    step->n_tok = n;
+    step->n_rows = n_rows;
+    step->draft[0] = (struct vly_step_draft){.verify = 1, .n_left = 1};
+    step->sampling[seq->slot] = (struct vly_step_sampling){.top_p = 1};
+    for (uint32_t i = 0; i < n; i++) {
+        step->token[i] = (struct vly_step_token){.id = i, .pos = i, .slot = seq->slot};
+        step->row[i] = i;
+    }
+}
+
+/* Time of the commands on the device, or where that has no clock from here; 0 after an error that
+ * is in *rc. */
+static double run_ns(vly_engine *e, vly_gpu_commands *const *commands, uint32_t n, int *rc,
+                     vly_error *err)
+{
+    vly_gpu_commands *list[8];
+    uint64_t ticket, t[2];
+    uint32_t n_list = 0;
+    if (e->mark[0]) list[n_list++] = e->mark[0];
+    for (uint32_t i = 0; i < n; i++) list[n_list++] = commands[i];
+    if (e->mark[0]) list[n_list++] = e->mark[1];
+    uint64_t start_ns = vly_clock_ns();
+    *rc = vly_gpu_submit(e->gpu, list, n_list, NULL, NULL, &ticket, err);
+    if (*rc == 0) *rc = vly_gpu_wait(e->gpu, ticket, err);
+    if (*rc) return 0;
+    if (e->mark[0] && !vly_gpu_commands_times(e->mark[0], 1, &t[0], NULL) &&
+        !vly_gpu_commands_times(e->mark[1], 1, &t[1], NULL))
+        return (double)(t[1] - t[0]);
+    return (double)(vly_clock_ns() - start_ns);
+}
+
+/* The least time of a pass over n tokens and n_rows picks (0: layers alone). */
+static int measure(vly_engine *e, vly_model *model, const vly_kv_seq *seq, uint32_t n,
+                   uint32_t n_rows, double *ns, vly_error *err)
+{
+    static const vly_pass passes[] = {VLY_PASS_LAYERS, VLY_PASS_HEAD, VLY_PASS_PICK};
+    vly_gpu_commands *commands[3];
+    uint32_t n_passes = n_rows ? 3 : 1;
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < n_passes; i++) {
+        uint32_t size = i ? n_rows : n;
+        if ((rc = vly_engine_warm_up(e, model, passes[i], size, err)) == 0)
+            rc = vly_model_pass(model, passes[i], size, &commands[i], err);
+    }
+    *ns = 0;
+    for (int i = 0; rc == 0 && i < N_RUNS; i++) {
+        write_step(model, seq, n, n_rows);
+        double run = run_ns(e, commands, n_passes, &rc, err);
+        if (i == 0 || run < *ns) *ns = run;
+    }
+    return rc;
+}
+
+static int calibrate_target(vly_engine *e, const vly_kv_seq *seq, uint64_t start_ns, vly_error *err)
+{
+    vly_profile *p = &e->profile;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < N_SIZES; i++) {
+        double ns;
+        if (i >= N_MANDATORY && vly_clock_ns() - start_ns > BUDGET_NS) break;
+        if ((rc = measure(e, e->target, seq, sizes[i], sizes[i], &ns, err))) break;
+        if (i == 0) p->verify_ns = ns;
+        vly_profile_set_ratio(p, sizes[i], ns / p->verify_ns);
+        vly_log(VLY_LOG_DEBUG, "governor", "target pass over %u tokens: %.3f ms", sizes[i],
+                ns * 1e-6);
+    }
+    return rc;
+}
+
+static int calibrate_draft(vly_engine *e, const vly_kv_seq *seq, vly_error *err)
+{
+    double step = 0, one = 0, many = 0;
+    int rc = measure(e, e->draft, seq, 1, 1, &step, err);
+    if (rc == 0) rc = measure(e, e->draft, seq, 1, 0, &one, err);
+    if (rc == 0) rc = measure(e, e->draft, seq, N_FEED, 0, &many, err);
+    for (int pass = VLY_PASS_DRAFT_LAYERS; rc == 0 && pass <= VLY_PASS_DRAFT_PICK; pass++)
+        rc = vly_engine_warm_up(e, e->draft, pass, 1, err);
+    for (uint32_t n = 2; rc == 0 && n < N_FEED; n *= 2)
+        rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, n, err);
+    e->profile.step_ns[VLY_ARM_MODEL] = step;
+    e->profile.feed_ns = many > one ? (many - one) / (N_FEED - 1) : one / N_FEED;
+    vly_log(VLY_LOG_DEBUG, "governor", "draft step: %.3f ms, %.3f ms to read a token", step * 1e-6,
+            e->profile.feed_ns * 1e-6);
+    return rc;
+}
+
+int vly_engine_calibrate(vly_engine *e, vly_error *err)
+{
+    uint64_t start_ns = vly_clock_ns();
+    vly_kv_seq seq = {0};
+    if (e->calibrated) return 0;
+    int rc = vly_kv_seq_init(vly_model_kv(e->target), &seq, err);
+    if (rc == 0) rc = vly_kv_reserve(&seq, VLY_MAX_DRAFT + 1, err);
+    if (rc == 0) rc = calibrate_target(e, &seq, start_ns, err);
+    vly_kv_seq_deinit(&seq);
+    seq = (vly_kv_seq){0};
+    if (!e->draft) e->calibrated = rc == 0;
+    if (rc || !e->draft) return rc;
+    rc = vly_kv_seq_init(vly_model_kv(e->draft), &seq, err);
+    if (rc == 0) rc = vly_kv_reserve(&seq, N_FEED, err);
+    if (rc == 0) rc = calibrate_draft(e, &seq, err);
+    vly_kv_seq_deinit(&seq);
+    e->calibrated = rc == 0;
+    vly_log(VLY_LOG_INFO, "governor", "calibrated in %.0f ms", vly_ms_since(start_ns));
+    return rc;
+}

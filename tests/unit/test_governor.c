@@ -1,0 +1,288 @@
+/* The governor against simulated devices and texts: never much slower than plain decoding, nearly
+ * as fast as the best fixed draft length, and quick to notice a change. */
+#include "spec/governor.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+/* ---- what is simulated ---- */
+
+/* Times in microseconds; a pass over n tokens takes plain * (1 + slope * (n - 1)). */
+typedef struct {
+    const char *name;
+    double plain, slope, step, feed, overhead;
+} device;
+
+static const device devices[] = {
+    {"a large target on a fast GPU", 4000, 0.03, 400, 5, 60},
+    {"the same with steep passes", 4000, 0.3, 1300, 10, 60},
+    {"a tiny pair on a fast GPU", 340, 0.05, 190, 2, 60},
+    {"a processor", 3900, 0.4, 2000, 1500, 80},
+};
+#define N_DEVICES (sizeof devices / sizeof *devices)
+
+/* How often proposals are accepted: of n-grams, of long matches, of the model; and how often
+ * n-grams find a short and a long match. */
+typedef struct {
+    double accept[VLY_N_ARMS];
+    double found[VLY_N_ARMS];
+} text;
+
+typedef struct {
+    uint64_t state;
+    double ns;
+    uint32_t tokens, behind, probes;
+} run;
+
+static double uniform(run *r)
+{
+    r->state = r->state * 6364136223846793005u + 1442695040888963407u;
+    return (double)(r->state >> 11) / 9007199254740992.0;
+}
+
+static const uint32_t buckets[] = {1, 2, 3, 4, 5, 6, 8, 12, 16};
+
+static double pass_ns(const device *d, uint32_t n)
+{
+    return d->plain * (1 + d->slope * (n - 1)) * 1000;
+}
+
+static uint32_t bucket_of(uint32_t n)
+{
+    uint32_t i = 0;
+    while (buckets[i] < n) i++;
+    return buckets[i];
+}
+
+static vly_profile calibrated(const device *d)
+{
+    vly_profile p = {.verify_ns = pass_ns(d, 1)};
+    for (size_t i = 0; i < sizeof buckets / sizeof *buckets; i++)
+        vly_profile_set_ratio(&p, buckets[i], pass_ns(d, buckets[i]) / p.verify_ns);
+    p.step_ns[VLY_ARM_MODEL] = d->step * 1000;
+    p.feed_ns = d->feed * 1000;
+    return p;
+}
+
+/* One block by decision `c`; times differ by up to 5 percent either way. */
+static vly_outcome block(run *r, const device *d, const text *t, vly_decision c)
+{
+    vly_outcome o = {.n_drafted = c.k, .n_tok = bucket_of(c.k + 1)};
+    double noise = 0.95 + 0.1 * uniform(r);
+    o.verify_ns = pass_ns(d, o.n_tok) * noise;
+    if (c.arm == VLY_ARM_MODEL) {
+        if (r->behind > 256) {
+            o.n_read = r->behind;
+            o.read_ns = r->behind * d->feed * 1000;
+            r->behind = 0;
+        }
+        o.draft_ns = (c.k * d->step + r->behind * d->feed) * 1000 * noise;
+    }
+    o.wall_ns = o.draft_ns + o.verify_ns + d->overhead * 1000;
+    while (o.n_accepted < c.k && uniform(r) < t->accept[c.arm]) o.n_accepted++;
+    r->ns += o.wall_ns + o.read_ns;
+    r->tokens += o.n_accepted + 1;
+    r->behind = c.arm == VLY_ARM_MODEL ? 1 : r->behind + o.n_accepted + 1;
+    r->probes += c.probe;
+    return o;
+}
+
+/* `n` tokens after a prompt of 200, at most `k` drafted. */
+static void govern(run *r, vly_governor *g, const device *d, const text *t, uint32_t n, uint32_t k)
+{
+    uint32_t end = r->tokens + n;
+    while (r->tokens < end) {
+        vly_governor_input in = {.behind = r->behind, .left = end - r->tokens};
+        double x = uniform(r);
+        if (x < t->found[VLY_ARM_COPY])
+            in.k_max[VLY_ARM_COPY] = k;
+        else if (x < t->found[VLY_ARM_COPY] + t->found[VLY_ARM_NGRAM])
+            in.k_max[VLY_ARM_NGRAM] = k;
+        if (t->found[VLY_ARM_MODEL] > 0) in.k_max[VLY_ARM_MODEL] = k;
+        vly_decision c = vly_governor_choose(g, &in);
+        assert_true(c.k <= in.k_max[c.arm]);
+        vly_outcome o = block(r, d, t, c);
+        vly_governor_learn(g, &c, &o);
+    }
+}
+
+/* Tokens per second of `n_texts` texts of n tokens by one engine. */
+static double governed_rate(const device *d, const text *t, uint32_t n_texts, uint32_t n)
+{
+    vly_profile p = calibrated(d);
+    run r = {.state = 7};
+    for (uint32_t i = 0; i < n_texts; i++) {
+        vly_governor g;
+        vly_governor_init(&g, &p, false);
+        r.behind = 200;
+        govern(&r, &g, d, t, n, VLY_MAX_DRAFT);
+    }
+    return r.tokens / r.ns * 1e9;
+}
+
+/* The same of a fixed arm and length: n-grams fall back on plain blocks where there is no match. */
+static double fixed_rate(const device *d, const text *t, vly_arm arm, uint32_t k, uint32_t n_texts,
+                         uint32_t n)
+{
+    run r = {.state = 7};
+    for (uint32_t i = 0; i < n_texts; i++) {
+        r.behind = 200;
+        for (uint32_t end = r.tokens + n; r.tokens < end;) {
+            vly_decision c = {.arm = arm, .k = k};
+            if (arm == VLY_ARM_NGRAM) {
+                double x = uniform(&r);
+                if (x < t->found[VLY_ARM_COPY])
+                    c.arm = VLY_ARM_COPY;
+                else if (x > t->found[VLY_ARM_COPY] + t->found[VLY_ARM_NGRAM])
+                    c = (vly_decision){.arm = VLY_ARM_NONE};
+            }
+            block(&r, d, t, c);
+        }
+    }
+    return r.tokens / r.ns * 1e9;
+}
+
+/* ---- tests ---- */
+
+/* Texts from hopeless to copied. */
+static uint32_t make_texts(text *out)
+{
+    static const double model[] = {0, 0.2, 0.4, 0.6, 0.8, 0.95}, copy[] = {0, 0.1, 0.9};
+    uint32_t n = 0;
+    for (size_t i = 0; i < 6; i++)
+        for (size_t j = 0; j < 3; j++)
+            out[n++] = (text){{0, 0.3 * (double)j, 0.1 + 0.42 * (double)j, model[i]},
+                              {0, 0.2, copy[j], 1}};
+    return n;
+}
+
+static void test_never_much_slower_than_plain(void **state)
+{
+    (void)state;
+    text t[18];
+    uint32_t n = make_texts(t);
+    for (size_t d = 0; d < N_DEVICES; d++)
+        for (uint32_t i = 0; i < n; i++) {
+            double plain = fixed_rate(&devices[d], &t[i], VLY_ARM_NONE, 0, 20, 200);
+            double rate = governed_rate(&devices[d], &t[i], 20, 200);
+            if (rate < 0.98 * plain)
+                fail_msg("%s, text %u: %.1f of %.1f tokens/s", devices[d].name, i, rate, plain);
+        }
+}
+
+static void test_near_the_best_fixed_length(void **state)
+{
+    (void)state;
+    text t[18];
+    uint32_t n = make_texts(t);
+    for (size_t d = 0; d < N_DEVICES; d++)
+        for (uint32_t i = 0; i < n; i++) {
+            double best = fixed_rate(&devices[d], &t[i], VLY_ARM_NONE, 0, 20, 200);
+            for (vly_arm arm = VLY_ARM_NGRAM; arm <= VLY_ARM_MODEL; arm += 2)
+                for (uint32_t k = 1; k <= VLY_MAX_DRAFT; k++) {
+                    double rate = fixed_rate(&devices[d], &t[i], arm, k, 20, 200);
+                    if (rate > best) best = rate;
+                }
+            double rate = governed_rate(&devices[d], &t[i], 20, 200);
+            if (rate < 0.95 * best)
+                fail_msg("%s, text %u: %.1f of %.1f tokens/s", devices[d].name, i, rate, best);
+        }
+}
+
+/* An engine that met texts of another kind before notices within a text. */
+static void test_follows_a_change(void **state)
+{
+    (void)state;
+    static const text easy = {.accept = {0, 0, 0, 0.9}, .found = {0, 0, 0, 1}};
+    static const text hard = {.accept = {0, 0, 0, 0.05}, .found = {0, 0, 0, 1}};
+    const device *d = &devices[0];
+    vly_profile p = calibrated(d);
+    vly_governor g;
+    run r = {.state = 3};
+    vly_governor_init(&g, &p, false);
+    govern(&r, &g, d, &easy, 2000, VLY_MAX_DRAFT);
+    for (int turn = 0; turn < 4; turn++) {
+        const text *t = turn % 2 ? &easy : &hard;
+        double ns = r.ns, n = r.tokens;
+        govern(&r, &g, d, t, 500, VLY_MAX_DRAFT);
+        double rate = (r.tokens - n) / (r.ns - ns) * 1e9;
+        double plain = fixed_rate(d, t, VLY_ARM_NONE, 0, 1, 500);
+        double best = fixed_rate(d, t, VLY_ARM_MODEL, 6, 1, 500);
+        if (turn % 2 ? rate < 0.65 * best : rate < 0.95 * plain)
+            fail_msg("turn %d: %.1f tokens/s, %.1f plain, %.1f drafted", turn, rate, plain, best);
+    }
+}
+
+/* Where even a draft that is always right could not pay, the model never has to read. */
+static void test_hopeless_costs_nothing(void **state)
+{
+    (void)state;
+    static const device slow = {"a draft as slow as its target", 1000, 0.5, 1000, 100, 10};
+    static const text best = {.accept = {0, 0, 0, 1}, .found = {0, 0, 0, 1}};
+    vly_profile p = calibrated(&slow);
+    vly_governor g;
+    run r = {.behind = 200};
+    vly_governor_init(&g, &p, true);
+    govern(&r, &g, &slow, &best, 3000, VLY_MAX_DRAFT);
+    assert_int_equal(r.behind, 3200);
+    assert_int_equal(r.probes, 0);
+}
+
+/* Nothing is drafted by an arm whose times are not known, and none of this divides by zero. */
+static void test_unknown_times(void **state)
+{
+    (void)state;
+    vly_profile p = {0};
+    vly_governor g;
+    vly_governor_init(&g, &p, false);
+    vly_governor_input in = {.left = 100, .k_max = {0, 8, 8, 8}};
+    vly_decision c = vly_governor_choose(&g, &in);
+    assert_true(c.arm == VLY_ARM_NONE && c.k == 0);
+    for (int i = 0; i < 50; i++) {
+        vly_outcome o = {.n_tok = 1, .wall_ns = 1000};
+        vly_governor_learn(&g, &c, &o);
+        c = vly_governor_choose(&g, &in);
+        assert_true(c.arm == VLY_ARM_NONE && c.k == 0);
+    }
+    vly_outcome nothing = {0};
+    vly_governor_learn(&g, &c, &nothing);
+    assert_true(p.verify_ns > 0);
+}
+
+/* A block beside others in one pass drafts less: its tokens cost what theirs cost, too. */
+static void test_beside_others(void **state)
+{
+    (void)state;
+    vly_profile p = calibrated(&devices[1]);
+    vly_governor g;
+    vly_governor_init(&g, &p, false);
+    for (int i = 0; i < VLY_MAX_DRAFT; i++) p.accepted[0][VLY_ARM_MODEL][i] = (vly_tally){90, 81};
+    vly_governor_input in = {.left = 100, .k_max = {0, 0, 0, VLY_MAX_DRAFT}};
+    uint32_t alone = vly_governor_choose(&g, &in).k;
+    in.beside_tok = 11;
+    in.beside_decided = 11;
+    uint32_t beside = vly_governor_choose(&g, &in).k;
+    assert_true(alone > 0);
+    assert_int_equal(beside, 0);
+    in.beside_tok = VLY_MAX_BATCH - 1; /* no room */
+    assert_int_equal(vly_governor_choose(&g, &in).k, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_never_much_slower_than_plain),
+        cmocka_unit_test(test_near_the_best_fixed_length),
+        cmocka_unit_test(test_follows_a_change),
+        cmocka_unit_test(test_hopeless_costs_nothing),
+        cmocka_unit_test(test_unknown_times),
+        cmocka_unit_test(test_beside_others),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
