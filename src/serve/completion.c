@@ -19,6 +19,7 @@ struct vly_completion {
     vly_completion_end end;     /* why it was cancelled */
     bool begun;                 /* the stream has */
     bool paused;
+    bool has_text; /* some was handed out */
     uint32_t draft_max;
     vly_openai_answer answer;
     vly_openai_logprobs logprobs;
@@ -81,9 +82,14 @@ static void begin_stream(vly_completion *q)
     vly_openai_write_first(&q->answer, &q->event);
 }
 
-/* Hands out text, as an event or for the whole answer. */
+/* Hands out text, as an event or for the whole answer. Models that write a space before a word
+ * begin an answer of a conversation with one, which is none of it. */
 static void take_text(vly_completion *q, const char *text, size_t len)
 {
+    bool drop = q->answer.kind == VLY_OPENAI_CHAT && !q->has_text && len && *text == ' ';
+    q->has_text |= len > 0;
+    text += drop;
+    len -= drop;
     if (!q->answer.stream) {
         vly_writer_put(&q->event, text, len);
         return;

@@ -28,7 +28,8 @@ golden() { # NAME: the answer, but for what differs, is tests/data/serve/NAME
 }
 # The text of all events.
 streamed() {
-    sed -n 's/^data: {/{/p' "$scratch/body" | jq -j '.choices[0].text // empty'
+    sed -n 's/^data: {/{/p' "$scratch/body" |
+        jq -j '.choices[0] | .text // .delta.content // empty'
 }
 # Without drafts a chunk is a token.
 start='"prompt":"Once upon a time","temperature":0' plainly='"draft_max":0'
@@ -195,3 +196,35 @@ check_match 'the log has a line for a request' \
     'event=request id=[0-9a-f]+ uid=[0-9]+ pid=[0-9]+ method=POST path=/v1/completions status=200 outcome=length .*prompt_tokens=5 .*acceptance_rate=0\.' \
     "$(cat "$scratch/log")"
 check_equal 'nothing on standard output' '' "$(cat "$scratch/stdout")"
+
+# ---- conversations ----
+
+model=(-m tests/models/smol-stories-11M-f16.gguf -d none)
+start_server "${model[@]}" --chat-template chatml
+messages='"messages":[{"role":"developer","content":"Tell a story."},
+    {"role":"user","content":[{"type":"text","text":"Who "},{"type":"text","text":"are you?"}]}]'
+request /apply-template "{$messages}"
+check_equal '/apply-template' '<|im_start|>system
+Tell a story.<|im_end|>
+<|im_start|>user
+Who are you?<|im_end|>
+<|im_start|>assistant' "$(jq -r .prompt "$scratch/body")"
+request /v1/chat/completions "{$messages,\"max_tokens\":4,\"temperature\":0,\"stream\":true,\"stream_options\":{\"include_usage\":true}}"
+golden chat.sse
+text=$(streamed)
+request /v1/chat/completions "{$messages,\"max_completion_tokens\":4,\"max_tokens\":9,\"temperature\":0}"
+golden chat.json
+check_equal 'chat: the stream has the same text' "$text" "$(jq -r '.choices[0].message.content' "$scratch/body")"
+request /v1/chat/completions "{$messages,\"max_tokens\":2,\"temperature\":0,\"stream\":true,\"logprobs\":true,\"top_logprobs\":2}"
+golden chat_logprobs.sse
+"$volley" run "${model[@]}" --json --chat-template chatml --system 'Tell a story.' -p 'Who are you?' \
+    -n 30 --seed 7 --temp 1 --top-p 1 2>/dev/null | jq -j .text >"$scratch/run"
+request /v1/chat/completions "{$messages,\"max_tokens\":30,\"seed\":7}"
+jq -j '.choices[0].message.content' "$scratch/body" >"$scratch/served"
+check 'chat: the same text as volley run --chat' cmp "$scratch/run" "$scratch/served"
+request /v1/completions '{"prompt":"The cat sat on the mat and","temperature":0}'
+check 'the end of a text: stop' jq -e '.choices[0].finish_reason == "stop"
+    and .usage.completion_tokens > 5' "$scratch/body"
+request /v1/chat/completions '{"messages":[{"role":"assistant"}]}'
+check_equal 'a message without content' '400 messages[0].content' "$code $(jq -r .error.param "$scratch/body")"
+stop_server

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# volley serve and the client that OpenAI publishes. Runs where Node.js finds the packages "openai"
+# and "undici", as with NODE_PATH=FOLDER/node_modules after `npm install openai undici` in FOLDER.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/serve_lib.sh"
+cd "$root" || exit 1
+
+if ! node -e 'require("openai"); require("undici")' >/dev/null 2>&1; then
+    skip "OpenAI's client" 'Node.js does not find the packages openai and undici'
+    exit
+fi
+start_server --chat-template chatml
+node tests/e2e/openai_client.js "$socket" >"$scratch/checks" 2>"$scratch/err"
+while read -r result name; do
+    if [ "$result" = pass ]; then pass "$name"; else fail "$name" "$(cat "$scratch/err")"; fi
+done <"$scratch/checks"
+check_equal 'all of them came to an end' 8 "$(wc -l <"$scratch/checks")"
+check 'nothing is held afterwards' wait_for 20 sh -c "curl -s --unix-socket '$socket' http://volley/metrics |
+    grep -q '^volley:num_requests_running 0$'"
+stop_server
