@@ -171,7 +171,7 @@ void vly_metrics_write(const vly_serve_metrics *m, const vly_engine *engine, uin
     histogram(out, "e2e_request_latency_seconds", &m->duration,
               "From a request's last byte to its answer's.");
     counter(out, "serve_time_seconds_total", m->serve_s,
-            "Time spent on handing out tokens, without the engine's.");
+            "Time spent on writing and sending answers, without the engine's.");
     if (engine) write_engine(engine, out);
     gauge(out, "connections", n_connections, "Open connections.");
     counter(out, "connections_accepted_total", (double)m->connections_accepted,

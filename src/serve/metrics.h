@@ -39,7 +39,7 @@ typedef struct {
     uint64_t lost_to_pick, lost_to_front, lost_to_end;
     vly_histogram first_token, inter_token, duration;
     uint64_t connections_accepted, connections_refused;
-    double serve_s;         /* spent on handing out tokens, without the engine's work */
+    double serve_s;         /* spent on writing and sending answers, without the engine's work */
     double mean_duration_s; /* of late completions, the newest counting most */
 } vly_serve_metrics;
 

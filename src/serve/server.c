@@ -127,7 +127,11 @@ void vly_server_watch(vly_server *s)
 
 static void on_before_waiting(uv_prepare_t *prepare)
 {
-    vly_connections_send(prepare->data);
+    vly_server *s = prepare->data;
+    if (!s->unsent) return;
+    uint64_t start_ns = vly_clock_ns();
+    vly_connections_send(s);
+    s->metrics.serve_s += (double)(vly_clock_ns() - start_ns) * 1e-9;
 }
 
 uint32_t vly_server_retry_after(const vly_server *s)

@@ -11,7 +11,8 @@ fuzz_cflags := -std=c17 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer-no-link,address,u
 fuzz_names  := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 fuzz_obj    := $(patsubst %.c,build/fuzz/%.o,$(sort \
                  $(wildcard src/base/*.c src/gguf/*.c src/text/*.c src/sample/*.c src/store/*.c \
-                 tests/support/gguf_*.c tests/support/tokenizer_*.c)))
+                 drafts/names.c $(addprefix src/serve/,api_error.c fields.c http.c openai_request.c \
+                 writer.c) tests/support/gguf_*.c tests/support/tokenizer_*.c)))
 
 build/fuzz/%.o: %.c
 	@mkdir -p $(@D)
@@ -19,7 +20,7 @@ build/fuzz/%.o: %.c
 
 $(fuzz_names:%=build/fuzz/fuzz_%): build/fuzz/%: build/fuzz/tests/fuzz/%.o $(fuzz_obj)
 	$(call say,LINK) $(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ \
-	    $$(pkg-config --libs $(fuzz_pkgs)) -lm
+	    $$(pkg-config --libs $(fuzz_pkgs)) -lhttp_parser -lm
 
 $(fuzz_names:%=fuzz-%): fuzz-%: build/fuzz/fuzz_%
 	@mkdir -p build/fuzz/corpus/$*
