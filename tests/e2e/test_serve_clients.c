@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -332,6 +334,43 @@ static void a_full_queue_is_refused(void **state)
     server_expect_idle(&server);
 }
 
+/* ---- a socket from systemd ---- */
+
+static int listen_at(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strcpy(address.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(fd, 10), 0);
+    return fd;
+}
+
+static void a_passed_socket_is_served_and_left(void **state)
+{
+    (void)state;
+    server_fixture passed = {.folder = "/tmp/volley-test-XXXXXX"};
+    server_client early;
+    assert_non_null(mkdtemp(passed.folder));
+    snprintf(passed.socket, sizeof passed.socket, "%s/v.sock", passed.folder);
+    snprintf(passed.log, sizeof passed.log, "%s/log", passed.folder);
+    int fd = listen_at(passed.socket);
+    /* Who came before the server is answered by it. */
+    client_open(&early, &passed);
+    assert_true(client_send_text(&early, "GET /health HTTP/1.0\r\n\r\n"));
+    server_start(&passed, NULL, fd);
+    assert_true(client_read_end(&early, 60));
+    assert_int_not_equal(client_status(&early), 0);
+    client_close(&early);
+    kill(passed.pid, SIGTERM);
+    waitpid(passed.pid, NULL, 0);
+    /* The socket is systemd's: the next server goes on with it. */
+    assert_int_equal(access(passed.socket, F_OK), 0);
+    server_start(&passed, NULL, fd);
+    close(fd);
+    assert_int_equal(server_stop(&passed, SIGTERM), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -346,6 +385,7 @@ int main(void)
         cmocka_unit_test(pipelined_requests_are_answered_in_order),
         cmocka_unit_test(a_client_has_its_share_of_connections),
         cmocka_unit_test(a_full_queue_is_refused),
+        cmocka_unit_test(a_passed_socket_is_served_and_left),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
