@@ -122,6 +122,8 @@ install: all ## install under DESTDIR and PREFIX (/usr/local)
 	install -D -m 755 $(build)/volley $(DESTDIR)$(PREFIX)/bin/volley
 	install -d $(DESTDIR)$(DATADIR)/models $(DESTDIR)$(PREFIX)/share/doc/volley
 	install -m 644 models/*.gguf models/README.md $(DESTDIR)$(DATADIR)/models
+	install -d $(DESTDIR)$(DATADIR)/prompts
+	install -m 644 bench/prompts/*.jsonl bench/prompts/README.md $(DESTDIR)$(DATADIR)/prompts
 	install -m 644 LICENSE LICENSES/*.txt NOTICE README.md docs/api.md $(DESTDIR)$(PREFIX)/share/doc/volley
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	install -m 644 share/volley.socket $(DESTDIR)$(PREFIX)/lib/systemd/system

@@ -59,3 +59,19 @@ void vly_mean_interval(const double *values, size_t n, double *low, double *high
     *low = mean - half;
     *high = mean + half;
 }
+
+void vly_ratio_interval(const double *y, const double *x, size_t n, double *low, double *high)
+{
+    *low = *high = NAN;
+    if (n < 2) return;
+    double sum_y = 0, sum_x = 0, squares = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum_y += y[i];
+        sum_x += x[i];
+    }
+    double ratio = sum_y / sum_x;
+    for (size_t i = 0; i < n; i++) squares += (y[i] - ratio * x[i]) * (y[i] - ratio * x[i]);
+    double half = student_t(n - 1) * sqrt(squares * (double)n / (double)(n - 1)) / fabs(sum_x);
+    *low = ratio - half;
+    *high = ratio + half;
+}

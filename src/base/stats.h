@@ -20,4 +20,8 @@ double vly_median(double *values, size_t n);
  * Student's t. NAN where n < 2. */
 void vly_mean_interval(const double *values, size_t n, double *low, double *high);
 
+/* The 95% confidence interval of sum(y) / sum(x), over `n` independent pairs: the ratio +- t times
+ * its standard error by linearisation (Cochran, Sampling Techniques, 6.4). NAN where n < 2. */
+void vly_ratio_interval(const double *y, const double *x, size_t n, double *low, double *high);
+
 #endif

@@ -13,16 +13,29 @@
 #undef VLY_BENCH
 
 typedef struct {
+    double data[16];
+    size_t len;
+} vly_reals;
+
+typedef struct {
     const char *target, *draft; /* paths, or names of synthetic models; draft: NULL for none */
     const char *device;
     bool kv_f16;
     uint32_t n_ctx;    /* tokens before what is measured */
     vly_ids contexts;  /* decode */
-    vly_ids sizes;     /* tokens: of passes, prompts, proposals, steps */
+    vly_ids sizes;     /* tokens: of passes, prompts, proposals (spec: VLY_SPEC_AUTO), steps */
     uint32_t n_repeat; /* measurements of a figure */
-    uint32_t n_tokens; /* decode, block: tokens of a measurement */
-    double accept;     /* block: the mean accepted length to pretend; 0: the real one */
+    uint32_t n_tokens; /* decode, block, spec: tokens of a measurement */
+    double accept;     /* block, spec: the mean accepted length to pretend; 0: the real one */
     bool profile;
+    /* spec */
+    const char *prompts;       /* a file; NULL: the set that ships for such a model */
+    const char *chat_template; /* NULL: the model's own */
+    uint32_t limit, n_seeds;   /* prompts, 0: all; texts of each */
+    vly_ids methods, kvs;      /* vly_draft_method; 0: int8, 1: f16 */
+    vly_reals temperatures;
+    bool compare_rules;
+    const char *html;
     const char *csv, *json; /* files; NULL: none */
     char synthetic[2][256]; /* names of synthetic models: target, draft */
 } vly_bench_options;
@@ -34,7 +47,8 @@ typedef enum {
     VLY_BENCH_PREFILL = 4,
     VLY_BENCH_BLOCK = 8,
     VLY_BENCH_LOAD = 16,
-    VLY_BENCH_KERNEL = 32
+    VLY_BENCH_KERNEL = 32,
+    VLY_BENCH_SPEC = 64
 } vly_bench_kind;
 
 /* As vly_cli_options_parse: 0, or an exit status, or -1 after help. Free with

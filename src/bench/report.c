@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define MAX_FACTS  24
-#define MAX_TABLES 4
+#define MAX_TABLES 6
 #define MAX_NOTES  16
 
 typedef struct {
@@ -258,6 +258,63 @@ static char *to_json(const vly_report *report)
     char *text = cJSON_PrintUnformatted(json);
     cJSON_Delete(json);
     return text;
+}
+
+/* ---- HTML ---- */
+
+void vly_report_html_text(FILE *file, const char *text)
+{
+    for (; *text; text++) {
+        const char *entity = *text == '<'   ? "&lt;"
+                             : *text == '>' ? "&gt;"
+                             : *text == '&' ? "&amp;"
+                             : *text == '"' ? "&quot;"
+                                            : NULL;
+        if (entity)
+            fputs(entity, file);
+        else
+            fputc(*text, file);
+    }
+}
+
+void vly_report_html_facts(const vly_report *report, FILE *file)
+{
+    fputs("<table>\n", file);
+    for (size_t i = 0; i < report->n_facts; i++) {
+        fputs("<tr><td>", file);
+        vly_report_html_text(file, report->facts[i].name);
+        fputs("</td><td>", file);
+        vly_report_html_text(file, report->facts[i].text);
+        fputs("</td></tr>\n", file);
+    }
+    fputs("</table>\n", file);
+}
+
+static void print_html_table(const table *t, FILE *file)
+{
+    fprintf(file, "<h2>%s</h2>\n<table><tr><th>%s</th>", t->name, t->label);
+    for (size_t j = 0; j < t->n_columns; j++) fprintf(file, "<th>%s</th>", t->columns[j].name);
+    fputs("</tr>\n", file);
+    for (size_t i = 0; i < t->n_rows; i++) {
+        fputs("<tr><td>", file);
+        vly_report_html_text(file, t->rows[i].label);
+        for (size_t j = 0; j < t->n_columns; j++) {
+            fputs("</td><td>", file);
+            print_cell(file, &t->columns[j], t->rows[i].values[j], 0);
+        }
+        fputs("</td></tr>\n", file);
+    }
+    fputs("</table>\n", file);
+}
+
+void vly_report_html_tables(const vly_report *report, FILE *file)
+{
+    for (size_t i = 0; i < report->n_tables; i++) print_html_table(&report->tables[i], file);
+    for (size_t i = 0; i < report->n_notes; i++) {
+        fputs("<p>", file);
+        vly_report_html_text(file, report->notes[i]);
+        fputs("</p>\n", file);
+    }
 }
 
 /* ---- Files ---- */

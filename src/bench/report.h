@@ -1,9 +1,12 @@
-/* What a bench found: facts about the run, tables, notes; printed as text, CSV or JSON. */
+/* What a bench found: facts about the run, tables, notes; printed as text, CSV, JSON or
+ * HTML. */
 #ifndef VLY_BENCH_REPORT_H
 #define VLY_BENCH_REPORT_H
 
 #include "base/error.h"
 #include "base/stats.h"
+
+#include <stdio.h>
 
 typedef struct vly_report vly_report;
 
@@ -40,5 +43,11 @@ typedef enum { VLY_REPORT_TEXT, VLY_REPORT_CSV, VLY_REPORT_JSON } vly_report_for
  * VLY_E_HOST_MEMORY. */
 int vly_report_print(const vly_report *report, vly_report_format format, const char *path,
                      vly_error *err);
+
+/* Parts of a page: the facts as a table; the tables with their names as heads, and the notes. */
+void vly_report_html_facts(const vly_report *report, FILE *file);
+void vly_report_html_tables(const vly_report *report, FILE *file);
+/* `text` so that it means itself in HTML. */
+void vly_report_html_text(FILE *file, const char *text);
 
 #endif

@@ -28,34 +28,40 @@ static void find_program_folder(char *folder)
 
 #define N_SHIPPED_FOLDERS 3
 
-/* Where the shipped models may lie: installed, or in a build's folder. */
-static void shipped_folders(char folders[N_SHIPPED_FOLDERS][PATH_MAX + 32])
+/* Where shipped files may lie: installed as `folder`, or in a build's folder as `in_tree`. */
+static void shipped_folders(const char *folder, const char *in_tree,
+                            char folders[N_SHIPPED_FOLDERS][PATH_MAX + 32])
 {
     char program[PATH_MAX];
     find_program_folder(program);
-    snprintf(folders[0], sizeof folders[0], "%s/models", VLY_DATADIR);
-    snprintf(folders[1], sizeof folders[1], "%s/../share/volley/models", program);
-    snprintf(folders[2], sizeof folders[2], "%s/../../models", program);
+    snprintf(folders[0], sizeof folders[0], "%s/%s", VLY_DATADIR, folder);
+    snprintf(folders[1], sizeof folders[1], "%s/../share/volley/%s", program, folder);
+    snprintf(folders[2], sizeof folders[2], "%s/../../%s", program, in_tree);
 }
 
-/* The first folder that has the shipped target, to be freed; NULL where none has. */
-static char *shipped_folder(void)
+char *vly_store_find_folder(const char *folder, const char *in_tree, const char *file)
 {
     char folders[N_SHIPPED_FOLDERS][PATH_MAX + 32];
-    shipped_folders(folders);
+    shipped_folders(folder, in_tree, folders);
     for (int i = 0; i < N_SHIPPED_FOLDERS; i++) {
-        char *target = vly_store_format("%s/" SHIPPED_TARGET ENDING, folders[i]);
-        bool there = target && access(target, F_OK) == 0;
-        free(target);
+        char *path = vly_store_format("%s/%s", folders[i], file);
+        bool there = path && access(path, F_OK) == 0;
+        free(path);
         if (there) return realpath(folders[i], NULL);
     }
     return NULL;
 }
 
+/* The folder of the shipped models, to be freed; NULL where there is none. */
+static char *shipped_folder(void)
+{
+    return vly_store_find_folder("models", "models", SHIPPED_TARGET ENDING);
+}
+
 int vly_store_find_shipped(char **target, char **draft, vly_error *err)
 {
     char folders[N_SHIPPED_FOLDERS][PATH_MAX + 32], *folder = shipped_folder();
-    shipped_folders(folders);
+    shipped_folders("models", "models", folders);
     if (!folder)
         return vly_fail(
             err, VLY_E_NOT_FOUND,

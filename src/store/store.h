@@ -31,6 +31,10 @@ int vly_store_open(const char *name, vly_gguf **out, vly_error *err);
 /* The paths of the shipped pair, to be freed by the caller. VLY_E_NOT_FOUND names the folders. */
 int vly_store_find_shipped(char **target, char **draft, vly_error *err);
 
+/* The folder that `file` ships in, to be freed by the caller: where it is called `folder` once
+ * installed, and `in_tree` beside a build. NULL: there is none, or no memory. */
+char *vly_store_find_folder(const char *folder, const char *in_tree, const char *file);
+
 typedef struct {
     char *name; /* that vly_store_find takes */
     char *path; /* NULL: `problem` tells why it is not known */

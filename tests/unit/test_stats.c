@@ -68,6 +68,22 @@ static void intervals(void **state)
     assert_true(isnan(low) && isnan(high));
 }
 
+/* With equal x it is the interval of the mean; a constant ratio is certain. */
+static void ratios(void **state)
+{
+    (void)state;
+    double low, high, mean_low, mean_high, y[] = {3, 5, 4, 8}, x[] = {2, 2, 2, 2};
+    vly_mean_interval(y, 4, &mean_low, &mean_high);
+    vly_ratio_interval(y, x, 4, &low, &high);
+    near(mean_low / 2, low, 1e-12);
+    near(mean_high / 2, high, 1e-12);
+    vly_ratio_interval((double[]){2, 4, 12}, (double[]){1, 2, 6}, 3, &low, &high);
+    near(2, low, 1e-12);
+    near(2, high, 1e-12);
+    vly_ratio_interval(y, x, 1, &low, &high);
+    assert_true(isnan(low) && isnan(high));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -75,6 +91,7 @@ int main(void)
         cmocka_unit_test(spread_of_an_even_number),
         cmocka_unit_test(one_value_and_none),
         cmocka_unit_test(intervals),
+        cmocka_unit_test(ratios),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
