@@ -77,15 +77,16 @@ typedef struct {
     const char *target; /* path of a GGUF file, or the name of a model (docs/models.md) */
     const char *draft;  /* the same, or NULL to decode plainly */
     const char *device; /* NULL: the best; an index or a part of the name */
-    uint32_t n_ctx; /* tokens of prompt and text at most; 0: as many as the target was made for, or
-                       as the device's memory holds */
+    uint32_t n_ctx; /* tokens of prompt and text at most; 0: as many as its publisher recommends,
+                       else as the target was made for, or as the device's memory holds */
     bool kv_f16;    /* keep keys and values as f16 and not as int8 */
     uint32_t n_parallel; /* sequences that may run at a time, 1..VLY_MAX_PARALLEL; 0: 1 */
     uint32_t n_queued;   /* further requests that wait for their turn; 0: none wait */
     uint64_t kv_bytes;   /* device memory for both models' caches; 0: what n_parallel contexts need,
                             or what the device has left of that */
     struct uv_loop_s *loop; /* run on this loop, which must outlive the engine; NULL: an own one */
-    /* How conversations are spelled: NULL for the target's own template, else the name of a family
+    /* How conversations are spelled: NULL for the target's own template (that of Ollama's store
+     * where it has one of a known family, else the file's), else the name of a family
      * or the text of a template, which must then be known (VLY_E_UNSUPPORTED). */
     const char *chat_template;
     const char *arch; /* path of a JSON file that describes an architecture beside the ones that are
@@ -129,6 +130,20 @@ int vly_engine_tokenize(const vly_engine *engine, const char *text, size_t len, 
 /* The exact bytes that a target token stands for; *len of them, not terminated. Static. */
 const char *vly_engine_token_bytes(const vly_engine *engine, uint32_t id, size_t *len);
 
+/* What the target's publisher recommends for requests whose author has no wish of his own: of
+ * models in Ollama's store the parameters and the system message, else nothing. */
+typedef struct {
+    vly_sampling sampling;   /* what is not recommended is as in vly_sampling_default, and
+                                penalties would look at the last 64 tokens */
+    uint32_t max_tokens;     /* UINT32_MAX: no limit */
+    const char *const *stop; /* n_stop strings */
+    uint32_t n_stop;
+    const char *system; /* NULL: none. vly_engine_apply_template puts it in front by itself */
+} vly_engine_defaults;
+
+/* Static for the engine's life. */
+const vly_engine_defaults *vly_engine_get_defaults(const vly_engine *engine);
+
 /* ---- Conversations ---- */
 
 typedef struct {
@@ -137,7 +152,8 @@ typedef struct {
     size_t content_len;
 } vly_chat_message;
 
-/* The prompt text of a conversation as the target's template spells it, malloc'd, terminated; with
+/* The prompt text of a conversation as the target's template spells it, malloc'd, terminated, with
+ * the default system message in front where there is one and the first message is no other; with
  * `add_generation_prompt`, the assistant's turn opened behind it. Tokenize it with parse_special;
  * the beginning-of-text token, where the text spells it, is not put in front again. Errors:
  * VLY_E_UNSUPPORTED (the target has no template or one of no known family: says how to give one),

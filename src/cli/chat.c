@@ -98,7 +98,7 @@ static int answer(chat *c, vly_error *err)
     int rc = spell(c, &prompt, &len, err);
     if (rc) return rc;
     vly_cli_generation g = {.is_answer = true};
-    vly_request request = vly_cli_options_request(c->options);
+    vly_request request = vly_cli_options_request(c->options, c->engine);
     request.prompt = prompt;
     request.prompt_len = len;
     if (!c->options->has_seed) rc = vly_cli_random_seed(&request.sampling.seed, err);

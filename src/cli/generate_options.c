@@ -330,7 +330,8 @@ static int check(vly_cli_generator command, const char *name, const vly_cli_opti
 int vly_cli_options_parse(vly_cli_generator command, int argc, char **argv, vly_cli_options *o)
 {
     const vly_cli_options default_values = defaults();
-    vly_option_table table = {rows, N_ROWS, command, NULL, NULL, &default_values};
+    vly_option_table table = {rows, N_ROWS, command, NULL, NULL, &default_values, &o->given};
+    _Static_assert(N_ROWS <= 64, "a bit for each row");
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (texts[i].command == command) {
             table.intro = texts[i].intro;
@@ -356,12 +357,25 @@ void vly_cli_options_deinit(vly_cli_options *o)
     o->sampling.bias = NULL;
 }
 
-vly_request vly_cli_options_request(const vly_cli_options *o)
+vly_request vly_cli_options_request(const vly_cli_options *o, const vly_engine *engine)
 {
+    const vly_engine_defaults *recommended = vly_engine_get_defaults(engine);
+    vly_cli_options mixed = *o;
+    mixed.max_tokens = recommended->max_tokens;
+    mixed.sampling = recommended->sampling;
+    mixed.sampling.seed = o->sampling.seed;
+    mixed.sampling.bias = o->sampling.bias;
+    mixed.sampling.n_bias = o->sampling.n_bias;
+    for (size_t i = 0; i < N_ROWS; i++)
+        if (o->given >> i & 1 && (rows[i].type->whole || rows[i].type->real))
+            memcpy((char *)&mixed + rows[i].offset, (const char *)o + rows[i].offset,
+                   sizeof(uint32_t)); /* or a float */
     return (vly_request){.parse_special = o->parse_special || o->chat,
-                         .max_tokens = o->max_tokens,
+                         .max_tokens = mixed.max_tokens,
                          .ignore_end = o->ignore_end,
-                         .sampling = o->sampling,
+                         .sampling = mixed.sampling,
                          .draft_method = o->draft_method,
-                         .draft_max = o->draft_max};
+                         .draft_max = o->draft_max,
+                         .stop = recommended->stop,
+                         .n_stop = recommended->n_stop};
 }

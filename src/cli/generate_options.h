@@ -40,6 +40,7 @@ typedef struct {
     uint32_t stride; /* of windows, in tokens; 0: see perplexity.c */
     bool echo, json, stats;
     uint32_t verbosity;
+    uint64_t given; /* which options were there; see vly_cli_options_request */
 } vly_cli_options;
 
 /* Options of other commands too, whose own begin with a vly_cli_options: what sets kv_f16,
@@ -52,8 +53,8 @@ extern const vly_option_type vly_cli_kv_type, vly_cli_method_type, vly_cli_draft
 int vly_cli_options_parse(vly_cli_generator command, int argc, char **argv, vly_cli_options *o);
 void vly_cli_options_deinit(vly_cli_options *o);
 
-/* The request that the options describe; prompt, callbacks and seed are left to the caller. Points
- * into `o`. */
-vly_request vly_cli_options_request(const vly_cli_options *o);
+/* The request that the options describe, with what the engine's target recommends where an option
+ * was not given; prompt, callbacks and seed are left to the caller. Points into both. */
+vly_request vly_cli_options_request(const vly_cli_options *o, const vly_engine *engine);
 
 #endif

@@ -188,6 +188,7 @@ static int parse_words(const vly_option_table *table, const struct option *longs
             return -1;
         }
         if (row->type->parse(row, optarg, options)) return value_error(argv[0], row, optarg);
+        if (table->given) *table->given |= UINT64_C(1) << (row - table->rows);
     }
     if (optind < argc)
         return vly_cli_usage_error(argv[0], "unexpected argument '%s'", argv[optind]);

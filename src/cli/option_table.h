@@ -48,6 +48,7 @@ typedef struct {
     unsigned command;           /* whose rows count */
     const char *intro, *outro;  /* of help */
     const void *default_values; /* the options that help tells the defaults of */
+    uint64_t *given;            /* bit i: an option of rows[i], i < 64, was there; may be NULL */
 } vly_option_table;
 
 /* Parses the words of the command argv[0] into `options`, which has its defaults. 0; or the exit

@@ -138,7 +138,7 @@ static int write_text(vly_engine *engine, job *j, vly_error *err)
     const vly_cli_options *o = j->options;
     int rc = vly_cli_spell_prompt(engine, o, &j->prompt, err);
     if (rc) return rc;
-    vly_request request = vly_cli_options_request(o);
+    vly_request request = vly_cli_options_request(o, engine);
     request.prompt = j->prompt.data;
     request.prompt_len = j->prompt.len;
     request.sampling.seed = j->seed;

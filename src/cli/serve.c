@@ -201,7 +201,8 @@ int vly_cli_serve(int argc, char **argv)
                               1,
                               intro,
                               "\nExit status: 0 ended by a signal, 1 failed, 2 wrong usage.\n",
-                              &default_values};
+                              &default_values,
+                              NULL};
     int status = vly_option_table_parse(&table, argc, argv, &o);
     if (status) return status < 0 ? 0 : status;
     if (!o.serve.socket && !o.serve.tcp && !getenv("LISTEN_FDS"))

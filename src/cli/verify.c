@@ -208,7 +208,7 @@ static int print_json(job *j, vly_error *err)
 
 static vly_request make_request(const job *j, uint64_t seed)
 {
-    vly_request request = vly_cli_options_request(j->options);
+    vly_request request = vly_cli_options_request(j->options, j->engine);
     request.prompt = j->prompt.data;
     request.prompt_len = j->prompt.len;
     request.sampling.seed = seed;

@@ -172,6 +172,7 @@ void vly_engine_destroy(vly_engine *e)
     vly_model_destroy(e->target);
     vly_vocab_map_deinit(&e->map);
     vly_chat_template_destroy(e->chat);
+    vly_store_model_deinit(&e->store);
     vly_tokenizer_destroy(e->draft_tokenizer);
     vly_tokenizer_destroy(e->target_tokenizer);
     vly_gguf_close(e->draft_file);
@@ -200,6 +201,11 @@ vly_model *vly_engine_target(vly_engine *e)
 vly_model *vly_engine_draft(vly_engine *e)
 {
     return e->draft;
+}
+
+const vly_engine_defaults *vly_engine_get_defaults(const vly_engine *e)
+{
+    return &e->defaults;
 }
 
 int vly_engine_tokenize(const vly_engine *e, const char *text, size_t len, bool bos,

@@ -7,6 +7,7 @@
 #include "engine/output.h"
 #include "spec/block.h"
 #include "spec/vocab_map.h"
+#include "store/store.h"
 #include "text/chat_template.h"
 
 #include <stdatomic.h>
@@ -21,7 +22,9 @@ struct vly_engine {
     vly_gguf *target_file, *draft_file; /* open only while loading */
     vly_tokenizer *target_tokenizer, *draft_tokenizer;
     vly_model *target, *draft; /* draft: NULL without one */
-    vly_chat_template *chat;   /* NULL: there is none, as chat_error tells */
+    vly_store_model store;     /* what the target has besides its file */
+    vly_engine_defaults defaults;
+    vly_chat_template *chat; /* NULL: there is none, as chat_error tells */
     vly_error chat_error;
     vly_vocab_map map;
     uint32_t n_parallel, n_queued;

@@ -2,7 +2,6 @@
 #include "engine/engine_internal.h"
 
 #include "base/log.h"
-#include "store/store.h"
 
 #include <stdio.h>
 
@@ -35,14 +34,14 @@ static double mib(uint64_t bytes)
 
 #define OTHER_BYTES (96ull << 20) /* staging, steps, tables */
 
-/* Sets both models up for contexts of `n_ctx` tokens (0: the target's own) and `n_pages` of the
- * target's cache (0: for all sequences), and tells what they need. The draft's cache is in
- * proportion. */
+/* Sets both models up for contexts of `n_ctx` tokens (0: as recommended, or the target's own) and
+ * `n_pages` of the target's cache (0: for all sequences), and tells what they need. The draft's
+ * cache is in proportion. */
 static int measure(vly_engine *e, loader *l, uint32_t n_ctx, uint32_t n_pages, memory_need *need,
                    vly_error *err)
 {
     vly_model_memory *t = &l->target_memory, *d = &l->draft_memory;
-    l->target.n_ctx = n_ctx;
+    l->target.n_ctx = n_ctx ? n_ctx : e->store.params.n_ctx;
     l->target.n_pages = n_pages;
     int rc = vly_model_measure(e->gpu, e->target_file, &l->target, t, err);
     if (rc == 0 && e->draft_file) {
@@ -148,11 +147,11 @@ static int check_memory(vly_engine *e, loader *l, vly_error *err)
 
 /* ---- Loading ---- */
 
-static int open_file(const loader *l, const char *name, vly_gguf **file, vly_tokenizer **tokenizer,
-                     vly_error *err)
+static int open_file(const loader *l, const char *name, vly_store_model *model, vly_gguf **file,
+                     vly_tokenizer **tokenizer, vly_error *err)
 {
-    int rc = vly_store_open(name, file, err);
-    if (rc) return rc;
+    int rc = vly_store_find(name, model, err);
+    if (rc || (rc = vly_gguf_open(model->path, file, err))) return rc;
     /* A file that cannot run should say so before its vocabulary is read. */
     vly_model_config config;
     rc = vly_model_check(*file, l->arch, &config, err);
@@ -162,7 +161,9 @@ static int open_file(const loader *l, const char *name, vly_gguf **file, vly_tok
 static int open_draft(vly_engine *e, loader *l, vly_error *err)
 {
     vly_model_config target, draft;
-    int rc = open_file(l, l->options->draft, &e->draft_file, &e->draft_tokenizer, err);
+    vly_store_model model = {0};
+    int rc = open_file(l, l->options->draft, &model, &e->draft_file, &e->draft_tokenizer, err);
+    vly_store_model_deinit(&model);
     if (rc) return vly_fail_within(err, "draft");
     if ((rc = vly_model_config_read(e->target_file, l->arch, &target, err)) ||
         (rc = vly_model_config_read(e->draft_file, l->arch, &draft, err)) ||
@@ -199,8 +200,15 @@ int vly_engine_load(vly_engine *e, const vly_engine_options *options, vly_error 
     if (options->arch) l.arch = &l.described;
     l.target =
         (vly_model_options){.n_slots = e->n_parallel, .kv_f16 = options->kv_f16, .arch = l.arch};
-    if ((rc = open_file(&l, options->target, &e->target_file, &e->target_tokenizer, err)))
+    if ((rc =
+             open_file(&l, options->target, &e->store, &e->target_file, &e->target_tokenizer, err)))
         return rc;
+    const vly_store_params *params = &e->store.params;
+    e->defaults = (vly_engine_defaults){.sampling = params->sampling,
+                                        .max_tokens = params->max_tokens,
+                                        .stop = (const char *const *)params->stop,
+                                        .n_stop = params->n_stop,
+                                        .system = e->store.system};
     if ((rc = vly_engine_load_template(e, options->chat_template, err))) return rc;
     if ((rc = vly_gpu_create(options->device, &e->gpu, err))) return rc;
     e->info.device_name = vly_gpu_get_info(e->gpu)->name;

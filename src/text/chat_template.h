@@ -23,6 +23,10 @@ const char *vly_chat_template_name(const vly_chat_template *t);
 /* Is `name` a family's? */
 bool vly_chat_template_has_name(const char *name);
 
+/* The family whose turns a template in Go's language (as Ollama's store has them) spells, to *name;
+ * NULL where it is none's. Linear in the source. Error: VLY_E_HOST_MEMORY. */
+int vly_chat_go_family(vly_bytes source, vly_bytes eos, const char **name, vly_error *err);
+
 /* Appends the families' names with commas between. 0 or VLY_E_HOST_MEMORY. */
 int vly_chat_template_list(vly_text *out);
 

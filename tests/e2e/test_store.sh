@@ -50,6 +50,48 @@ ln -s "$root/$target" "$scratch/own/deep/mine.gguf"
 VOLLEY_MODELS=$scratch/own check_exit 'a file of $VOLLEY_MODELS' 0 \
     "$volley" run -m deep/mine -p Once -n 4
 
+# ---- what the store recommends ----
+
+printf '{"temperature":0,"num_predict":9,"num_ctx":64,"stop":["little girl"],"top_k":-3}' \
+    >"$scratch/params"
+printf '{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}<|im_start|>user\n{{ .Prompt }}<|im_end|>\n<|im_start|>assistant\n' \
+    >"$scratch/template"
+printf 'Be brief.' >"$scratch/system"
+manifest registry.ollama.ai/library/full/latest "$(layer model $target),$(layer params \
+    "$scratch/params"),$(layer template "$scratch/template"),$(layer system "$scratch/system")"
+check_exit 'parameters are defaults' 0 "$volley" run -m full -p 'Once upon a time' --json
+check_equal 'parameters are defaults: num_predict, a stop string' ', there was a ' \
+    "$(jq -r .text "$scratch/out")"
+check_match 'parameters are defaults: one that is none' 'warning: store: parameter top_k' "$err"
+check_exit 'options come before parameters' 0 \
+    "$volley" run -m full -p 'Once upon a time' -n 3 --json
+check_equal 'options come before parameters: -n' 3 "$(jq '.tokens | length' "$scratch/out")"
+text1=$("$volley" run -m full -p Once --seed 1 2>"$scratch/err")
+text2=$("$volley" run -m full -p Once --seed 2 2>"$scratch/err")
+check_equal 'parameters are defaults: temperature 0' "$text1" "$text2"
+yes 'once upon a time' | head -n 30 >"$scratch/long"
+check_exit 'parameters are defaults: num_ctx' 1 "$volley" run -m full -f "$scratch/long"
+check_match 'parameters are defaults: num_ctx' 'the context of 64' "$err"
+check_exit 'options come before parameters: -c' 0 "$volley" run -m full -f "$scratch/long" -c 256
+spelled=$'<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n'
+check_exit 'the template and the system message are defaults' 0 \
+    "$volley" run -m full --chat -p Hello -n 1 -c 256 --json
+check_equal 'the template and the system message are defaults: the prompt' \
+    "$("$volley" tokenize -m $target --bos --parse-special -p "$spelled" | wc -w)" \
+    "$(jq '.prompt_tokens | length' "$scratch/out")"
+check_exit 'a system message of the user' 0 \
+    "$volley" run -m full --chat --system 'Be very brief.' -p Hello -n 1 -c 256 --json
+check_equal 'a system message of the user: the prompt' \
+    "$("$volley" tokenize -m $target --bos --parse-special -p "${spelled/Be/Be very}" | wc -w)" \
+    "$(jq '.prompt_tokens | length' "$scratch/out")"
+printf '{{ .Prompt }}' >"$scratch/template"
+manifest registry.ollama.ai/library/odd/latest \
+    "$(layer model $target),$(layer template "$scratch/template")"
+check_exit 'a template of no known family' 1 "$volley" run -m odd --chat -p Hello -n 1
+check_match 'a template of no known family: how to give one' 'known family.*--chat-template' "$err"
+check_exit 'a template of no known family, without a conversation' 0 \
+    "$volley" run -m odd -p Hello -n 1
+
 # ---- what is not there ----
 
 refuses() { # NAME PATTERN COMMAND...

@@ -29,6 +29,7 @@ static struct {
     int interrupt_after;                   /* tokens, then Ctrl-C */
     float broken_logit;
     vly_engine_options options;
+    vly_engine_defaults defaults;
 } plan;
 
 struct vly_engine {
@@ -61,6 +62,12 @@ const vly_engine_info *vly_engine_get_info(const vly_engine *e)
     static vly_engine_info info = {.device_name = "none", .target_name = "t", .n_vocab = N_VOCAB};
     info.draft_name = plan.options.draft ? "d" : NULL;
     return &info;
+}
+
+const vly_engine_defaults *vly_engine_get_defaults(const vly_engine *e)
+{
+    (void)e;
+    return &plan.defaults;
 }
 
 int vly_engine_tokenize(const vly_engine *e, const char *text, size_t len, bool bos,
@@ -201,6 +208,7 @@ static int reset(void **state)
 {
     (void)state;
     memset(&plan, 0, sizeof plan);
+    plan.defaults = (vly_engine_defaults){vly_sampling_default(), .max_tokens = UINT32_MAX};
     return 0;
 }
 
@@ -328,6 +336,26 @@ static void options_reach_the_engine(void **state)
     assert_true(r->max_tokens == 7 && r->sampling.seed == UINT64_MAX);
 }
 
+static void recommendations_stand_where_nothing_was_asked_for(void **state)
+{
+    (void)state;
+    static const char *const stop[] = {"<|im_end|>"};
+    plan.plain_text = plan.drafted_text = "";
+    plan.defaults.sampling.temperature = 0.25f;
+    plan.defaults.sampling.top_k = 7;
+    plan.defaults.max_tokens = 100;
+    plan.defaults.stop = stop;
+    plan.defaults.n_stop = 1;
+    assert_int_equal(run(vly_cli_run, "run -m t -p 0 --seed 3 --logit-bias 1:2"), 0);
+    const vly_request *r = &engine.request;
+    assert_true(r->sampling.temperature == 0.25f && r->sampling.top_k == 7 && r->max_tokens == 100);
+    assert_true(r->sampling.seed == 3 && r->sampling.n_bias == 1 && r->n_stop == 1);
+    /* What was asked for stands, though it be what is taken anyway. */
+    assert_int_equal(run(vly_cli_run, "run -m t -p 0 --temp 0.7 --top-k 0 -n -1"), 0);
+    assert_true(r->sampling.temperature == 0.7f && r->sampling.top_k == 0);
+    assert_true(r->max_tokens == UINT32_MAX);
+}
+
 static void logits_are_listed(void **state)
 {
     (void)state;
@@ -364,6 +392,7 @@ int main(void)
         cmocka_unit_test_setup(interrupted_texts_are_kept, reset),
         cmocka_unit_test_setup(text_that_was_held_back_is_written, reset),
         cmocka_unit_test_setup(options_reach_the_engine, reset),
+        cmocka_unit_test_setup(recommendations_stand_where_nothing_was_asked_for, reset),
         cmocka_unit_test_setup(logits_are_listed, reset),
         cmocka_unit_test(best_logits_are_in_order),
     };
