@@ -19,7 +19,7 @@ typedef struct {
 
 typedef struct {
     const char *target, *draft; /* paths, or names of synthetic models; draft: NULL for none */
-    const char *device;
+    const char *device, *arch;
     bool kv_f16;
     uint32_t n_ctx;    /* tokens before what is measured */
     vly_ids contexts;  /* decode */

@@ -79,6 +79,7 @@ static int start(const vly_bench_options *o, start_result *out)
     vly_engine_options options = {.target = o->target,
                                   .draft = o->draft,
                                   .device = o->device,
+                                  .arch = o->arch,
                                   .n_parallel = 1,
                                   .kv_f16 = o->kv_f16,
                                   .progress = on_progress,

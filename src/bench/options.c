@@ -106,6 +106,8 @@ static const option_row rows[] = {
      "write a page with charts, which needs nothing from elsewhere"},
     {PASSES, 0, "kv", "int8|f16", KV, AT(kv_f16), 0, 0,
      "how the cache stores keys and values (int8)"},
+    {ALL, 0, "arch", "FILE", TEXT, AT(arch), 0, 0,
+     "JSON file that describes an architecture beside the known ones (docs/models.md)"},
     {ALL, 0, "device", "D", TEXT, AT(device), 0, 0,
      "Vulkan device: a number or part of a name of 'volley devices' (the best one)"},
     {ALL, 0, "csv", "FILE", TEXT, AT(csv), 0, 0,

@@ -47,6 +47,7 @@ int vly_subject_init(vly_subject *s, const vly_bench_options *o, uint32_t n_ctx,
     vly_engine_options engine = {.target = o->target,
                                  .draft = o->draft,
                                  .device = o->device,
+                                 .arch = o->arch,
                                  .n_ctx = n_ctx,
                                  .n_parallel = 1,
                                  .kv_f16 = o->kv_f16};

@@ -52,8 +52,8 @@ static void check(finder *f, const vly_gguf_tensor *t, const char *name, uint64_
                  t->format->name, vly_format_computable_names());
     else if (rows == 1 && !is_float(t->format))
         vly_fail(&f->wrong, VLY_E_UNSUPPORTED,
-                 "%s: tensor %s has format %s; expected a vector of F32, F16 or BF16", path, name,
-                 t->format->name);
+                 "%s: tensor %s has format %s; expected f32, f16 or bf16, as for every vector",
+                 path, name, t->format->name);
 }
 
 /* Finds one tensor; where it is not there and required, notes that. */
