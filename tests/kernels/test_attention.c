@@ -232,6 +232,12 @@ static void check_untouched(const operands *o)
 
 /* ---- What comes out ---- */
 
+/* Of the positions up to `pos`, the first that its token sees. */
+static uint32_t first_seen(const operands *o, uint32_t pos)
+{
+    return o->push.window && pos >= o->push.window ? pos + 1 - o->push.window : 0;
+}
+
 /* Outputs [N_POS][n_out] of `slot` against the reference, computed from the
  * pages. */
 static void check_outputs(const operands *o, uint32_t slot, const float *got)
@@ -248,8 +254,10 @@ static void check_outputs(const operands *o, uint32_t slot, const float *got)
         for (uint32_t h = kv_head * o->s.group; h < (kv_head + 1) * o->s.group; h++)
             for (uint32_t pos = 0; pos < N_POS; pos++) {
                 const float *out = got + (size_t)pos * o->n_out + h * dim;
-                reference_attention(o->qkv[slot] + (size_t)pos * o->n_qkv + h * dim, k, v, pos + 1,
-                                    dim, (double)o->push.scale, expected);
+                size_t from = first_seen(o, pos), n = pos + 1 - from;
+                reference_attention(o->qkv[slot] + (size_t)pos * o->n_qkv + h * dim, k + from * dim,
+                                    v + from * dim, (uint32_t)n, dim, (double)o->push.scale,
+                                    expected);
                 for (uint32_t d = 0; d < dim; d++)
                     if (fabs((double)out[d] - expected[d]) > 2e-5)
                         fail_msg("%s%s, head %u of %u, position %u, dimension %u: %.8g, "
@@ -417,6 +425,57 @@ static void test_f16_texel(void **state)
     check_shapes(false, true);
 }
 
+/* Pages that the token after `pos` does not see are lost: their entries of the
+ * table lead nowhere, and what they held is no number. */
+static void lose_unseen(const operands *o, uint32_t slot, uint32_t pos)
+{
+    struct vly_page *table = fixture.table.mapped;
+    for (uint32_t i = 0; (i + 1) * VLY_PAGE_TOKENS <= first_seen(o, pos + 1); i++) {
+        memset(page_at(o, page_of(slot, i * VLY_PAGE_TOKENS)), 0xff, o->page_quads * 16);
+        memset(&table[slot * PAGES_STRIDE + i], 0xff, sizeof *table);
+    }
+}
+
+static void check_window(shape s, uint32_t window)
+{
+    operands o = operands_make(s, window);
+    o.push.window = window;
+    forget_pages(&o);
+    float *alone[N_SLOTS] = {one_by_one(&o, 0), NULL, one_by_one(&o, 2)};
+    check_outputs(&o, 0, alone[0]);
+    check_outputs(&o, 2, alone[2]);
+    forget_pages(&o);
+    check_batches(&o, (const float *const *)alone);
+    forget_pages(&o);
+    check_prompt(&o, (const float *const *)alone);
+
+    forget_pages(&o);
+    for (uint32_t pos = 0; pos < N_POS; pos++) {
+        clear_step();
+        add_tokens(&o, 2, pos, 1);
+        attend(&o, false);
+        expect_same(&o, 0, alone[2], pos, "with pages lost before its window");
+        lose_unseen(&o, 2, pos);
+    }
+    free(alone[0]);
+    free(alone[2]);
+    operands_free(&o);
+}
+
+/* A token sees no more than its window, and nothing before it is read. */
+static void test_windows(void **state)
+{
+    (void)state;
+    static const shape forms[] = {{true, false, 48, 1, 3, 3, 2, 64, 2},
+                                  {true, true, 64, 1, 3, 3, 1, 512, 1},
+                                  {false, false, 16, 2, 4, 4, 2, 64, 2},
+                                  {false, true, 48, 2, 4, 2, 1, 512, 1}};
+    static const uint32_t windows[] = {1, 7, 33, 64};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++)
+        for (size_t j = 0; j < sizeof windows / sizeof *windows; j++)
+            check_window(forms[i], windows[j]);
+}
+
 /* Rolling back: tokens that are stored again over rejected ones leave what they
  * would have left alone, at every offset within a page. */
 static void test_rollback(void **state)
@@ -479,9 +538,13 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_int8),     cmocka_unit_test(test_int8_texel),
-        cmocka_unit_test(test_f16),      cmocka_unit_test(test_f16_texel),
-        cmocka_unit_test(test_rollback), cmocka_unit_test(test_extreme_scores),
+        cmocka_unit_test(test_int8),
+        cmocka_unit_test(test_int8_texel),
+        cmocka_unit_test(test_f16),
+        cmocka_unit_test(test_f16_texel),
+        cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_rollback),
+        cmocka_unit_test(test_extreme_scores),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -56,7 +56,7 @@ typedef struct {
 typedef struct {
     shape s;
     reference_matrix w;
-    float *x, *rope, *norm_weights, *old;
+    float *x, *rope, *norm_weights, *old, *bias;
     uint32_t n_padded, head_dim, rotated, norm_parts, n_out, token[VLY_MAX_COLUMNS];
     uint32_t pos[VLY_MAX_COLUMNS];
     uint32_t width, x_blocks, n_blocks, block_rows;
@@ -174,6 +174,13 @@ static operands operands_make(shape s, uint64_t seed)
     p->extra[2] = kernel_fixture_put(&fixture, o.rope, 64 * 16);
     o.norm_weights = numbers(&random, s.rows);
     uint32_t norm_weights_quad = kernel_fixture_put(&fixture, o.norm_weights, s.rows);
+    /* Of every other operand, and as for row_base, from row 0 of Q, K and V together. */
+    uint32_t bias_base = s.role == VLY_ROLE_QKV ? 2 * o.head_dim : 0;
+    o.bias = numbers(&random, bias_base + s.rows);
+    if (seed % 2 && s.role != VLY_ROLE_LOGITS)
+        p->bias_quad = kernel_fixture_put(&fixture, o.bias, bias_base + s.rows);
+    else
+        memset(o.bias, 0, (bias_base + s.rows) * sizeof *o.bias);
     place_outputs(&o, &random);
     if (s.role == VLY_ROLE_ADD) p->extra[1] = norm_weights_quad;
 
@@ -201,6 +208,7 @@ static void operands_free(operands *o)
     free(o->rope);
     free(o->norm_weights);
     free(o->old);
+    free(o->bias);
 }
 
 /* Runs the kernel with `columns` columns to a workgroup. Only outputs may change. */
@@ -319,6 +327,9 @@ static void check(const operands *o)
             y[r] = factor * reference_dot(o->w.w + (size_t)r * s->k,
                                           o->x + (size_t)o->token[i] * s->k, s->k, &size[r]);
             size[r] *= factor;
+            double bias = (double)o->bias[p->row_base + r];
+            y[r] += bias;
+            size[r] += fabs(bias);
         }
         const float *out =
             kernel_fixture_act(&fixture, p->out_quad + i * p->out_stride) + p->row_base;
@@ -402,8 +413,9 @@ static void check_columns(int format, int form, uint32_t role, size_t first, siz
 {
     const uint32_t columns[] = {2, 3, 4, 5, 6, 8, 12, 16};
     uint32_t turn = (uint32_t)(format * N_FORMS + form);
-    shape s = {format,        form, role, VLY_MAX_COLUMNS, pairs_of(turn), 38, 96 + 192 * (turn % 3),
-               VLY_MAX_COLUMNS, 0};
+    shape s = {
+        format,          form, role, VLY_MAX_COLUMNS, pairs_of(turn), 38, 96 + 192 * (turn % 3),
+        VLY_MAX_COLUMNS, 0};
     operands o = operands_make(s, 77 + turn);
     compute(&o, 1);
     check(&o);
