@@ -1,6 +1,7 @@
 /* volley inspect: what is in a model file, and what it would need. */
 #include "cli/cli.h"
 #include "store/store.h"
+#include "kv/kv.h"
 #include "model/config.h"
 #include "model/repack.h"
 
@@ -14,7 +15,6 @@
 
 #define SHOWN_ITEMS  8  /* of an array */
 #define SHOWN_BYTES  72 /* of a string, in the listing for people */
-#define KV_PAGE      32 /* tokens */
 #define MAX_PROBLEMS 2
 
 typedef struct {
@@ -28,7 +28,7 @@ typedef struct {
     uint64_t device_bytes; /* of the weights as they are laid out there */
     /* Of the KV cache; where kv_unknown.code is not 0 its message says why they are not known. */
     vly_error kv_unknown;
-    uint32_t context;
+    uint32_t context, window; /* window: of all layers; 0: they see all of the context */
     uint64_t int8_token_bytes, f16_token_bytes, int8_context_bytes, f16_context_bytes;
     vly_error problems[MAX_PROBLEMS]; /* why Volley does not run the model */
     size_t n_problems;
@@ -89,7 +89,8 @@ static int measure_kv(inspection *in, vly_bytes architecture, vly_error *err)
         rc = read_shape(in, architecture, "attention.value_length", length, &value_length, err);
     if (rc) return rc;
     uint64_t lengths = (uint64_t)key_length + value_length;
-    uint64_t n_slots = ((uint64_t)in->context + KV_PAGE - 1) / KV_PAGE * KV_PAGE;
+    vly_kv_shape shape = {.slot_tokens = in->context, .window = in->window};
+    uint64_t n_slots = (uint64_t)vly_kv_slot_pages(&shape) * VLY_PAGE_TOKENS;
     /* int8 has an f16 scale for each key and each value. */
     if (!product(n_layers, n_kv_heads, lengths + 4, &in->int8_token_bytes) ||
         !product(n_layers, n_kv_heads, lengths * 2, &in->f16_token_bytes) ||
@@ -111,6 +112,8 @@ static void find_problems(inspection *in)
         vly_fail(problem++, VLY_E_UNSUPPORTED, "it has no tensors: a vocabulary only");
     else if (vly_model_check(in->gguf, in->arch, &config, problem))
         problem++;
+    else if (vly_config_all_windowed(&config))
+        in->window = config.window;
     char missing[256] = "";
     for (size_t i = 0; i < VLY_N_FORMATS; i++) {
         const vly_format *format = vly_format_by_id((vly_format_id)i);
