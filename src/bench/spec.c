@@ -322,6 +322,7 @@ static int load(vly_spec *s, bool kv_f16, vly_error *err)
     vly_engine_options options = {.target = s->target,
                                   .draft = s->draft,
                                   .device = o->device,
+                                  .arch = s->options->arch,
                                   .n_ctx = o->n_ctx,
                                   .kv_f16 = kv_f16};
     int rc = o->chat_template ? read_template(o->chat_template, &template, err) : 0;
