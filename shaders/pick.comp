@@ -241,6 +241,37 @@ uint pick_sampled(uint row, vly_step_sampling how, float high, uint noise_pos)
     return workgroup_argmax(best, best_id);
 }
 
+// One more than the logits above that of `id`.
+uint rank_of(uint row, uint id)
+{
+    float l = READ_ACT(p.logits_quad + row * p.logits_stride + id / 4u)[id & 3u];
+    uint above = 0u;
+    for (uint b = thread; b < n_blocks; b += WIDTH) {
+        if (!(block_stats(row, b).x > l)) continue;
+        for (uint i = 0; i < p.block_rows; i += 4u) {
+            uint first = b * p.block_rows + i;
+            vec4 other = READ_ACT(p.logits_quad + row * p.logits_stride + first / 4u);
+            [[unroll]] for (uint j = 0; j < 4u; j++)
+                above += other[j] > l && first + j < p.n_vocab ? 1u : 0u;
+        }
+    }
+    above = subgroupAdd(above);
+    barrier();
+    if (subgroupElect()) shared_id[gl_SubgroupID] = above;
+    barrier();
+    uint rank = 1u;
+    for (uint i = 0; i < gl_NumSubgroups; i++) rank += shared_id[i];
+    return rank;
+}
+
+// The token of a verify pass that was drafted to follow `token`; VLY_NO_ID: none.
+uint drafted_after(uint token)
+{
+    if (p.draft != 0u || token + 1u >= p.step.s.n_tok) return VLY_NO_ID;
+    vly_step_token here = p.step.s.token[token], next = p.step.s.token[token + 1u];
+    return next.slot == here.slot && next.pos == here.pos + 1u && next.id < p.n_vocab ? next.id : VLY_NO_ID;
+}
+
 void main()
 {
     uint row = gl_WorkGroupID.x;
@@ -258,10 +289,13 @@ void main()
     high = workgroup_max(high);
     uint id = how.temperature > 0.0 ? pick_sampled(row, how, high, pos + 1u + how.noise_shift)
                                     : pick_greedy(row, high);
+    uint drafted = drafted_after(token), rank = 0u;
+    if (drafted != VLY_NO_ID && drafted != id) rank = rank_of(row, drafted);
     barrier();
     if (thread != 0u) return;
     if (p.draft == 0u) { // VLY_NO_ID: no logit is a number, which the host reports
         p.results.s.id[row] = id;
+        p.results.s.rank[row] = rank;
         return;
     }
     if (id >= p.n_vocab) id = 0u; // a poor draft, no error

@@ -69,6 +69,9 @@ struct vly_step {
 struct vly_results {
     VLY_U32 id[VLY_MAX_BATCH];       /* picks as target ids: of row r, or for token r of the verify pass */
     VLY_U32 draft_id[VLY_MAX_BATCH]; /* draft steps: the same picks as the draft's own ids */
+    /* The place of the token that was drafted for where row r picked another one, by the logits of row r,
+     * from 1; 0: none was drafted, or that very one. */
+    VLY_U32 rank[VLY_MAX_BATCH];
 };
 
 /* An entry of the page table: where a page lies. */

@@ -310,6 +310,55 @@ static void test_rows_that_are_no_numbers(void **state)
     }
 }
 
+/* Rows of one sequence, each token but the first drafted after the one before: where the pick is
+ * another, the rank of what was drafted. Row 6 is followed by no proposal. */
+static void check_ranks(bool texel, float temperature)
+{
+    enum { N = 3001, SLOT = 5 };
+    uint64_t random = 11;
+    problem p = problem_make(N, 16, N_ROWS, texel);
+    for (size_t i = 0; i < (size_t)N_ROWS * N; i++)
+        p.logits[i] = floorf(reference_normal(&random) * 50.0f) / 8.0f; /* with ties */
+    for (uint32_t r = 0; r < N_ROWS; r++) p.how[r].temperature = temperature;
+    place(&p);
+    struct vly_step *step = kernel_fixture_step(&fixture);
+    step->sampling[SLOT] = step->sampling[1];
+    for (uint32_t r = 0; r < N_ROWS; r++) {
+        step->row[r] = r;
+        step->token[r] = (struct vly_step_token){.pos = 20 + r + (r > 6), .slot = SLOT};
+    }
+    run(&p); /* for the picks: half of the proposals are to be right */
+    const struct vly_results *results = fixture.results.mapped;
+    uint32_t pick[N_ROWS], n_wrong = 0;
+    for (uint32_t r = 0; r < N_ROWS; r++) pick[r] = results->id[r];
+    for (uint32_t r = 0; r + 1 < N_ROWS; r++)
+        step->token[r + 1].id = r % 2 ? pick[r] : (uint32_t)(random = random * 33 + 7) % N;
+    step->token[1].id = N + 4; /* is no token */
+    run(&p);
+    for (uint32_t r = 0; r < N_ROWS; r++) {
+        const float *row = p.logits + (size_t)r * N;
+        uint32_t expected = 0, drafted = r + 1 < N_ROWS ? step->token[r + 1].id : N;
+        if (drafted < N && drafted != pick[r] && r != 6) {
+            expected = 1;
+            for (uint32_t i = 0; i < N; i++) expected += row[i] > row[drafted];
+            n_wrong++;
+        }
+        assert_int_equal(results->id[r], pick[r]);
+        assert_int_equal(results->rank[r], expected);
+    }
+    assert_true(n_wrong >= 5);
+    problem_free(&p);
+}
+
+static void test_ranks(void **state)
+{
+    (void)state;
+    check_ranks(false, 0.0f);
+    check_ranks(true, 0.0f);
+    check_ranks(false, 0.8f);
+    check_ranks(true, 0.8f);
+}
+
 /* Draft steps one after the other: each pick is the next step's token and a token of the verify
  * pass, and its noise is that of the target token which the row stands for. */
 static void check_draft(bool texel, float temperature)
@@ -407,7 +456,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random),      cmocka_unit_test(test_random_texel),
         cmocka_unit_test(test_greedy_ties), cmocka_unit_test(test_rows_that_are_no_numbers),
-        cmocka_unit_test(test_draft_steps),
+        cmocka_unit_test(test_ranks),       cmocka_unit_test(test_draft_steps),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
