@@ -214,6 +214,8 @@ typedef struct {
     const vly_candidate *top; /* [n_top] best first, ties by id */
 } vly_token_logprobs;
 
+#define VLY_N_LOST_RANKS 6
+
 /* What a sequence did so far. Times in milliseconds. */
 typedef struct {
     uint32_t prompt_tokens;
@@ -227,10 +229,16 @@ typedef struct {
     uint32_t drafted, accepted;
     /* Of these, what each method proposed: a method made of others has nothing of its own. */
     uint32_t drafted_by_method[VLY_N_DRAFT_METHODS], accepted_by_method[VLY_N_DRAFT_METHODS];
-    /* Why drafted tokens were lost: drafted = accepted + all three. */
-    uint32_t lost_to_pick;                       /* another token was the target's pick */
-    uint32_t lost_to_front;                      /* drafted behind one of those */
-    uint32_t lost_to_end;                        /* drafted behind the model's end of text */
+    /* Why drafted tokens were lost: drafted = accepted + all five. The first three: of a block the
+     * first token lost. */
+    uint32_t lost_to_pick;  /* another token was the target's pick */
+    uint32_t lost_unmapped; /* so it was, one that the draft's vocabulary does not have */
+    uint32_t lost_split;    /* the target's text has the drafted bytes, cut into other tokens */
+    uint32_t lost_to_front; /* drafted behind one of those */
+    uint32_t lost_to_end;   /* drafted behind the end of the text */
+    /* Of lost_to_pick: the rank that the target's logits gave the drafted token: 1 (likeliest, but
+     * the sampling chose another), 2, 3, 4 to 10, 11 to 100, more. */
+    uint32_t lost_by_rank[VLY_N_LOST_RANKS];
     uint32_t drafted_by_position[VLY_MAX_DRAFT]; /* how often position i was drafted */
     uint32_t accepted_by_position[VLY_MAX_DRAFT];
     /* Device time of draft steps and of target passes, after the prompt. */

@@ -126,7 +126,8 @@ int vly_vocab_map_init(const vly_tokenizer *draft, const vly_tokenizer *target,
     int rc = 0;
     out->draft_id = malloc((n_draft + (size_t)1) * sizeof *out->draft_id);
     out->target_id = malloc((n_draft + (size_t)1) * sizeof *out->target_id);
-    if (!out->draft_id || !out->target_id) {
+    out->has_target = calloc(out->n_target + (size_t)1, sizeof *out->has_target);
+    if (!out->draft_id || !out->target_id || !out->has_target) {
         rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory to map %u draft tokens", n_draft);
     } else if (same_vocabulary(draft, target)) {
         out->identity = true;
@@ -140,13 +141,20 @@ int vly_vocab_map_init(const vly_tokenizer *draft, const vly_tokenizer *target,
                       "expected a draft that shares tokens with the target, but none of its %u "
                       "tokens stands for the same text as one of the target's %u",
                       n_draft, n_target);
+    for (uint32_t i = 0; !rc && i < out->n_mapped; i++) out->has_target[out->target_id[i]] = true;
     if (rc) vly_vocab_map_deinit(out);
     return rc;
+}
+
+bool vly_vocab_map_has_target(const vly_vocab_map *map, uint32_t target_id)
+{
+    return target_id < map->n_target && map->has_target[target_id];
 }
 
 void vly_vocab_map_deinit(vly_vocab_map *map)
 {
     free(map->draft_id);
     free(map->target_id);
+    free(map->has_target);
     *map = (vly_vocab_map){0};
 }

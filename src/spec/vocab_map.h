@@ -12,6 +12,7 @@ typedef struct {
     uint32_t *draft_id;  /* [n_mapped] ascending: the draft's ids of the mapped tokens */
     uint32_t *target_id; /* [n_mapped]: the target's ids of the same tokens */
     uint32_t n_draft, n_target;
+    bool *has_target; /* [n_target]: is it a target_id? */
 } vly_vocab_map;
 
 /* Builds the map. Of several target tokens with the same bytes the normal piece wins over the byte
@@ -23,6 +24,8 @@ typedef struct {
 int vly_vocab_map_init(const vly_tokenizer *draft, const vly_tokenizer *target,
                        uint32_t n_head_rows, uint32_t n_target_rows, vly_vocab_map *out,
                        vly_error *err);
+/* Does some draft token map to this target token? */
+bool vly_vocab_map_has_target(const vly_vocab_map *map, uint32_t target_id);
 void vly_vocab_map_deinit(vly_vocab_map *map);
 
 #endif
