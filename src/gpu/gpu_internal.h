@@ -2,6 +2,7 @@
 #ifndef VLY_GPU_INTERNAL_H
 #define VLY_GPU_INTERNAL_H
 
+#include "base/cache_file.h"
 #include "gpu/gpu.h"
 
 #include <pthread.h>
@@ -108,7 +109,7 @@ struct vly_gpu {
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout pipeline_layout;
     VkPipelineCache pipeline_cache;
-    char cache_path[4096]; /* empty: nowhere to keep it */
+    char cache_path[VLY_CACHE_PATH_BYTES]; /* empty: nowhere to keep it */
     bool cache_dirty;
     vly_gpu_kernel *buckets[N_BUCKETS];
 
