@@ -129,6 +129,7 @@ int vly_subject_submit(vly_subject *subject, vly_gpu_commands *const *commands, 
 typedef struct {
     const uint32_t *ids; /* the prompt */
     uint32_t n_ids, n_tokens;
+    vly_draft_method draft_method; /* where draft_max is not 0 */
     uint32_t draft_max;
     double forced_length; /* vly_sequence_force_acceptance; 0: not */
     uint64_t *token_ns;   /* [n_tokens]: when each token was handed out; may be NULL */

@@ -13,8 +13,8 @@ static const vly_column columns[] = {
 #define N_COLUMNS (sizeof columns / sizeof *columns)
 
 typedef struct {
-    double rate, best; /* tokens a second: of plain decoding, of the best k */
-    uint32_t best_k;
+    double rate, best; /* tokens a second: of plain decoding, of the best row */
+    char best_label[16];
 } gains;
 
 static double per_block(double ms, const vly_stats *sum)
@@ -22,11 +22,14 @@ static double per_block(double ms, const vly_stats *sum)
     return sum->blocks ? ms / sum->blocks : NAN;
 }
 
-/* Texts with k drafted tokens a block: one row. */
-static int measure_k(vly_subject *s, const uint32_t *ids, uint32_t k, gains *g, vly_report *report,
-                     vly_error *err)
+/* Texts with k drafted tokens a block, or with VLY_DRAFT_AUTO at most k: one row. */
+static int measure_k(vly_subject *s, const uint32_t *ids, vly_draft_method method, uint32_t k,
+                     gains *g, vly_report *report, vly_error *err)
 {
     const vly_bench_options *o = s->options;
+    char label[16];
+    snprintf(label, sizeof label, "%u", k);
+    if (method == VLY_DRAFT_AUTO) snprintf(label, sizeof label, "auto");
     double *rates = malloc(o->n_repeat * sizeof *rates);
     int rc = rates ? 0 : vly_fail(err, VLY_E_HOST_MEMORY, "no memory for times");
     vly_stats sum = {0};
@@ -34,6 +37,7 @@ static int measure_k(vly_subject *s, const uint32_t *ids, uint32_t k, gains *g, 
         vly_bench_text text = {.ids = ids,
                                .n_ids = o->n_ctx ? o->n_ctx : 1,
                                .n_tokens = o->n_tokens,
+                               .draft_method = method,
                                .draft_max = k,
                                .forced_length = k ? o->accept : 0};
         rc = vly_subject_generate(s, &text, err);
@@ -50,7 +54,7 @@ static int measure_k(vly_subject *s, const uint32_t *ids, uint32_t k, gains *g, 
         if (k == 0) g->rate = r.median;
         if (r.median > g->best) {
             g->best = r.median;
-            g->best_k = k;
+            snprintf(g->best_label, sizeof g->best_label, "%s", label);
         }
         bool timed = s->mark[0] != NULL;
         double values[N_COLUMNS] = {
@@ -63,8 +67,6 @@ static int measure_k(vly_subject *s, const uint32_t *ids, uint32_t k, gains *g, 
             timed ? per_block(sum.draft_ms, &sum) : NAN,
             timed ? per_block(sum.verify_ms, &sum) : NAN,
             timed ? per_block(sum.generate_ms - sum.draft_ms - sum.verify_ms, &sum) : NAN};
-        char label[16];
-        snprintf(label, sizeof label, "%u", k);
         vly_report_row(report, label, values);
     }
     free(rates);
@@ -79,18 +81,19 @@ static int measure_all(vly_subject *s, vly_report *report, vly_error *err)
     if (!ids) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a prompt");
     for (uint32_t i = 0; i <= o->n_ctx; i++) ids[i] = vly_subject_token(s, i);
     vly_report_table(report, "rows", "k", columns, N_COLUMNS);
-    int rc = measure_k(s, ids, 0, &g, report, err);
+    int rc = measure_k(s, ids, VLY_DRAFT_NONE, 0, &g, report, err);
     for (size_t i = 0; rc == 0 && i < o->sizes.len; i++) {
         uint32_t k = o->sizes.data[i];
         if (k + 1 >= o->accept)
-            rc = measure_k(s, ids, k, &g, report, err);
+            rc = measure_k(s, ids, VLY_DRAFT_MODEL, k, &g, report, err);
         else
             vly_report_note(report, "k = %u: left out, it accepts at most %u tokens a block", k,
                             k + 1);
     }
+    if (rc == 0) rc = measure_k(s, ids, VLY_DRAFT_AUTO, VLY_MAX_DRAFT, &g, report, err);
     free(ids);
     if (rc == 0)
-        vly_report_note(report, "best: k = %u, %.1f tokens/s, %.3f x plain decoding", g.best_k,
+        vly_report_note(report, "best: k = %s, %.1f tokens/s, %.3f x plain decoding", g.best_label,
                         g.best, g.best / g.rate);
     return rc;
 }
@@ -111,7 +114,8 @@ static int measure(const vly_bench_options *o, vly_report *report, vly_error *er
         vly_report_note(report, "the accepted length is forced: the text written is worthless");
     if (rc == 0)
         vly_report_note(report,
-                        "k: drafted tokens a block, 0 being plain decoding; mean_length: tokens "
+                        "k: drafted tokens a block, 0 being plain decoding, auto what the "
+                        "engine chooses by itself; mean_length: tokens "
                         "that a block decides; draft_ms, verify_ms: on the device; wait_ms: the "
                         "rest of block_ms");
     vly_subject_deinit(&s);

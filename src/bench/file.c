@@ -43,9 +43,10 @@ int vly_bench_file(int argc, char **argv)
     char name[256];
     vly_error err;
     if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        printf("usage: volley bench file SHAPE:FORMAT FILE\n\n"
-               "Writes a model of random weights as a GGUF file that other programs read too: what\n"
-               "--synthetic SHAPE:FORMAT is to the other benches.\n");
+        printf(
+            "usage: volley bench file SHAPE:FORMAT FILE\n\n"
+            "Writes a model of random weights as a GGUF file that other programs read too: what\n"
+            "--synthetic SHAPE:FORMAT is to the other benches.\n");
         return 0;
     }
     if (argc > 1 && argv[1][0] == '-')

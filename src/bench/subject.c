@@ -210,6 +210,7 @@ int vly_subject_generate(vly_subject *s, vly_bench_text *text, vly_error *err)
                            .ignore_end = true,
                            .no_prefix_reuse = true,
                            .sampling = vly_sampling_default(),
+                           .draft_method = text->draft_max ? text->draft_method : VLY_DRAFT_NONE,
                            .draft_max = text->draft_max,
                            .on_tokens = on_tokens,
                            .on_finish = on_finish,

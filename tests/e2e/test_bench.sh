@@ -51,9 +51,9 @@ says 'prefill: steps of the prompt pass' '.steps | length == 7 and all(.tokens =
 
 bench block --synthetic $target:q8_0 --synthetic-draft $draft:f16 --synthetic-accept 2.5 \
     -k 1,2,4 -c 10 -n 60 -r 2
-says 'block: plain decoding and each k that can reach the length' '[.rows[].k] == ["0", "2", "4"]'
+says 'block: plain decoding and each k that can reach the length' '[.rows[].k] == ["0", "2", "4", "auto"]'
 says 'block: the accepted length is the one asked for' '.forced_length == 2.5 and
-    (.rows[1:] | all(.mean_length > 2.35 and .mean_length < 2.65))'
+    (.rows[1:3] | all(.mean_length > 2.35 and .mean_length < 2.65))'
 says 'block: against plain decoding' '.rows[0] | .against_plain == 1 and .mean_length == 1'
 says 'block: it says that the text is worthless' '.notes | any(test("worthless"))'
 bench block --synthetic $target:q8_0 --synthetic-draft $draft:f16 -k 2 -c 10 -n 12 -r 1
@@ -78,6 +78,17 @@ says 'kernel: each step, with its format' '[.rows[].step] == ["embed", "qkv q8_0
     "out q8_0", "gate_up q8_0", "down q8_0", "head q8_0", "pick"]'
 says 'kernel: figures' '.rows | all(.tokens == 2 and .us > 0) and
     ([.[] | select(.step | test("q8_0"))] | all(.mb > 0 and .gb_per_s > 0))'
+
+# ---- file
+
+check_exit 'file: it is written' 0 "$volley" bench file $target:q8_0 "$scratch/model.gguf"
+"$volley" run -m synthetic:$target:q8_0 -d none -p ' a b' -n 8 --temp 0 --ignore-eos --json |
+    jq -c .tokens >"$scratch/synthetic"
+check_equal 'file: the model is the synthetic one' "$(cat "$scratch/synthetic")" \
+    "$("$volley" run -m "$scratch/model.gguf" -d none -p ' a b' -n 8 --temp 0 --ignore-eos --json |
+        jq -c .tokens)"
+check_exit 'file: an unknown shape' 1 "$volley" bench file gpt:q8_0 "$scratch/gpt.gguf"
+check_exit 'file: one argument' 2 "$volley" bench file $target:q8_0
 
 # ---- files and wrong usage
 
