@@ -281,6 +281,27 @@ static void report_categories(const vly_spec *s, vly_report *report)
     }
 }
 
+/* What the governor reached of the best fixed k. */
+static void note_governor(const vly_spec *s, vly_report *report)
+{
+    for (size_t c = 0; c < s->n_configs; c++) {
+        const vly_spec_config *config = &s->configs[c];
+        size_t best = config->base;
+        if (config->k != VLY_SPEC_AUTO) continue;
+        for (size_t i = best; i < c; i++)
+            if (s->configs[i].base == config->base &&
+                vly_spec_speed_up(s, i).value > vly_spec_speed_up(s, best).value)
+                best = i;
+        vly_report_note(report,
+                        "temperature %g, %s: auto reaches %.3f of the best fixed way (%s, k = %u) "
+                        "and %.3f of plain decoding",
+                        (double)config->temperature, config->kv_f16 ? "f16" : "int8",
+                        vly_spec_speed_up(s, c).value / vly_spec_speed_up(s, best).value,
+                        vly_spec_method_name(&s->configs[best]), s->configs[best].k,
+                        vly_spec_speed_up(s, c).value);
+    }
+}
+
 void vly_spec_report(const vly_spec *s, vly_report *report)
 {
     const vly_engine_info *info = vly_engine_get_info(s->engine);
@@ -303,6 +324,7 @@ void vly_spec_report(const vly_spec *s, vly_report *report)
         vly_report_note(report, "the accepted length is forced: the texts written are worthless");
     else
         vly_report_note(report, "all texts are those of plain decoding, token by token");
+    note_governor(s, report);
     if (s->n_left_out)
         vly_report_note(report, "%zu prompts left out: the context has no room for them",
                         s->n_left_out);

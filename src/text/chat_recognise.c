@@ -75,6 +75,19 @@ static int refuse(vly_error *err, const char *what)
     return vly_fail(err, VLY_E_UNSUPPORTED, "%s", what);
 }
 
+/* All literals with `mark` are one and the same, which becomes *affix. */
+static int read_affix(const vly_text *s, const char *mark, vly_bytes *affix, vly_error *err)
+{
+    *affix = nothing;
+    for (const char *at = find(s, mark); at; at = find_from(s, at + 1, mark)) {
+        vly_bytes literal = literal_around(s, at);
+        if (affix->data && !same(literal, *affix))
+            return vly_fail(err, VLY_E_UNSUPPORTED, "it spells %s in more than one way", mark);
+        *affix = literal;
+    }
+    return 0;
+}
+
 /* Does each control token that the skeleton spells between `open` and `close` occur in `known`,
  * which has them with spaces between? Names the first that does not. */
 static int check_marks(const vly_text *s, const char *open, const char *close, const char *known,
@@ -166,23 +179,15 @@ static int read_chatml(vly_chat_template *t, vly_error *err)
     f->thoughts = has(s, "</think>");
     if (f->thoughts && !(has(s, "last_query_index") && has(s, "\n<think>\n")))
         return refuse(err, "it treats an assistant's thoughts in a way of its own");
-    for (const char *at = find(s, Q "<|im_start|>assistant\n"); at;
-         at = find_from(s, at + 1, Q "<|im_start|>assistant\n"))
-        if (!equals(literal_around(s, at + 1), "<|im_start|>assistant\n"))
-            return refuse(err, "it opens the assistant's turn in a way of its own");
-    return 0;
-}
-
-/* All literals with `mark` are one and the same, which becomes *affix. */
-static int read_affix(const vly_text *s, const char *mark, vly_bytes *affix, vly_error *err)
-{
-    *affix = nothing;
-    for (const char *at = find(s, mark); at; at = find_from(s, at + 1, mark)) {
-        vly_bytes literal = literal_around(s, at);
-        if (affix->data && !same(literal, *affix))
-            return vly_fail(err, VLY_E_UNSUPPORTED, "it spells %s in more than one way", mark);
-        *affix = literal;
-    }
+    /* A model that always thinks has the mark of it in its opening. One that does not say how to
+     * open the turn is asked as the others. */
+    static const char usual[] = "<|im_start|>assistant\n";
+    vly_bytes opening;
+    if ((rc = read_affix(s, "<|im_start|>assistant", &opening, err))) return rc;
+    if (opening.len &&
+        (opening.len < sizeof usual - 1 || memcmp(opening.data, usual, sizeof usual - 1) != 0))
+        return refuse(err, "it opens the assistant's turn in a way of its own");
+    if (opening.len) f->opening = opening;
     return 0;
 }
 
@@ -218,8 +223,8 @@ static int read_llama2(vly_chat_template *t, vly_error *err)
 {
     const vly_text *s = &t->skeleton;
     /* That a template of this family strips contents is what tells it from its imitations. */
-    if (!has(s, "bos_token+" Q "[INST] " Q "+content.strip()+" Q " [/INST]" Q) ||
-        !has(s, Q " " Q "+content.strip()+" Q " " Q "+eos_token") ||
+    if (!has(s, "bos_token+" Q "[INST] " Q "+content|trim+" Q " [/INST]" Q) ||
+        !has(s, Q " " Q "+content|trim+" Q " " Q "+eos_token") ||
         !has(s, Q "<<SYS>>\n" Q "+system_message+" Q "\n<</SYS>>\n\n" Q "+" CONTENT) || has_text(s))
         return refuse(err, "it has <<SYS>> but is not of Llama 2's shape");
     if (has(s, "true==true")) return refuse(err, "it has a default system message inside [INST]");
@@ -242,7 +247,8 @@ static int read_llama3(vly_chat_template *t, vly_error *err)
     int rc = check_marks(s, "<|", "|>", known, err);
     if (rc) return rc;
     bool trims = has(s, CONTENT "|trim+" Q "<|eot_id|>" Q);
-    if (!(trims || has(s, CONTENT "+" Q "<|eot_id|>" Q)) || has_text(s))
+    if (!(trims || has(s, CONTENT "+" Q "<|eot_id|>" Q)) || has_text(s) ||
+        !has(s, "<|end_header_id|>\n\n" Q "+" CONTENT))
         return refuse(err, "it has <|start_header_id|> but is not of Llama 3's shape");
     for (int role = 0; role < CHAT_N_ROLES; role++) f->turn[role].trim = trims;
     f->bos = has(s, "bos_token") || has(s, "<|begin_of_text|>");

@@ -74,6 +74,11 @@ static int scan_tag(scanner *x, const char *close, vly_error *err)
             put(x, &c, 1);
             continue;
         }
+        if (starts(x, "strip()")) {
+            put(x, "|trim", 5);
+            x->at += strlen("strip()");
+            continue;
+        }
         size_t n = 0;
         while (x->at + n < x->n && is_word(x->s[x->at + n])) n++;
         const char *word = x->s + x->at;

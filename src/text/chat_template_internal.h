@@ -54,8 +54,8 @@ int vly_chat_recognise(vly_chat_template *t, vly_bytes source, vly_error *err);
 /* Appends the skeleton of Jinja source: outside of tags the text that rendering would give out as
  * it is (blocks trimmed as transformers has it), each stretch between CHAT_RAW bytes; of tags, all
  * but comments, white space and the signs of white-space control; string literals unescaped and
- * between CHAT_QUOTE bytes; x.role and x.content as x['role'] and x['content']. VLY_E_UNSUPPORTED
- * (a tag or a string that does not end), VLY_E_HOST_MEMORY. */
+ * between CHAT_QUOTE bytes; x.role and x.content as x['role'] and x['content'], .strip() as |trim.
+ * VLY_E_UNSUPPORTED (a tag or a string that does not end), VLY_E_HOST_MEMORY. */
 int vly_chat_skeleton(vly_bytes source, vly_text *out, vly_error *err);
 #define CHAT_QUOTE "\x01"
 #define CHAT_RAW   "\x02"

@@ -135,6 +135,20 @@ LLAMA31 = """{{- bos_token }}
 {{- "<|eot_id|>" }}
 """ + LLAMA3_LOOP + "{%- if add_generation_prompt %}\n    " + LLAMA3_OPEN + "{%- endif %}\n"
 
+LLAMA2 = (
+    "{% if messages[0]['role'] == 'system' %}{% set rest = messages[1:] %}"
+    "{% set system_message = messages[0]['content'] %}"
+    "{% else %}{% set rest = messages %}{% set system_message = false %}{% endif %}"
+    "{% for message in rest %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}" +
+    REFUSE_TURNS + "{% endif %}"
+    "{% if loop.index0 == 0 and system_message != false %}"
+    "{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + message['content'] %}"
+    "{% else %}{% set content = message['content'] %}{% endif %}"
+    "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}"
+    "{% elif message['role'] == 'system' %}{{ '<<SYS>>\\n' + content.strip() + '\\n<</SYS>>\\n\\n' }}"
+    "{% elif message['role'] == 'assistant' %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}"
+    "{% endfor %}")
+
 LLAMA = ("<|begin_of_text|>", "<|eot_id|>")
 SPM = ("<s>", "</s>")
 IM = ("<|im_start|>", "<|im_end|>")
@@ -174,6 +188,9 @@ TEMPLATES = {
 {%- endif %}
 """),
     "qwen3": ("qwen3", IM, QWEN3),
+    "qwen3-thinking": ("", IM, QWEN3.replace("assistant\\n' }}", "assistant\\n<think>\\n' }}")
+                       .replace("    {%- if enable_thinking is defined and enable_thinking is false %}\n"
+                                "        {{- '<think>\\n\\n</think>\\n\\n' }}\n    {%- endif %}\n", "")),
     "mistral-v0.1": ("mistral-v0.1", SPM, mistral(" [INST] ", " [/INST]",
                      '" " + message["content"] + eos_token', "first")),
     "mistral-v0.1-old": ("", SPM, mistral("[INST] ", " [/INST]",
@@ -183,19 +200,8 @@ TEMPLATES = {
     "mistral-v0.3": ("mistral-v0.3", SPM, mistral("[INST] ", "[/INST]",
                      '" " + message["content"] | trim + eos_token', "last")),
     "mistral-tekken": ("", SPM, mistral("[INST]", "[/INST]", 'message["content"] + eos_token', "last")),
-    "llama2": ("llama2", SPM,
-        "{% if messages[0]['role'] == 'system' %}{% set rest = messages[1:] %}"
-        "{% set system_message = messages[0]['content'] %}"
-        "{% else %}{% set rest = messages %}{% set system_message = false %}{% endif %}"
-        "{% for message in rest %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}" +
-        REFUSE_TURNS + "{% endif %}"
-        "{% if loop.index0 == 0 and system_message != false %}"
-        "{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + message['content'] %}"
-        "{% else %}{% set content = message['content'] %}{% endif %}"
-        "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}"
-        "{% elif message['role'] == 'system' %}{{ '<<SYS>>\\n' + content.strip() + '\\n<</SYS>>\\n\\n' }}"
-        "{% elif message['role'] == 'assistant' %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}"
-        "{% endfor %}"),
+    "llama2": ("llama2", SPM, LLAMA2),
+    "llama2-trim": ("", SPM, LLAMA2.replace("content.strip()", "content | trim")),
     "llama3": ("llama3", LLAMA, "{{- bos_token }}\n" + LLAMA3_LOOP +
                "{%- if add_generation_prompt %}\n    " + LLAMA3_OPEN + "{%- endif %}\n"),
     "llama3-open": ("", LLAMA, "{{- bos_token }}\n" + LLAMA3_LOOP + LLAMA3_OPEN),

@@ -156,7 +156,9 @@ static void test_refused(void **state)
     check_refused("{{ bos_token }}" LOOP "'<start_of_turn>' + message['role'] + message['content'] "
                   "}}{% endfor %}",
                   "marks of none");
-    check_refused(IM "{{ '<|im_start|>assistant\\n<think>\\n' }}", "opens the assistant");
+    check_refused(IM "{{ '<|im_start|>assistant: ' }}", "opens the assistant");
+    check_refused(IM "{{ '<|im_start|>assistant\\n' }}{{ '<|im_start|>assistant\\n<think>' }}",
+                  "in more than one way");
     check_refused(IM "{{ '<|im_start|>system\\n' }}{{ now }}{{ '<|im_end|>' }}", "system message");
     check_refused(IM
                   "{{ '<|im_start|>system\\nA<|im_end|>' }}{{ '<|im_start|>system\\nB<|im_end|>' "
