@@ -19,7 +19,8 @@ struct vly_workers {
     worker list[MAX_WORKERS];
     pthread_mutex_t lock;
     pthread_cond_t begin, done;
-    uint64_t round; /* of work: each worker takes part in each round once */
+    uint64_t round; /* of work: a worker takes part in it at most once */
+    bool open;      /* workers may still join the round: those that wake late need not */
     uint32_t n_busy;
     bool stop;
     vly_work_fn *fn;
@@ -41,9 +42,10 @@ static void *work(void *arg)
     uint64_t round = 0;
     pthread_mutex_lock(&w->lock);
     for (;;) {
-        while (w->round == round && !w->stop) pthread_cond_wait(&w->begin, &w->lock);
+        while (!(w->open && w->round != round) && !w->stop) pthread_cond_wait(&w->begin, &w->lock);
         if (w->stop) break;
         round = w->round;
+        w->n_busy++;
         pthread_mutex_unlock(&w->lock);
         do_parts(w, self->index);
         pthread_mutex_lock(&w->lock);
@@ -109,12 +111,13 @@ void vly_workers_run(vly_workers *w, uint64_t n_parts, vly_work_fn *fn, void *ar
     w->arg = arg;
     w->n_parts = n_parts;
     atomic_store(&w->next_part, 0);
-    w->n_busy = w->n - 1;
+    w->open = true;
     w->round++;
     pthread_cond_broadcast(&w->begin);
     pthread_mutex_unlock(&w->lock);
     do_parts(w, 0);
     pthread_mutex_lock(&w->lock);
+    w->open = false;
     while (w->n_busy) pthread_cond_wait(&w->done, &w->lock);
     pthread_mutex_unlock(&w->lock);
 }

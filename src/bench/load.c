@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "gguf/synthetic.h"
+#include "store/store.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -151,13 +152,23 @@ static int run_start(const vly_bench_options *o, const char *cache, start_result
     return out->rc ? vly_fail(err, out->rc, "%s", out->err.message) : 0;
 }
 
-/* The part of the file that lies in memory, in percent; NAN where that cannot be told. With `drop`
- * the system is asked to forget it first. */
-static double cached_percent(const char *path, bool drop)
+/* The file of a model, opened; -1 where there is none. */
+static int open_model(const char *name)
+{
+    vly_store_model model;
+    if (vly_synthetic_is(name) || vly_store_find(name, &model, NULL)) return -1;
+    int fd = open(model.path, O_RDONLY | O_CLOEXEC);
+    vly_store_model_deinit(&model);
+    return fd;
+}
+
+/* The part of the model's file that lies in memory, in percent; NAN where that cannot be told. With
+ * `drop` the system is asked to forget it first. */
+static double cached_percent(const char *name, bool drop)
 {
     struct stat st;
     double percent = NAN;
-    int fd = vly_synthetic_is(path) ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open_model(name);
     if (fd < 0) return NAN;
     if (drop) posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
