@@ -4,9 +4,8 @@
 #include "bench/spec.h"
 
 #include "base/clock.h"
-#include "cli/cli.h"
+#include "cli/generate.h"
 #include "store/store.h"
-#include "text/chat_template.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -306,15 +305,6 @@ static size_t count_texts(const vly_spec *s)
 
 /* ---- setting up ---- */
 
-/* --chat-template: a family's name, or the text of a file. */
-static int read_template(const char *asked, vly_text *text, vly_error *err)
-{
-    if (!vly_chat_template_has_name(asked)) return vly_cli_read_text(asked, text, err);
-    return vly_text_append(text, asked, strlen(asked))
-               ? vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a chat template")
-               : 0;
-}
-
 static int load(vly_spec *s, bool kv_f16, vly_error *err)
 {
     vly_text template = {0};
@@ -325,7 +315,7 @@ static int load(vly_spec *s, bool kv_f16, vly_error *err)
                                   .arch = s->options->arch,
                                   .n_ctx = o->n_ctx,
                                   .kv_f16 = kv_f16};
-    int rc = o->chat_template ? read_template(o->chat_template, &template, err) : 0;
+    int rc = o->chat_template ? vly_cli_read_template(o->chat_template, &template, err) : 0;
     if (o->chat_template) options.chat_template = template.data;
     vly_engine_destroy(s->engine);
     s->engine = NULL;
@@ -335,8 +325,8 @@ static int load(vly_spec *s, bool kv_f16, vly_error *err)
     const vly_chat_message hello = {"user", "", 0};
     char *text;
     size_t len;
-    vly_error none;
-    s->templated = vly_engine_apply_template(s->engine, &hello, 1, true, &text, &len, &none) == 0;
+    s->templated =
+        vly_engine_apply_template(s->engine, &hello, 1, true, &text, &len, &s->untemplated) == 0;
     if (s->templated) free(text);
     return 0;
 }

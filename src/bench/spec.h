@@ -37,10 +37,11 @@ typedef struct {
     size_t n_left_out; /* prompts that the context has no room for */
     vly_spec_config *configs;
     size_t n_configs;
-    vly_spec_cell *cells; /* [n_configs][prompts.n] */
-    double *rules;        /* [temperatures][VLY_N_RULES][prompts.n]; NULL: not compared */
-    vly_engine *engine;   /* with the KV format of the configurations under way */
-    bool templated;       /* the target has a chat template */
+    vly_spec_cell *cells;  /* [n_configs][prompts.n] */
+    double *rules;         /* [temperatures][VLY_N_RULES][prompts.n]; NULL: not compared */
+    vly_engine *engine;    /* with the KV format of the configurations under way */
+    bool templated;        /* the target has a chat template */
+    vly_error untemplated; /* why not */
 } vly_spec;
 
 vly_spec_cell *vly_spec_cell_of(const vly_spec *s, size_t config, size_t prompt);

@@ -325,6 +325,7 @@ void vly_spec_report(const vly_spec *s, vly_report *report)
     else
         vly_report_note(report, "all texts are those of plain decoding, token by token");
     note_governor(s, report);
+    if (!s->templated) vly_report_note(report, "prompts as they are: %s", s->untemplated.message);
     if (s->n_left_out)
         vly_report_note(report, "%zu prompts left out: the context has no room for them",
                         s->n_left_out);

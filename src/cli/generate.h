@@ -23,6 +23,10 @@ int vly_cli_find_models(const vly_cli_options *o, bool with_draft, vly_cli_use_m
  * end. Returns an exit status, the reason having been printed, or 0. */
 int vly_cli_read_prompt(const char *command, const vly_cli_options *o, vly_text *prompt);
 
+/* Appends what --chat-template means: a family's name as it is, or the text of a file.
+ * VLY_E_NOT_FOUND (lists the names), those of vly_cli_read_text. */
+int vly_cli_read_template(const char *asked, vly_text *text, vly_error *err);
+
 /* Makes of a prompt that is a user's message (o->chat) the text of that conversation, as the
  * target's chat template spells it. Errors: those of vly_engine_apply_template. */
 int vly_cli_spell_prompt(const vly_engine *engine, const vly_cli_options *o, vly_text *prompt,

@@ -46,8 +46,7 @@ static void clear_progress(const progress_bar *bar)
 
 /* ---- chat templates ---- */
 
-/* Appends what --chat-template means: a family's name as it is, or the text of a file. */
-static int read_template(const char *asked, vly_text *text, vly_error *err)
+int vly_cli_read_template(const char *asked, vly_text *text, vly_error *err)
 {
     if (vly_chat_template_has_name(asked))
         return vly_text_append(text, asked, strlen(asked))
@@ -103,7 +102,7 @@ int vly_cli_find_models(const vly_cli_options *o, bool with_draft, vly_cli_use_m
     if (with_draft && !modelless && !options.draft)
         vly_log(VLY_LOG_INFO, "cli", "no draft model: only n-grams are drafted");
     vly_text template = {0};
-    int rc = o->chat_template ? read_template(o->chat_template, &template, err) : 0;
+    int rc = o->chat_template ? vly_cli_read_template(o->chat_template, &template, err) : 0;
     if (o->chat_template) options.chat_template = template.data;
     if (!rc) rc = use(arg, &options, err);
     free(shipped_target);
