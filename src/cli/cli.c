@@ -105,3 +105,24 @@ int vly_cli_read_text(const char *path, vly_text *text, vly_error *err)
     if (path) fclose(file);
     return rc;
 }
+
+char *vly_cli_printable(vly_bytes bytes)
+{
+    char *utf8 = vly_cli_utf8(bytes);
+    vly_text text = {0};
+    int rc = vly_text_append(&text, "", 0);
+    for (const unsigned char *p = (const unsigned char *)utf8; p && *p && rc == 0; p++) {
+        char escape[8];
+        /* C0 control characters, and C1: U+0080 to U+009F. */
+        bool c0 = *p < 0x20 || *p == 0x7f, c1 = p[0] == 0xc2 && p[1] < 0xa0;
+        if (c0 || c1) {
+            p += c1;
+            int n = snprintf(escape, sizeof escape, *p == '\n' ? "\\n" : "\\x%02x", *p);
+            rc = vly_text_append(&text, escape, (size_t)n);
+        } else {
+            rc = vly_text_append(&text, p, 1);
+        }
+    }
+    free(utf8);
+    return text.data;
+}

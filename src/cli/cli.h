@@ -35,4 +35,7 @@ int vly_cli_read_text(const char *path, vly_text *text, vly_error *err);
  * terminals. What is ill-formed, and NUL, becomes U+FFFD. */
 char *vly_cli_utf8(vly_bytes bytes);
 
+/* The same, and control characters as \xNN, so that it cannot move a terminal's cursor. */
+char *vly_cli_printable(vly_bytes bytes);
+
 #endif

@@ -1,6 +1,7 @@
 /* volley inspect: what is in a model file, and what it would need. */
 #include "cli/cli.h"
 #include "store/store.h"
+#include "gguf/totals.h"
 #include "kv/kv.h"
 #include "model/config.h"
 #include "model/repack.h"
@@ -18,13 +19,9 @@
 #define MAX_PROBLEMS 2
 
 typedef struct {
-    uint64_t n_tensors, n_weights, n_bytes;
-} totals;
-
-typedef struct {
     const vly_gguf *gguf;
     const vly_arch *arch; /* described by a file, or NULL */
-    totals all, by_format[VLY_N_FORMATS];
+    vly_gguf_totals totals;
     uint64_t device_bytes; /* of the weights as they are laid out there */
     /* Of the KV cache; where kv_unknown.code is not 0 its message says why they are not known. */
     vly_error kv_unknown;
@@ -36,16 +33,11 @@ typedef struct {
 
 static void count_tensors(inspection *in)
 {
+    in->totals = vly_gguf_count(in->gguf);
     for (size_t i = 0; i < vly_gguf_n_tensors(in->gguf); i++) {
         const vly_gguf_tensor *t = vly_gguf_tensor_at(in->gguf, i);
         const vly_format *format = t->format;
         uint64_t row_bytes = t->dims[0] / format->block_weights * format->block_bytes;
-        totals *sums[] = {&in->all, &in->by_format[format->id]};
-        for (int j = 0; j < 2; j++) {
-            sums[j]->n_tensors++;
-            sums[j]->n_weights += t->dims[0] * (t->n_bytes / row_bytes);
-            sums[j]->n_bytes += t->n_bytes;
-        }
         const vly_layout *layout = vly_layout_of(format->id);
         uint64_t device_row_bytes =
             layout ? (t->dims[0] + 31) / 32 * (16 * layout->parts + layout->scale_bytes)
@@ -108,7 +100,7 @@ static void find_problems(inspection *in)
 {
     vly_model_config config;
     vly_error *problem = in->problems;
-    if (in->all.n_tensors == 0)
+    if (in->totals.all.n_tensors == 0)
         vly_fail(problem++, VLY_E_UNSUPPORTED, "it has no tensors: a vocabulary only");
     else if (vly_model_check(in->gguf, in->arch, &config, problem))
         problem++;
@@ -118,7 +110,7 @@ static void find_problems(inspection *in)
     for (size_t i = 0; i < VLY_N_FORMATS; i++) {
         const vly_format *format = vly_format_by_id((vly_format_id)i);
         size_t n = strlen(missing);
-        if (in->by_format[i].n_tensors && !format->dequantize)
+        if (in->totals.by_format[i].n_tensors && !format->dequantize)
             snprintf(missing + n, sizeof missing - n, " %s", format->name);
     }
     if (missing[0])
@@ -185,33 +177,10 @@ static void format_number(const vly_gguf_entry *entry, char *text, size_t n)
 
 /* ---- the listing for people ---- */
 
-/* Bytes from the file as text that cannot move a terminal's cursor, to be freed by the caller; NULL
- * without memory. */
-static char *printable(vly_bytes bytes)
-{
-    char *utf8 = vly_cli_utf8(bytes);
-    vly_text text = {0};
-    int rc = vly_text_append(&text, "", 0);
-    for (const unsigned char *p = (const unsigned char *)utf8; p && *p && rc == 0; p++) {
-        char escape[8];
-        /* C0 control characters, and C1: U+0080 to U+009F. */
-        bool c0 = *p < 0x20 || *p == 0x7f, c1 = p[0] == 0xc2 && p[1] < 0xa0;
-        if (c0 || c1) {
-            p += c1;
-            int n = snprintf(escape, sizeof escape, *p == '\n' ? "\\n" : "\\x%02x", *p);
-            rc = vly_text_append(&text, escape, (size_t)n);
-        } else {
-            rc = vly_text_append(&text, p, 1);
-        }
-    }
-    free(utf8);
-    return text.data;
-}
-
 /* Prints `bytes`, made printable, in a column of `width`. */
 static void print_column(vly_bytes bytes, int width)
 {
-    char *text = printable(bytes);
+    char *text = vly_cli_printable(bytes);
     printf("%-*s", width, text ? text : "");
     free(text);
 }
@@ -268,7 +237,7 @@ static void print_bytes(const char *label, uint64_t n)
     printf("  %-40s %.*f %s\n", label, unit ? 1 : 0, scaled, units[unit]);
 }
 
-static void print_totals(const char *label, const totals *t)
+static void print_totals(const char *label, const vly_totals *t)
 {
     printf("  %-40s %" PRIu64 " tensors, %" PRIu64 " weights, %" PRIu64 " bytes", label,
            t->n_tensors, t->n_weights, t->n_bytes);
@@ -328,9 +297,9 @@ static void print_listing(const inspection *in)
     print_tensors(gguf);
     printf("\nTotals:\n");
     for (size_t i = 0; i < VLY_N_FORMATS; i++)
-        if (in->by_format[i].n_tensors)
-            print_totals(vly_format_by_id((vly_format_id)i)->name, &in->by_format[i]);
-    print_totals("all", &in->all);
+        if (in->totals.by_format[i].n_tensors)
+            print_totals(vly_format_by_id((vly_format_id)i)->name, &in->totals.by_format[i]);
+    print_totals("all", &in->totals.all);
     print_memory(in);
     printf("\nVolley %s.\n", in->n_problems ? "does not run this model" : "runs this model");
     for (size_t i = 0; i < in->n_problems; i++) {
@@ -414,7 +383,7 @@ static cJSON *tensors_to_json(const vly_gguf *gguf)
     return json;
 }
 
-static void add_totals(cJSON *json, const totals *t)
+static void add_totals(cJSON *json, const vly_totals *t)
 {
     add_count(json, "tensors", t->n_tensors);
     add_count(json, "weights", t->n_weights);
@@ -424,12 +393,12 @@ static void add_totals(cJSON *json, const totals *t)
 static cJSON *totals_to_json(const inspection *in)
 {
     cJSON *json = cJSON_CreateObject();
-    add_totals(json, &in->all);
+    add_totals(json, &in->totals.all);
     cJSON *formats = cJSON_AddObjectToObject(json, "formats");
     for (size_t i = 0; i < VLY_N_FORMATS; i++)
-        if (in->by_format[i].n_tensors)
+        if (in->totals.by_format[i].n_tensors)
             add_totals(cJSON_AddObjectToObject(formats, vly_format_by_id((vly_format_id)i)->name),
-                       &in->by_format[i]);
+                       &in->totals.by_format[i]);
     return json;
 }
 
