@@ -48,6 +48,25 @@ static void copy_entry(gguf_writer *w, const vly_gguf *gguf, const vly_gguf_entr
     free(key);
 }
 
+static void copy_tensor(gguf_writer *w, const vly_gguf_tensor *t)
+{
+    char *name = text_of(t->name);
+    gguf_writer_tensor(w, name, t->n_dims, t->dims, t->format->ggml_id, t->data, t->n_bytes);
+    free(name);
+}
+
+void gguf_copy_with(const vly_gguf *gguf, const char *key, const char *text, const char *path)
+{
+    gguf_writer *w = gguf_writer_create(3);
+    for (size_t i = 0; i < vly_gguf_n_entries(gguf); i++)
+        copy_entry(w, gguf, vly_gguf_entry_at(gguf, i));
+    gguf_writer_string(w, key, text);
+    for (size_t i = 0; i < vly_gguf_n_tensors(gguf); i++)
+        copy_tensor(w, vly_gguf_tensor_at(gguf, i));
+    if (gguf_writer_save(w, path)) abort();
+    gguf_writer_destroy(w);
+}
+
 void gguf_copy_split(const vly_gguf *gguf, const char *stem, unsigned n_parts)
 {
     size_t n = vly_gguf_n_tensors(gguf);
@@ -58,13 +77,8 @@ void gguf_copy_split(const vly_gguf *gguf, const char *stem, unsigned n_parts)
         gguf_writer_unsigned(w, "split.no", VLY_GGUF_U16, no);
         gguf_writer_unsigned(w, "split.count", VLY_GGUF_U16, n_parts);
         gguf_writer_signed(w, "split.tensors.count", VLY_GGUF_I32, (int64_t)n);
-        for (size_t i = n * no / n_parts; i < n * (no + 1) / n_parts; i++) {
-            const vly_gguf_tensor *t = vly_gguf_tensor_at(gguf, i);
-            char *name = text_of(t->name);
-            gguf_writer_tensor(w, name, t->n_dims, t->dims, t->format->ggml_id, t->data,
-                               t->n_bytes);
-            free(name);
-        }
+        for (size_t i = n * no / n_parts; i < n * (no + 1) / n_parts; i++)
+            copy_tensor(w, vly_gguf_tensor_at(gguf, i));
         char path[512];
         snprintf(path, sizeof path, "%s-%05u-of-%05u.gguf", stem, no + 1, n_parts);
         if (gguf_writer_save(w, path)) abort();
