@@ -322,24 +322,13 @@ bool arrives_last(uint token, uint workers)
     return shared_arrived == workers - 1u;
 }
 
-void write_x(uint quad, uint i, vec4 y)
-{
-    if (HALF_OUT == 0u) {
-        p.act.at[quad + i] = y;
-    } else {
-        RefU1 words = RefU1(uvec2(p.act));
-        words.at[quad * 4u + half_word(2u * i)] = half_pair(y.xy);
-        words.at[quad * 4u + half_word(2u * i + 1u)] = half_pair(y.zw);
-    }
-}
-
 void write_output(uint token)
 {
     [[unroll]] for (uint r = 0; r < ROUNDS; r++) {
         uint i = output_index(r);
         if (i >= QUADS_OUT) break;
         precise vec4 y = out_sum[r] / out_total[r];
-        write_x(p.out_quad + token * p.out_stride, head * HEAD_QUADS + i, y);
+        store_x_quad(p.act, HALF_OUT, p.out_quad + token * p.out_stride, head * HEAD_QUADS + i, y);
     }
 }
 

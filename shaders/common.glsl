@@ -80,6 +80,18 @@ uint half_stride(uint n)
     return (n + 63u) / 64u * 8u;
 }
 
+// Quad `i` of a token's x that begins at a quad, as floats or as matrix units read it.
+void store_x_quad(RefAct act, uint half_form, uint quad, uint i, vec4 v)
+{
+    if (half_form == 0u) {
+        act.at[quad + i] = v;
+    } else {
+        RefU1 words = RefU1(uvec2(act));
+        words.at[quad * 4u + half_word(2u * i)] = half_pair(v.xy);
+        words.at[quad * 4u + half_word(2u * i + 1u)] = half_pair(v.zw);
+    }
+}
+
 // Four fused multiply-adds in a fixed order: the order of every sum in Volley is written out, so that
 // the bits of a token do not depend on how many others are computed with it.
 float dot_add(vec4 w, vec4 x, float sum)

@@ -27,14 +27,8 @@ void main()
             precise vec4 x = part_quad(w, j) * scale;
             precise vec4 xn = x * READ_ACT(p.norm_quad + quad);
             p.act.at[p.x_quad + token * p.stride + quad] = x;
-            if (HALF_OUT == 0u) {
-                p.act.at[p.xn_quad + token * p.stride + quad] = xn;
-            } else {
-                uint first = (p.xn_quad + token * half_stride(p.blocks * 32u)) * 4u;
-                RefU1 words = RefU1(uvec2(p.act));
-                words.at[first + half_word(2u * quad)] = half_pair(xn.xy);
-                words.at[first + half_word(2u * quad + 1u)] = half_pair(xn.zw);
-            }
+            uint stride = HALF_OUT == 0u ? p.stride : half_stride(p.blocks * 32u);
+            store_x_quad(p.act, HALF_OUT, p.xn_quad + token * stride, quad, xn);
             squares = dot_add(x, x, squares);
         }
     }

@@ -173,15 +173,29 @@ struct vly_push_attention {
     VLY_U32 window; /* positions that a token sees, its own included; 0: all */
 };
 
-/* Norms each head of Q and K, then rotates it. One subgroup for each (head, token). */
+/* Norms each head of Q and K, then rotates it: a subgroup for each (head, token). Or Q and K as wholes: a
+ * subgroup for each (Q or K, token). */
 struct vly_push_qk_norm {
     VLY_ADDRESS(RefAct) act;
     VLY_ADDRESS(RefStep) step;
     VLY_U32 qkv_quad, qkv_stride;
-    VLY_U32 weights_quad; /* of Q's heads, and behind them of K's */
+    VLY_U32 weights_quad; /* of Q: a head, or all; and behind them of K */
     VLY_U32 rope_quad;
-    VLY_U32 n_head; /* heads before it are Q's */
-    VLY_U32 head_dim;
+    VLY_U32 n_head, n_head_kv, head_dim;
+    VLY_U32 whole; /* 1: of all heads together */
+    VLY_F32 norm_epsilon;
+};
+
+/* Norms what a layer adds to the residual stream, for families that do: x += y * weights / rms(y); then xn
+ * and the squares, as role ADD leaves them. One subgroup a token. */
+struct vly_push_post_norm {
+    VLY_ADDRESS(RefAct) act;
+    VLY_ADDRESS(RefStep) step;
+    VLY_U32 y_quad, x_quad, stride; /* of y and x alike */
+    VLY_U32 weights_quad;
+    VLY_U32 xn_quad, next_quad; /* of the next norm's weights */
+    VLY_U32 squares_quad, squares_stride;
+    VLY_U32 dim;
     VLY_F32 norm_epsilon;
 };
 

@@ -17,10 +17,11 @@ typedef enum {
     VLY_DIM_ONE,
     VLY_DIM_DIM, /* width of the residual stream */
     VLY_DIM_VOCAB,
-    VLY_DIM_HEAD, /* of one head */
     VLY_DIM_ALL_HEADS,
     VLY_DIM_ALL_KV_HEADS,
     VLY_DIM_ROTATED_PAIRS, /* of one head */
+    VLY_DIM_Q_NORM,        /* of one head or of all */
+    VLY_DIM_K_NORM,
     VLY_DIM_FF,
     VLY_N_DIMS
 } vly_dim;
@@ -33,6 +34,13 @@ typedef struct {
 extern const vly_tensor_kind vly_tensor_kinds[VLY_N_TENSORS];
 
 typedef enum { VLY_NEED_NEVER, VLY_NEED_OPTIONAL, VLY_NEED_REQUIRED } vly_need;
+
+/* Where a layer's two norms are: of what attention and feed-forward take from the residual stream,
+ * of what they add to it, or of both. */
+typedef enum { VLY_NORMS_PRE, VLY_NORMS_POST, VLY_NORMS_BOTH } vly_norms;
+
+/* Norms of Q and K before they are rotated: of each head by itself, or of all heads together. */
+typedef enum { VLY_QK_NORM_NONE, VLY_QK_NORM_HEAD, VLY_QK_NORM_ALL } vly_qk_norm;
 
 /* Which two numbers of a head are rotated together: neighbours, or i and i + half of them. */
 typedef enum { VLY_ROPE_PAIRS, VLY_ROPE_HALVES } vly_rope_kind;
@@ -49,7 +57,8 @@ typedef struct {
         name[VLY_ARCH_NAME_CHARS]; /* general.architecture, and what its metadata keys begin with */
     char tensor[VLY_N_TENSORS][VLY_TENSOR_NAME_CHARS]; /* "": the name of tensors.def */
     vly_need bias[VLY_N_TENSORS]; /* of matrices of a layer only; in all layers or in none */
-    bool qk_norm;                 /* heads of Q and K get an RMS norm before they are rotated */
+    vly_norms norms;
+    vly_qk_norm qk_norm;
     vly_rope_kind rope;
     vly_head head;
     uint32_t window; /* positions that windowed layers see, where the file does not say; 0: all */

@@ -147,11 +147,22 @@ static int read_rope(reader *r, const cJSON *item)
     return rc;
 }
 
+static int read_norms(reader *r, const cJSON *item)
+{
+    static const char *const words[] = {
+        [VLY_NORMS_PRE] = "pre", [VLY_NORMS_POST] = "post", [VLY_NORMS_BOTH] = "both"};
+    int word, rc = read_word(r, item, words, 3, &word);
+    if (rc == 0) r->arch->norms = (vly_norms)word;
+    return rc;
+}
+
 static int read_qk_norm(reader *r, const cJSON *item)
 {
-    if (!cJSON_IsBool(item)) return type_error(r, item, "true or false");
-    r->arch->qk_norm = cJSON_IsTrue(item);
-    return 0;
+    static const char *const words[] = {
+        [VLY_QK_NORM_NONE] = "none", [VLY_QK_NORM_HEAD] = "head", [VLY_QK_NORM_ALL] = "all"};
+    int word, rc = read_word(r, item, words, 3, &word);
+    if (rc == 0) r->arch->qk_norm = (vly_qk_norm)word;
+    return rc;
 }
 
 static int read_head(reader *r, const cJSON *item)
@@ -255,10 +266,10 @@ static int read_window(reader *r, const cJSON *item)
 int vly_arch_parse(const char *source, const char *json, size_t len, vly_arch *out, vly_error *err)
 {
     static const field fields[] = {
-        {"name", read_arch_name, true},   {"rope", read_rope, true},
-        {"qk_norm", read_qk_norm, false}, {"biases", read_biases, false},
-        {"window", read_window, false},   {"head", read_head, false},
-        {"tensors", read_tensors, false},
+        {"name", read_arch_name, true}, {"rope", read_rope, true},
+        {"norms", read_norms, false},   {"qk_norm", read_qk_norm, false},
+        {"biases", read_biases, false}, {"window", read_window, false},
+        {"head", read_head, false},     {"tensors", read_tensors, false},
     };
     *out = (vly_arch){0};
     reader r = {source, out, err};

@@ -144,7 +144,15 @@ static struct vly_push_matvec normed(const vly_model *m, bool first)
     };
 }
 
-/* Heads of Q and K, which are then rotated after it. */
+/* The same of what a layer takes; where only what it adds is normed, x as it is. */
+static struct vly_push_matvec layer_input(const vly_model *m, bool first)
+{
+    struct vly_push_matvec p = normed(m, first);
+    if (m->config.arch.norms == VLY_NORMS_POST) p.norm_parts = 0;
+    return p;
+}
+
+/* Q and K, which are then rotated after it. */
 static void qk_norm(recorder *r, uint32_t layer)
 {
     const vly_model *m = r->m;
@@ -155,14 +163,16 @@ static void qk_norm(recorder *r, uint32_t layer)
         .step = r->step,
         .qkv_quad = m->at.qkv,
         .qkv_stride = m->at.qkv_stride,
-        .weights_quad = m->at.qk_norms + layer * (c->head_dim / 2),
+        .weights_quad = m->at.qk_norms + layer * m->at.qk_norms_stride,
         .rope_quad = m->at.rope,
         .n_head = c->n_head,
+        .n_head_kv = c->n_head_kv,
         .head_dim = c->head_dim,
+        .whole = c->arch.qk_norm == VLY_QK_NORM_ALL,
         .norm_epsilon = c->norm_epsilon,
     };
-    if (k)
-        vly_gpu_cmd_dispatch(r->commands, k, NULL, &p, sizeof p, c->n_head + c->n_head_kv, r->n, 1);
+    uint32_t norms = p.whole ? 2 : c->n_head + c->n_head_kv;
+    if (k) vly_gpu_cmd_dispatch(r->commands, k, NULL, &p, sizeof p, norms, r->n, 1);
 }
 
 /* Of biases that begin at `start`, 0 being none, the layer's. */
@@ -175,7 +185,7 @@ static void qkv(recorder *r, uint32_t layer)
 {
     const vly_model *m = r->m;
     const vly_layer_weights *w = &m->weights.layer[layer];
-    struct vly_push_matvec p = normed(m, layer == 0);
+    struct vly_push_matvec p = layer_input(m, layer == 0);
     p.out_quad = m->at.qkv;
     p.out_stride = m->at.qkv_stride;
     p.bias_quad = layer_bias(m->at.bias_qkv, m->at.qkv_stride, layer);
@@ -272,11 +282,49 @@ static void attention(recorder *r, uint32_t layer)
                              texel || r->prompt ? 1 : workers);
 }
 
-/* x += W in; xn = x * the weights of norm number `next_norm`. */
+/* x += the norm of what a product left; xn as below. */
+static void post_norm(recorder *r, uint32_t norm)
+{
+    const vly_model *m = r->m;
+    const vly_act_layout *at = &m->at;
+    const uint32_t constants[] = {m->geometry.lanes, m->geometry.tile_form};
+    vly_gpu_kernel *k = kernel(r, VLY_SHADER_post_norm, constants, 2);
+    struct vly_push_post_norm p = {
+        .act = m->act.address,
+        .step = r->step,
+        .y_quad = at->added,
+        .x_quad = at->x,
+        .stride = at->x_stride,
+        .weights_quad = at->post_norms + norm * at->x_stride,
+        .xn_quad = at->xn,
+        .next_quad = at->norms + (norm + 1) * at->x_stride,
+        .squares_quad = at->squares,
+        .squares_stride = at->squares_stride,
+        .dim = m->config.dim,
+        .norm_epsilon = m->config.norm_epsilon,
+    };
+    if (k) vly_gpu_cmd_dispatch(r->commands, k, NULL, &p, sizeof p, r->n, 1, 1);
+}
+
+/* x += W in; xn = x * the weights of the next norm. `norm` numbers attention's and feed-forward's
+ * of all layers. */
 static void residual(recorder *r, const vly_matrix *w, uint32_t in, uint32_t stride, uint32_t bias,
-                     uint32_t next_norm)
+                     uint32_t norm)
 {
     const vly_act_layout *at = &r->m->at;
+    if (at->post_norms) {
+        /* A plain product: of Q, K and V none would be rotated. */
+        matvec(r, w, VLY_ROLE_QKV,
+               (struct vly_push_matvec){.in_quad = in,
+                                        .in_stride = stride,
+                                        .out_quad = at->added,
+                                        .out_stride = at->x_stride,
+                                        .bias_quad = bias,
+                                        .extra = {0, 2}});
+        barrier(r);
+        post_norm(r, norm);
+        return;
+    }
     matvec(r, w, VLY_ROLE_ADD,
            (struct vly_push_matvec){
                .in_quad = in,
@@ -284,7 +332,7 @@ static void residual(recorder *r, const vly_matrix *w, uint32_t in, uint32_t str
                .out_quad = at->x,
                .out_stride = at->x_stride,
                .bias_quad = bias,
-               .extra = {at->xn, at->norms + next_norm * at->x_stride, at->squares,
+               .extra = {at->xn, at->norms + (norm + 1) * at->x_stride, at->squares,
                          at->squares_stride},
            });
 }
@@ -292,7 +340,7 @@ static void residual(recorder *r, const vly_matrix *w, uint32_t in, uint32_t str
 static void swiglu(recorder *r, uint32_t layer)
 {
     const vly_model *m = r->m;
-    struct vly_push_matvec p = normed(m, false);
+    struct vly_push_matvec p = layer_input(m, false);
     p.out_quad = m->at.ff;
     p.out_stride = m->at.ff_stride;
     p.bias_quad = layer_bias(m->at.bias_gate_up, m->at.gate_up_stride, layer);
@@ -366,14 +414,14 @@ static void step(recorder *r, vly_step_kind kind, uint32_t layer)
         break;
     case VLY_STEP_OUT:
         residual(r, &w->out, at->att, at->att_stride, layer_bias(at->bias_out, at->x_stride, layer),
-                 2 * layer + 1);
+                 2 * layer);
         break;
     case VLY_STEP_GATE_UP:
         swiglu(r, layer);
         break;
     case VLY_STEP_DOWN:
         residual(r, &w->down, at->ff, at->ff_stride, layer_bias(at->bias_down, at->x_stride, layer),
-                 2 * layer + 2);
+                 2 * layer + 1);
         break;
     case VLY_STEP_HEAD:
         head(r);

@@ -81,6 +81,16 @@ static void take_biases(vly_act_layout *at, const vly_model_config *c)
     if (vly_config_has_bias(c, VLY_TENSOR_FFN_DOWN)) at->bias_down = take(at, n * at->x_stride);
 }
 
+static void take_norms(vly_act_layout *at, const vly_model_config *c)
+{
+    uint32_t heads = c->arch.qk_norm == VLY_QK_NORM_ALL ? c->n_head + c->n_head_kv : 2;
+    at->qk_norms_stride = heads * (c->head_dim / 4);
+    if (c->arch.qk_norm) at->qk_norms = take(at, (uint64_t)c->n_layer * at->qk_norms_stride);
+    if (c->arch.norms == VLY_NORMS_PRE) return;
+    at->post_norms = take(at, 2ull * c->n_layer * at->x_stride);
+    at->added = take(at, (uint64_t)VLY_MAX_CHUNK * at->x_stride);
+}
+
 static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, uint32_t head_rows,
                               uint32_t n_ctx)
 {
@@ -101,7 +111,7 @@ static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, 
 
     at.norms = take(&at, (2ull * c->n_layer + 1) * at.x_stride);
     take_biases(&at, c);
-    if (c->arch.qk_norm) at.qk_norms = take(&at, (uint64_t)c->n_layer * (c->head_dim / 2));
+    take_norms(&at, c);
     at.rope = take(&at, (uint64_t)n_ctx * (c->head_dim / 4));
     at.x = take(&at, chunk * at.x_stride);
     at.xn = take(&at, chunk * at.xn_stride);

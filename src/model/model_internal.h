@@ -26,8 +26,10 @@ typedef struct {
 /* Where things lie in the activations buffer: starts in quads (16 bytes), strides in quads a token.
  */
 typedef struct {
-    uint32_t norms;    /* per layer: attention norm, feed-forward norm; then the output norm */
-    uint32_t qk_norms; /* per layer: the weights of Q's heads, of K's */
+    uint32_t norms; /* per layer: attention norm, feed-forward norm; then the output norm */
+    uint32_t qk_norms, qk_norms_stride; /* per layer: weights of Q, of K; 0: none */
+    uint32_t post_norms; /* per layer: of what attention adds, of what feed-forward adds; 0: none */
+    uint32_t added;      /* what is added, before such a norm */
     /* Per layer, in the order of the matrices' rows; 0: none. */
     uint32_t bias_qkv, bias_out, bias_gate_up, bias_down;
     uint32_t gate_up_stride; /* of bias_gate_up; the others have that of what they are added to */

@@ -87,6 +87,12 @@ static vly_need weight_need(const vly_model_config *c, vly_tensor_id id)
     case VLY_TENSOR_ATTN_Q_NORM:
     case VLY_TENSOR_ATTN_K_NORM:
         return c->arch.qk_norm ? VLY_NEED_REQUIRED : VLY_NEED_NEVER;
+    case VLY_TENSOR_ATTN_NORM:
+    case VLY_TENSOR_FFN_NORM:
+        return c->arch.norms != VLY_NORMS_POST ? VLY_NEED_REQUIRED : VLY_NEED_NEVER;
+    case VLY_TENSOR_ATTN_POST_NORM:
+    case VLY_TENSOR_FFN_POST_NORM:
+        return c->arch.norms != VLY_NORMS_PRE ? VLY_NEED_REQUIRED : VLY_NEED_NEVER;
     default:
         return VLY_NEED_REQUIRED;
     }
@@ -143,16 +149,18 @@ static int find_all(finder *f, vly_tensors *out, vly_error *err)
 int vly_tensors_find(const vly_gguf *gguf, const vly_model_config *c, vly_tensors *out,
                      vly_error *err)
 {
+    bool all = c->arch.qk_norm == VLY_QK_NORM_ALL;
     finder f = {
         .gguf = gguf,
         .config = c,
         .dims = {[VLY_DIM_ONE] = 1,
                  [VLY_DIM_DIM] = c->dim,
                  [VLY_DIM_VOCAB] = c->n_vocab,
-                 [VLY_DIM_HEAD] = c->head_dim,
                  [VLY_DIM_ALL_HEADS] = (uint64_t)c->n_head * c->head_dim,
                  [VLY_DIM_ALL_KV_HEADS] = (uint64_t)c->n_head_kv * c->head_dim,
                  [VLY_DIM_ROTATED_PAIRS] = c->rope.n_rotated / 2,
+                 [VLY_DIM_Q_NORM] = (uint64_t)(all ? c->n_head : 1) * c->head_dim,
+                 [VLY_DIM_K_NORM] = (uint64_t)(all ? c->n_head_kv : 1) * c->head_dim,
                  [VLY_DIM_FF] = c->ff_dim},
     };
     *out = (vly_tensors){.layer = calloc(c->n_layer, sizeof *out->layer)};

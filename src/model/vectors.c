@@ -45,32 +45,48 @@ static int read_heads(const uploader *u, const vly_gguf_tensor *t, float *out)
     return 0;
 }
 
-static int upload_norms(uploader *u)
+/* A row for each norm from quad `at` on: of layer i's tensors `first` and `second`, in turn. A norm
+ * that is not there does nothing: ones. */
+static int upload_layer_norms(uploader *u, uint32_t at, vly_tensor_id first, vly_tensor_id second)
 {
     const vly_model *m = u->m;
-    const vly_tensors *t = &m->weights.tensors;
-    uint32_t n_norms = 2 * m->config.n_layer + 1;
+    uint32_t dim = m->config.dim, stride = m->at.x_stride;
     int rc = 0;
-    for (uint32_t i = 0; rc == 0 && i < n_norms; i++) {
-        vly_tensor_id id = i % 2 ? VLY_TENSOR_FFN_NORM : VLY_TENSOR_ATTN_NORM;
-        const vly_gguf_tensor *norm =
-            i + 1 < n_norms ? t->layer[i / 2].weight[id] : t->model.weight[VLY_TENSOR_OUTPUT_NORM];
-        float *to = stage(u, m->at.norms + (uint64_t)i * m->at.x_stride, m->at.x_stride, &rc);
+    for (uint32_t i = 0; rc == 0 && i < 2 * m->config.n_layer; i++) {
+        const vly_tensor_set *t = &m->weights.tensors.layer[i / 2];
+        const vly_gguf_tensor *norm = t->weight[i % 2 ? second : first];
+        float *to = stage(u, at + (uint64_t)i * stride, stride, &rc);
+        for (uint32_t j = 0; rc == 0 && !norm && j < dim; j++) to[j] = 1.0f;
         if (rc == 0) rc = read_vector(u, norm, to);
     }
     return rc;
 }
 
+static int upload_norms(uploader *u)
+{
+    const vly_model *m = u->m;
+    uint64_t stride = m->at.x_stride;
+    int rc = upload_layer_norms(u, m->at.norms, VLY_TENSOR_ATTN_NORM, VLY_TENSOR_FFN_NORM);
+    if (rc == 0 && m->at.post_norms)
+        rc = upload_layer_norms(u, m->at.post_norms, VLY_TENSOR_ATTN_POST_NORM,
+                                VLY_TENSOR_FFN_POST_NORM);
+    if (rc) return rc;
+    float *to = stage(u, m->at.norms + 2 * m->config.n_layer * stride, stride, &rc);
+    return rc ? rc : read_vector(u, m->weights.tensors.model.weight[VLY_TENSOR_OUTPUT_NORM], to);
+}
+
 static int upload_qk_norms(uploader *u)
 {
     const vly_model *m = u->m;
-    uint32_t head_dim = m->config.head_dim;
+    uint64_t stride = m->at.qk_norms_stride;
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && m->at.qk_norms && i < m->config.n_layer; i++) {
-        const vly_tensor_set *t = &m->weights.tensors.layer[i];
-        float *to = stage(u, m->at.qk_norms + (uint64_t)i * (head_dim / 2), head_dim / 2, &rc);
-        if (rc == 0) rc = read_heads(u, t->weight[VLY_TENSOR_ATTN_Q_NORM], to);
-        if (rc == 0) rc = read_heads(u, t->weight[VLY_TENSOR_ATTN_K_NORM], to + head_dim);
+        const vly_gguf_tensor *const *weight = m->weights.tensors.layer[i].weight;
+        float *to = stage(u, m->at.qk_norms + i * stride, stride, &rc);
+        if (rc == 0) rc = read_heads(u, weight[VLY_TENSOR_ATTN_Q_NORM], to);
+        if (rc) break;
+        to += weight[VLY_TENSOR_ATTN_Q_NORM]->dims[0];
+        rc = read_heads(u, weight[VLY_TENSOR_ATTN_K_NORM], to);
     }
     return rc;
 }

@@ -22,13 +22,15 @@ while read -r case; do
     n_cases=$((n_cases + 1))
     name=$(jq -r .model <<<"$case")
     ids=$(jq -r '.ids | join(",")' <<<"$case")
+    arch=()
+    [ -e "$models/$name.json" ] && arch=(--arch "$models/$name.json")
     kinds=f16
     [ "$name" = qwen3 ] && kinds='f16 int8'
     for kv in $kinds; do
         # int8 keys and values are rounded to 1 part in 254 of their largest.
         limit=0.02
         [ $kv = int8 ] && limit=0.3
-        "$volley" logits -m "$models/$name.gguf" --arch $described --ids "$ids" --kv $kv --top 288 \
+        "$volley" logits -m "$models/$name.gguf" "${arch[@]}" --ids "$ids" --kv $kv --top 288 \
             >"$scratch/logits" 2>"$scratch/err"
         far=$(jq -s --argjson case "$case" "$difference" "$scratch/logits" 2>&1)
         if jq -en "$far < $limit" >/dev/null 2>&1; then
@@ -80,7 +82,7 @@ refuses() { # NAME JSON PATTERN
 }
 refuses 'a description that is no JSON' '{"name":' 'expected one JSON value'
 refuses 'an unknown key' '{"name":"x","rope":"pairs","layers":2}' "unknown key 'layers'"
-refuses 'a wrong type' '{"name":"x","rope":"pairs","qk_norm":"yes"}' "key 'qk_norm': expected true or false"
+refuses 'a wrong type' '{"name":"x","rope":"pairs","norms":true}' "key 'norms': expected \"pre\" or \"post\""
 refuses 'a missing key' '{"name":"x"}' "key 'rope' is missing"
 check_exit 'a description that is not there' 1 "$volley" logits --arch "$scratch/none" -m $models/qwen2.gguf -p a
 check_match 'a description that is not there: why' 'cannot open .*none' "$err"

@@ -123,12 +123,16 @@ def forward(c, w, ids):
     for i in range(c["layers"]):
         def product(key, v):
             return v @ w[key, i].T + w.get((key + ".bias", i), 0.0)
-        xn = rms(c, x, w["attn_norm", i])
-        q = product("attn_q", xn).reshape(n, heads, dim)
-        k = product("attn_k", xn).reshape(n, kv_heads, dim)
-        v = product("attn_v", xn).reshape(n, kv_heads, dim)
-        if c.get("qk_norm"):
-            q, k = rms(c, q, w["attn_q_norm", i]), rms(c, k, w["attn_k_norm", i])
+
+        def norm(key, v):
+            return rms(c, v, w[key, i]) if (key, i) in w else v
+        xn = norm("attn_norm", x)
+        q, k, v = product("attn_q", xn), product("attn_k", xn), product("attn_v", xn)
+        if c.get("qk_norm") == "all":
+            q, k = norm("attn_q_norm", q), norm("attn_k_norm", k)
+        q, k, v = (a.reshape(n, -1, dim) for a in (q, k, v))
+        if c.get("qk_norm") == "head":
+            q, k = norm("attn_q_norm", q), norm("attn_k_norm", k)
         q, k = rotate(c, q), rotate(c, k)
         seen = pos[:, None] >= pos[None, :]
         if c.get("window") and c.get("windowed", [True])[i % len(c.get("windowed", [True]))]:
@@ -139,10 +143,11 @@ def forward(c, w, ids):
             s = np.where(seen, q[:, h] @ k[:, g].T / math.sqrt(dim), -np.inf)
             p = np.exp(s - s.max(-1, keepdims=True))
             out[:, h] = p / p.sum(-1, keepdims=True) @ v[:, g]
-        x = x + product("attn_output", out.reshape(n, -1))
-        xn = rms(c, x, w["ffn_norm", i])
+        x = x + norm("attn_post_norm", product("attn_output", out.reshape(n, -1)))
+        xn = norm("ffn_norm", x)
         gate = product("ffn_gate", xn)
-        x = x + product("ffn_down", gate / (1 + np.exp(-gate)) * product("ffn_up", xn))
+        down = product("ffn_down", gate / (1 + np.exp(-gate)) * product("ffn_up", xn))
+        x = x + norm("ffn_post_norm", down)
     head = w["output"] if c["own_head"] else w["token_embd"]
     return rms(c, x, w["output_norm"]) @ head.T
 
@@ -164,7 +169,10 @@ def make_weights(c, rng):
     if "rope_freqs" in c:
         t["rope_freqs"] = np.array(c["rope_freqs"], np.float32)
     for i in range(c["layers"]):
-        t["attn_norm", i], t["ffn_norm", i] = vector(d), vector(d)
+        if c["norms"] != "post":
+            t["attn_norm", i], t["ffn_norm", i] = vector(d), vector(d)
+        if c["norms"] != "pre":
+            t["attn_post_norm", i], t["ffn_post_norm", i] = vector(d), vector(d)
         t["attn_q", i] = matrix(q, d, 1.5)
         t["attn_k", i] = matrix(kv, d, 1.5, np.float32 if c.get("mixed") else np.float16)
         t["attn_v", i] = matrix(kv, d)
@@ -172,18 +180,22 @@ def make_weights(c, rng):
         t["ffn_gate", i], t["ffn_up", i] = matrix(ff, d), matrix(ff, d)
         t["ffn_down", i] = matrix(d, ff)
         if c.get("qk_norm"):
-            t["attn_q_norm", i], t["attn_k_norm", i] = vector(dim, 1.3), vector(dim, 1.3)
+            whole = c["qk_norm"] == "all"
+            t["attn_q_norm", i] = vector(q if whole else dim, 1.3)
+            t["attn_k_norm", i] = vector(kv if whole else dim, 1.3)
         for key in c.get("biases", ()):
             t[key + ".bias", i] = vector(len(t[key, i]), 0.0, 0.3)
     return t
 
 
 SHAPE = dict(dim=64, layers=2, heads=4, kv_heads=2, head_dim=16, ff=96, n_ctx=256, epsilon=1e-5,
-             rope_base=10000.0, rope="pairs", own_head=True, n_ids=40)
+             rope_base=10000.0, rope="pairs", norms="pre", own_head=True, n_ids=40)
 QKV = ("attn_q", "attn_k", "attn_v")
 NAMES = {"token_embd": "embedding", "output": "lm_head", "attn_q": "layers.{}.attn.q_proj",
          "attn_k": "layers.{}.attn.k_proj", "attn_output": "layers.{}.attn.o_proj",
-         "ffn_norm": "layers.{}.norm2"}
+         "ffn_norm": "layers.{}.norm2", "attn_post_norm": "blk.{}.post_attention_norm",
+         "ffn_post_norm": "blk.{}.post_ffw_norm"}
+NAMES_POST = {key: NAMES[key] for key in ("attn_post_norm", "ffn_post_norm")}
 # arch: general.architecture, where it is not the model's name.
 MODELS = {
     "llama-freqs": dict(arch="llama", own_head=False,
@@ -199,8 +211,9 @@ MODELS = {
     "qwen2": dict(rope="halves", biases=QKV, heads=2, kv_heads=1, head_dim=32),
     "qwen2-yarn": dict(arch="qwen2", rope="halves", biases=QKV, own_head=False,
                        scaling=dict(type="yarn", factor=2.0, original=128, attn_factor=1.1)),
-    "qwen3": dict(rope="halves", qk_norm=True, head_dim=32, own_head=False),
-    "described": dict(rope="halves", rotated=8, qk_norm=True, mixed=True, window=12,
+    "qwen3": dict(rope="halves", qk_norm="head", head_dim=32, own_head=False),
+    "olmo2": dict(rope="halves", norms="post", qk_norm="all", kv_heads=4, names=NAMES_POST),
+    "described": dict(rope="halves", rotated=8, norms="both", qk_norm="head", mixed=True, window=12,
                       windowed=[True, False, True], layers=3, n_ids=48,
                       biases=("attn_v", "attn_output"), names=NAMES),
 }

@@ -27,7 +27,9 @@ static void families_have_their_blocks(void **state)
     assert_int_equal(qwen2->rope, VLY_ROPE_HALVES);
     assert_int_equal(qwen2->bias[VLY_TENSOR_ATTN_K], VLY_NEED_REQUIRED);
     assert_int_equal(qwen2->bias[VLY_TENSOR_ATTN_OUTPUT], VLY_NEED_NEVER);
-    assert_true(qwen3->qk_norm && !qwen2->qk_norm);
+    assert_int_equal(qwen3->qk_norm, VLY_QK_NORM_HEAD);
+    assert_int_equal(qwen2->qk_norm, VLY_QK_NORM_NONE);
+    assert_int_equal(llama->norms, VLY_NORMS_PRE);
     assert_string_equal(vly_arch_tensor_name(llama, VLY_TENSOR_FFN_DOWN, 1023, ".weight", name),
                         "blk.1023.ffn_down.weight");
     assert_string_equal(vly_arch_tensor_name(qwen2, VLY_TENSOR_ATTN_Q, 0, ".bias", name),
@@ -53,7 +55,8 @@ static void a_short_description_is_a_plain_model(void **state)
     assert_string_equal(arch.name, "parrot");
     assert_int_equal(arch.rope, VLY_ROPE_PAIRS);
     assert_int_equal(arch.head, VLY_HEAD_EITHER);
-    assert_true(!arch.qk_norm && arch.window == 0 && arch.n_pattern == 0);
+    assert_int_equal(arch.norms, VLY_NORMS_PRE);
+    assert_true(arch.qk_norm == VLY_QK_NORM_NONE && arch.window == 0 && arch.n_pattern == 0);
     for (vly_tensor_id id = 0; id < VLY_N_TENSORS; id++) {
         assert_int_equal(arch.bias[id], VLY_NEED_NEVER);
         assert_string_equal(arch.tensor[id], "");
@@ -65,7 +68,8 @@ static void a_full_description_is_taken(void **state)
     (void)state;
     vly_arch arch;
     vly_error err;
-    const char *json = "{\"rope\":\"halves\",\"qk_norm\":true,\"head\":\"tied\",\"name\":\"p\","
+    const char *json = "{\"rope\":\"halves\",\"qk_norm\":\"all\",\"norms\":\"both\",\"head\":"
+                       "\"tied\",\"name\":\"p\","
                        "\"biases\":{\"attn_q\":\"required\",\"ffn_up\":\"optional\"},"
                        "\"window\":{\"layers\":[true,false,true],\"size\":64},"
                        "\"tensors\":{\"attn_q\":\"h{}/q\",\"output_norm\":\"final\"}}";
@@ -74,7 +78,8 @@ static void a_full_description_is_taken(void **state)
     assert_string_equal(arch.name, "p");
     assert_int_equal(arch.rope, VLY_ROPE_HALVES);
     assert_int_equal(arch.head, VLY_HEAD_TIED);
-    assert_true(arch.qk_norm);
+    assert_int_equal(arch.qk_norm, VLY_QK_NORM_ALL);
+    assert_int_equal(arch.norms, VLY_NORMS_BOTH);
     assert_int_equal(arch.bias[VLY_TENSOR_ATTN_Q], VLY_NEED_REQUIRED);
     assert_int_equal(arch.bias[VLY_TENSOR_FFN_UP], VLY_NEED_OPTIONAL);
     assert_int_equal(arch.bias[VLY_TENSOR_ATTN_K], VLY_NEED_NEVER);
@@ -114,7 +119,10 @@ static void faults_are_named(void **state)
          "key 'rope': expected \"pairs\" or \"halves\", got 'neox'"},
         {"{\"name\":\"p\",\"rope\":true}",
          "key 'rope': expected \"pairs\" or \"halves\", got true"},
-        {"{" GOOD ",\"qk_norm\":1}", "key 'qk_norm': expected true or false, got a number"},
+        {"{" GOOD ",\"qk_norm\":true}",
+         "key 'qk_norm': expected \"none\" or \"head\" or \"all\", got true"},
+        {"{" GOOD ",\"norms\":\"mid\"}",
+         "key 'norms': expected \"pre\" or \"post\" or \"both\", got 'mid'"},
         {"{" GOOD ",\"head\":\"none\"}", "key 'head': expected \"either\" or \"own\" or \"tied\""},
         {"{" GOOD ",\"biases\":[]}", "key 'biases': expected an object, got an array"},
         {"{" GOOD ",\"biases\":{\"attn_norm\":\"required\"}}",
