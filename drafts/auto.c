@@ -1,7 +1,6 @@
 /* Drafting by whatever is expected to be fastest: block by block the governor (spec/governor.h)
  * chooses between nothing, n-grams and the draft model, and how many tokens. The model reads
  * nothing of the text before it is wanted for the first time. */
-#include "base/clock.h"
 #include "base/log.h"
 #include "drafts/draft.h"
 
@@ -17,25 +16,26 @@ typedef struct {
     vly_governor governor;
     vly_decision decision; /* for the block under way */
     bool reading;          /* the decision stands, and waits until the model has read */
-    uint64_t read_start_ns;
-    vly_outcome read; /* what reading took since the last block */
+    uint32_t n_reading;    /* tokens, in the step under way */
+    vly_outcome read;      /* what reading took since the last block */
 } draft_auto;
 
-static int read_text(vly_draft *draft, vly_submission *list, vly_error *err)
+static int read_text(vly_draft *draft, vly_draft_batch *batch, uint32_t most, uint32_t *n,
+                     vly_error *err)
 {
     draft_auto *d = (draft_auto *)draft;
-    if (!d->reading) return 0;
-    d->read_start_ns = vly_clock_ns();
-    return d->model->ops->read(d->model, list, err);
+    *n = 0;
+    int rc = d->reading ? d->model->ops->read(d->model, batch, most, n, err) : 0;
+    d->n_reading = *n;
+    return rc;
 }
 
-static void read_done(vly_draft *draft)
+static void read_done(vly_draft *draft, double ns)
 {
     draft_auto *d = (draft_auto *)draft;
-    uint32_t behind = vly_draft_model_behind(d->model);
-    d->model->ops->read_done(d->model);
-    d->read.n_read += behind - vly_draft_model_behind(d->model);
-    d->read.read_ns += (double)(vly_clock_ns() - d->read_start_ns);
+    if (!(ns > 0)) return;
+    d->read.n_read += d->n_reading;
+    d->read.read_ns += ns;
 }
 
 static bool model_can_draft(const draft_auto *d)
@@ -45,9 +45,11 @@ static bool model_can_draft(const draft_auto *d)
 
 /* Takes a decision, unless one waits for the model: what n-grams have to propose is known, it being
  * free to ask them. */
-static void decide(draft_auto *d, uint32_t n_ngram, uint32_t k, uint32_t left)
+static void decide(draft_auto *d, const vly_draft_input *block, uint32_t n_ngram, uint32_t k)
 {
-    vly_governor_input in = {.left = left};
+    vly_governor_input in = {.left = block->left,
+                             .beside_tok = block->beside_tok,
+                             .beside_decided = block->beside_decided};
     bool copy = n_ngram > 0 && vly_draft_ngram_match(d->ngram) >= COPY_MATCH;
     in.k_max[copy ? VLY_ARM_COPY : VLY_ARM_NGRAM] = n_ngram;
     if (model_can_draft(d)) {
@@ -55,30 +57,31 @@ static void decide(draft_auto *d, uint32_t n_ngram, uint32_t k, uint32_t left)
         in.behind = vly_draft_model_behind(d->model);
     }
     if (d->reading && in.k_max[VLY_ARM_MODEL]) {
+        if (in.behind > VLY_MAX_BATCH) return; /* it goes on reading */
         d->reading = false;
         if (d->decision.k > k) d->decision.k = k;
         return;
     }
     d->decision = vly_governor_choose(&d->governor, &in);
-    /* A text that is not short is read in a step of its own, and after a block without the model:
-     * the first words do not wait for it. */
+    /* A text that is not short is read beside blocks without the model: the first words do not wait
+     * for it. */
     d->reading = d->decision.arm == VLY_ARM_MODEL && in.behind > VLY_MAX_BATCH;
 }
 
-static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_submission *list,
-                   uint32_t *n, vly_error *err)
+static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint32_t *n,
+                   vly_error *err)
 {
     draft_auto *d = (draft_auto *)draft;
     uint32_t n_ngram;
-    int rc = d->ngram->ops->propose(d->ngram, in, k, list, &n_ngram, err);
+    int rc = d->ngram->ops->propose(d->ngram, in, k, &n_ngram, err);
     *n = 0;
     if (rc) return rc;
-    decide(d, n_ngram, k, in->left);
+    decide(d, in, n_ngram, k);
     d->base.probing = d->decision.probe;
     if (d->reading || d->decision.k == 0) return 0;
     if (d->decision.arm == VLY_ARM_MODEL) {
         d->last = d->model;
-        rc = d->model->ops->propose(d->model, in, d->decision.k, list, n, err);
+        rc = d->model->ops->propose(d->model, in, d->decision.k, n, err);
     } else {
         d->last = d->ngram;
         *n = d->decision.k;

@@ -10,28 +10,26 @@ typedef struct {
     vly_draft *last; /* the one that proposed */
 } draft_chain;
 
-static int read_text(vly_draft *draft, vly_submission *list, vly_error *err)
+static int read_text(vly_draft *draft, vly_draft_batch *batch, uint32_t most, uint32_t *n,
+                     vly_error *err)
 {
     draft_chain *d = (draft_chain *)draft;
-    int rc = d->part[0]->ops->read(d->part[0], list, err);
-    return rc ? rc : d->part[1]->ops->read(d->part[1], list, err);
+    uint32_t more = 0;
+    int rc = d->part[0]->ops->read(d->part[0], batch, most, n, err);
+    if (rc == 0) rc = d->part[1]->ops->read(d->part[1], batch, most - *n, &more, err);
+    *n += more;
+    return rc;
 }
 
-static void read_done(vly_draft *draft)
-{
-    draft_chain *d = (draft_chain *)draft;
-    for (int i = 0; i < 2; i++) d->part[i]->ops->read_done(d->part[i]);
-}
-
-static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_submission *list,
-                   uint32_t *n, vly_error *err)
+static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint32_t *n,
+                   vly_error *err)
 {
     draft_chain *d = (draft_chain *)draft;
     int rc = 0;
     *n = 0;
     for (int i = 0; rc == 0 && *n == 0 && i < 2; i++) {
         d->last = d->part[i];
-        rc = d->last->ops->propose(d->last, in, k, list, n, err);
+        rc = d->last->ops->propose(d->last, in, k, n, err);
     }
     d->base.proposer = d->last->proposer;
     return rc;
@@ -59,7 +57,6 @@ static void destroy(vly_draft *draft)
 
 static const vly_draft_ops ops = {
     .read = read_text,
-    .read_done = read_done,
     .propose = propose,
     .proposed = proposed,
     .settle = settle,

@@ -3,21 +3,15 @@
  * see docs/speculation.md for how to add one.
  *
  * A proposal is either known on the host (then the method writes target ids into the verify step)
- * or comes to be on the device (then the method adds the commands that write them there). */
+ * or comes to be on the device (then the method adds to the draft model's part of the step, which
+ * writes them there). */
 #ifndef VLY_DRAFT_H
 #define VLY_DRAFT_H
 
 #include "base/vec.h"
-#include "model/model.h"
+#include "drafts/batch.h"
 #include "spec/governor.h"
 #include "text/tokenizer.h"
-
-/* Commands of one submission, in order. */
-#define VLY_MAX_SUBMISSION 64
-typedef struct {
-    vly_gpu_commands *commands[VLY_MAX_SUBMISSION];
-    uint32_t n;
-} vly_submission;
 
 /* What a method works on: the caller's, for the draft's life. */
 typedef struct {
@@ -27,28 +21,35 @@ typedef struct {
     const vly_tokenizer *model_tokenizer; /* its own */
     vly_profile *profile; /* what is known of times and acceptance; NULL: a new one */
     bool sampled;         /* temperature above 0 */
+    bool compute_all;     /* share no pages with earlier texts */
 } vly_draft_source;
 
 /* What a method proposes for. The first proposed token will have position text->len. */
 typedef struct {
     const struct vly_step_sampling *sampling; /* the target's, without the noise shift */
-    struct vly_step *verify;                  /* token[1 + j].id is for proposal j */
-    uint32_t left;                            /* tokens that the text may still grow by */
+    struct vly_step *verify;
+    uint32_t first;          /* verify->token[first + j].id is for proposal j */
+    uint32_t left;           /* tokens that the text may still grow by */
+    uint32_t beside_tok;     /* tokens of other sequences in the verify pass, as they were last */
+    uint32_t beside_decided; /* and how many of their text these decided */
+    vly_draft_batch *batch;  /* the draft model's part of the step */
 } vly_draft_input;
 
 typedef struct vly_draft vly_draft;
 
 typedef struct {
-    /* Before a block: adds commands that read a chunk of the text, or none when nothing is left to
-     * read. `read_done` follows when they are complete, and then the next `read`. */
-    int (*read)(vly_draft *draft, vly_submission *list, vly_error *err);
-    void (*read_done)(vly_draft *draft);
+    /* In a step: has the draft model read on in the text, at most `most` tokens. *n gets how many:
+     * `read_done` follows after the step where these are more than 0. */
+    int (*read)(vly_draft *draft, vly_draft_batch *batch, uint32_t most, uint32_t *n,
+                vly_error *err);
+    void (*read_done)(vly_draft *draft, double ns); /* 0: not known what it took. NULL: no matter */
 
-    /* Proposes at most k > 0 tokens, k < VLY_MAX_BATCH; *n gets how many (0: none this time). */
-    int (*propose)(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_submission *list,
-                   uint32_t *n, vly_error *err);
+    /* Then, in the same step: proposes at most k > 0 tokens, k <= VLY_MAX_DRAFT; *n gets how many
+     * (0: none this time). */
+    int (*propose)(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint32_t *n,
+                   vly_error *err);
 
-    /* After the submission: the n > 0 proposed tokens as target ids. Static until the next
+    /* After the step: the n > 0 proposed tokens as target ids. Static until the next
      * proposal. */
     const uint32_t *(*proposed)(vly_draft *draft);
 

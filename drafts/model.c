@@ -8,22 +8,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A proposal takes in up to VLY_MAX_BATCH tokens; from this many of the text on they are read
- * first. */
-#define MAX_BEHIND (VLY_MAX_BATCH / 4)
+/* A proposal takes in what the text has grown by; from this many tokens on they are read first. */
+#define MAX_BEHIND 16
 
 typedef struct {
     vly_draft base;
     vly_draft_source source;
     vly_model *model;
     vly_kv_seq seq;
-    size_t n_seen;   /* tokens of the text that were encoded, or proposed and accepted */
-    vly_text bytes;  /* of those that are being encoded */
-    vly_ids pending; /* own tokens of the text that the cache does not hold yet */
-    uint32_t n_fed;  /* of them, in the submission under way */
-    uint32_t n_proposed;
-    bool reading; /* chunk by chunk, until one token is left */
-    bool full;    /* the context has no room for the text: nothing more to do */
+    size_t n_seen;  /* tokens of the text that were encoded, or proposed and accepted */
+    vly_text bytes; /* of those that are being encoded */
+    vly_ids own; /* own tokens of the text: first those in the cache, then those that are pending */
+    uint32_t n_fed;              /* of the latter, in the step under way */
+    uint32_t n_proposed, verify; /* and where in the verify pass the first proposal is */
+    bool started;                /* pages of earlier texts were looked for */
+    bool reading;                /* chunk by chunk, until one token is left */
+    bool full;                   /* the context has no room for the text: nothing more to do */
 } draft_model;
 
 /* Encodes what the text has grown by. */
@@ -36,37 +36,29 @@ static int take_text(draft_model *d, vly_error *err)
                              text->len - d->n_seen, d->n_seen == 0, &d->bytes))
         return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's text");
     const vly_tokenizer *tokenizer = d->source.model_tokenizer;
-    bool start = d->seq.n_tok == 0 && d->pending.len == 0;
+    bool start = d->own.len == 0;
     unsigned flags = start ? VLY_ENCODE_BOS : VLY_ENCODE_CONTINUE;
     if (start && !vly_tokenizer_adds_bos(tokenizer)) flags = 0;
-    int rc = vly_tokenizer_encode(tokenizer, d->bytes.data, d->bytes.len, flags, &d->pending, err);
+    int rc = vly_tokenizer_encode(tokenizer, d->bytes.data, d->bytes.len, flags, &d->own, err);
     if (rc == 0) d->n_seen = text->len;
     return rc;
 }
 
-/* Puts the first n pending tokens into the step and makes room for `more` after them. */
-static int feed(draft_model *d, vly_step_buffer which, uint32_t n, uint32_t more, vly_error *err)
+static uint32_t n_pending(const draft_model *d)
 {
-    int rc = vly_kv_reserve(&d->seq, d->seq.n_tok + n + more, err);
-    if (rc) return rc;
-    struct vly_step *step = vly_model_step(d->model, which);
-    step->n_tok = n;
-    vly_step_write(step, 0, d->pending.data, n, d->seq.n_tok, d->seq.slot);
-    d->n_fed = n;
-    return 0;
+    return (uint32_t)d->own.len - d->seq.n_tok;
 }
 
-static void forget_pending(draft_model *d, size_t n)
+static const uint32_t *pending(const draft_model *d)
 {
-    d->pending.len -= n;
-    memmove(d->pending.data, d->pending.data + n, d->pending.len * sizeof *d->pending.data);
+    return d->own.data + d->seq.n_tok;
 }
 
 /* Tokens that the context has room for after the pending ones; -1 where it has none for these. */
 static int64_t room(draft_model *d)
 {
     uint32_t n_ctx = vly_model_get_memory(d->model)->n_ctx;
-    int64_t left = (int64_t)n_ctx - d->seq.n_tok - (int64_t)d->pending.len;
+    int64_t left = (int64_t)n_ctx - (int64_t)d->own.len;
     if (left >= 0) return left;
     d->full = true;
     vly_log(
@@ -76,77 +68,75 @@ static int64_t room(draft_model *d)
     return -1;
 }
 
-static int add(draft_model *d, vly_submission *list, vly_pass pass, uint32_t n, vly_error *err)
+/* Makes room for `n` more tokens; *ok is false where others hold all pages, which is no error: then
+ * nothing is drafted until they leave. */
+static int reserve(draft_model *d, uint32_t n, bool *ok, vly_error *err)
 {
-    return vly_model_pass(d->model, pass, n, &list->commands[list->n++], err);
+    int rc = vly_kv_reserve(&d->seq, d->seq.n_tok + n, err);
+    *ok = rc == 0;
+    return rc == VLY_E_BUSY ? 0 : rc;
 }
 
 /* All but the last token, which the next proposal feeds. Once the prompt is read, a proposal feeds
- * what there is, unless others have proposed for long. */
-static int read_text(vly_draft *draft, vly_submission *list, vly_error *err)
+ * what there is, unless nothing was proposed for long. */
+static int read_text(vly_draft *draft, vly_draft_batch *batch, uint32_t most, uint32_t *n,
+                     vly_error *err)
 {
     draft_model *d = (draft_model *)draft;
-    d->n_fed = 0;
-    size_t behind = d->source.text->len - d->n_seen + d->pending.len;
+    *n = 0;
+    vly_kv_offer(&d->seq, d->own.data, d->seq.n_tok); /* steps before this one are over */
+    size_t behind = d->source.text->len - d->n_seen + n_pending(d);
     if (d->full || (!d->reading && behind <= MAX_BEHIND)) return 0;
     int rc = take_text(d, err);
     if (rc) return rc;
-    d->reading = d->pending.len > 1 && room(d) >= 0;
+    d->reading = n_pending(d) > 1 && room(d) >= 0;
     if (!d->reading) return 0;
-    uint32_t n = d->pending.len - 1 < VLY_MAX_CHUNK ? (uint32_t)d->pending.len - 1 : VLY_MAX_CHUNK;
-    rc = feed(d, VLY_STEP_BUFFER_PROMPT, n, 0, err);
-    return rc ? rc : add(d, list, VLY_PASS_PROMPT, n, err);
-}
-
-static void read_done(vly_draft *draft)
-{
-    draft_model *d = (draft_model *)draft;
-    vly_kv_commit(&d->seq, d->n_fed);
-    forget_pending(d, d->n_fed);
+    if (!d->started && !d->source.compute_all)
+        vly_kv_share(&d->seq, d->own.data, (uint32_t)d->own.len - 1);
+    d->started = true;
+    bool ok = false;
+    uint32_t left = n_pending(d) - 1, take = left < most ? left : most;
+    if (take > 0) rc = reserve(d, take, &ok, err);
+    if (rc || !ok) return rc;
+    vly_draft_batch_read(batch, &d->seq, pending(d), take);
+    *n = take;
+    return 0;
 }
 
 uint32_t vly_draft_model_behind(const vly_draft *draft)
 {
     const draft_model *d = (const draft_model *)draft;
-    return d->full ? UINT32_MAX : (uint32_t)(d->source.text->len - d->n_seen + d->pending.len);
+    return d->full ? UINT32_MAX : (uint32_t)(d->source.text->len - d->n_seen) + n_pending(d);
 }
 
-static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_submission *list,
-                   uint32_t *n, vly_error *err)
+static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint32_t *n,
+                   vly_error *err)
 {
     draft_model *d = (draft_model *)draft;
+    bool ok;
     *n = d->n_proposed = d->n_fed = 0;
     int rc = d->full ? 0 : take_text(d, err);
     if (rc || d->full) return rc;
     /* Nothing to go on where the text so far has no byte that this vocabulary can spell. */
-    if (d->pending.len == 0 || d->pending.len > VLY_MAX_BATCH) return 0;
-    uint32_t fed = (uint32_t)d->pending.len;
+    uint32_t fed = n_pending(d);
+    if (fed == 0 || !vly_draft_batch_has_room(in->batch, fed)) return 0;
     int64_t left = room(d);
     if (left < 0) return 0;
     if (k > left + 1) k = (uint32_t)left + 1; /* the last one is not fed */
-    if ((rc = feed(d, VLY_STEP_BUFFER_DECODE, fed, k - 1, err))) return rc;
+    if ((rc = reserve(d, fed + k - 1, &ok, err)) || !ok) return rc;
     struct vly_step_sampling sampling = *in->sampling;
     sampling.noise_shift = (uint32_t)d->n_seen - (d->seq.n_tok + fed);
-    struct vly_step *first = vly_model_step(d->model, VLY_STEP_BUFFER_DECODE);
-    struct vly_step *further = vly_model_step(d->model, VLY_STEP_BUFFER_DRAFT);
-    first->n_rows = further->n_tok = further->n_rows = 1;
-    first->row[0] = fed - 1;
-    further->row[0] = 0;
-    first->draft[0] = (struct vly_step_draft){.verify = 1, .n_left = k};
-    first->sampling[d->seq.slot] = further->sampling[d->seq.slot] = sampling;
-    if ((rc = add(d, list, VLY_PASS_LAYERS, fed, err)) ||
-        (rc = add(d, list, VLY_PASS_HEAD, 1, err)) || (rc = add(d, list, VLY_PASS_PICK, 1, err)))
-        return rc;
-    for (uint32_t j = 1; j < k; j++)
-        for (int pass = VLY_PASS_DRAFT_LAYERS; pass <= VLY_PASS_DRAFT_PICK; pass++)
-            if ((rc = add(d, list, pass, 1, err))) return rc;
+    vly_draft_batch_draft(in->batch, &d->seq, pending(d), fed, k, in->first, &sampling);
+    d->n_fed = fed;
+    d->verify = in->first;
     *n = d->n_proposed = k;
-    return rc;
+    return 0;
 }
 
 static const uint32_t *proposed(vly_draft *draft)
 {
-    return vly_model_results(((draft_model *)draft)->model)->id + 1;
+    const draft_model *d = (const draft_model *)draft;
+    return vly_model_results(d->model)->id + d->verify;
 }
 
 /* The cache holds what was fed and all proposals but the last. Those that the target took stay; a
@@ -154,15 +144,15 @@ static const uint32_t *proposed(vly_draft *draft)
 static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
 {
     draft_model *d = (draft_model *)draft;
+    const uint32_t *ids = vly_model_results(d->model)->draft_id + d->verify;
     uint32_t kept = accepted < d->n_proposed ? accepted : d->n_proposed - 1;
     uint32_t start = d->seq.n_tok;
     vly_kv_commit(&d->seq, d->n_fed + d->n_proposed - 1);
     vly_kv_truncate(&d->seq, start + d->n_fed + kept);
-    forget_pending(d, d->n_fed);
     d->n_seen += accepted;
-    if (accepted > kept &&
-        vly_ids_push(&d->pending, vly_model_results(d->model)->draft_id[1 + kept]))
+    if (vly_ids_append(&d->own, ids, accepted))
         return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
+    vly_kv_offer(&d->seq, d->own.data, d->seq.n_tok);
     return 0;
 }
 
@@ -170,14 +160,13 @@ static void destroy(vly_draft *draft)
 {
     draft_model *d = (draft_model *)draft;
     vly_kv_seq_deinit(&d->seq);
-    vly_ids_free(&d->pending);
+    vly_ids_free(&d->own);
     vly_text_free(&d->bytes);
     free(d);
 }
 
 static const vly_draft_ops ops = {
     .read = read_text,
-    .read_done = read_done,
     .propose = propose,
     .proposed = proposed,
     .settle = settle,

@@ -101,11 +101,10 @@ uint32_t vly_draft_ngram_match(const vly_draft *draft)
     return ((const draft_ngram *)draft)->n_match;
 }
 
-static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_submission *list,
-                   uint32_t *n, vly_error *err)
+static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint32_t *n,
+                   vly_error *err)
 {
     draft_ngram *d = (draft_ngram *)draft;
-    (void)list;
     *n = 0;
     int rc = index_text(d, err);
     size_t from = rc ? 0 : find_continuation(d), len = d->text->len;
@@ -114,7 +113,7 @@ static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, vly_
     /* Past its end the text goes on with the proposal itself: what repeats, repeats on. */
     for (uint32_t j = 0; j < k; j++) {
         d->proposed[j] = from + j < len ? d->text->data[from + j] : d->proposed[from + j - len];
-        in->verify->token[1 + j].id = d->proposed[j];
+        in->verify->token[in->first + j].id = d->proposed[j];
     }
     *n = k;
     return 0;
@@ -125,15 +124,12 @@ static const uint32_t *proposed(vly_draft *draft)
     return ((draft_ngram *)draft)->proposed;
 }
 
-static int read_nothing(vly_draft *draft, vly_submission *list, vly_error *err)
+static int read_nothing(vly_draft *draft, vly_draft_batch *batch, uint32_t most, uint32_t *n,
+                        vly_error *err)
 {
-    (void)draft, (void)list, (void)err;
+    (void)draft, (void)batch, (void)most, (void)err;
+    *n = 0;
     return 0;
-}
-
-static void read_done(vly_draft *draft)
-{
-    (void)draft;
 }
 
 static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
@@ -151,7 +147,6 @@ static void destroy(vly_draft *draft)
 
 static const vly_draft_ops ops = {
     .read = read_nothing,
-    .read_done = read_done,
     .propose = propose,
     .proposed = proposed,
     .settle = settle,

@@ -312,7 +312,10 @@ typedef struct {
 
 /* What the engine does now, and counters from its beginning. */
 typedef struct {
-    uint32_t running, queued, paused; /* sequences; those paused are among the running */
+    /* Sequences: begun, waiting to begin; of those begun the ones that take part in no step,
+     * because they were paused or others needed their pages. */
+    uint32_t running, queued, paused;
+    uint64_t preempted; /* how often others needed the pages of one */
     vly_page_counts target, draft;
     uint64_t prefix_hit_tokens, prefix_miss_tokens; /* of prompts: reused, computed */
     uint64_t device_bytes;                          /* weights, activations and pages */

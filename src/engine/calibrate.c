@@ -10,7 +10,7 @@
 #define N_FEED    16u
 
 /* Sizes of target passes, those first that tell most; the first few are measured in any case. */
-static const uint32_t sizes[] = {1, 2, 4, 8, 3, 5, 6, 12, 16};
+static const uint32_t sizes[] = {1, 2, 4, 8, 3, 5, 6, 12, 16, 32, 64, 24, 48};
 #define N_SIZES     (sizeof sizes / sizeof *sizes)
 #define N_MANDATORY 3
 
@@ -79,6 +79,7 @@ static int calibrate_target(vly_engine *e, const vly_kv_seq *seq, uint64_t start
     for (size_t i = 0; rc == 0 && i < N_SIZES; i++) {
         double ns;
         if (i >= N_MANDATORY && vly_clock_ns() - start_ns > BUDGET_NS) break;
+        if (sizes[i] > seq->n_pages * VLY_PAGE_TOKENS) break;
         if ((rc = measure(e, e->target, seq, sizes[i], sizes[i], &ns, err))) break;
         if (i == 0) p->verify_ns = ns;
         vly_profile_set_ratio(p, sizes[i], ns / p->verify_ns);
@@ -111,7 +112,9 @@ int vly_engine_calibrate(vly_engine *e, vly_error *err)
     vly_kv_seq seq = {0};
     if (e->calibrated) return 0;
     int rc = vly_kv_seq_init(vly_model_kv(e->target), &seq, err);
-    if (rc == 0) rc = vly_kv_reserve(&seq, VLY_MAX_DRAFT + 1, err);
+    uint32_t most = e->n_parallel > 1 ? VLY_MAX_BATCH : VLY_MAX_DRAFT + 1; /* of a pass */
+    if (most > e->info.n_ctx) most = e->info.n_ctx;
+    if (rc == 0) rc = vly_kv_reserve(&seq, most, err);
     if (rc == 0) rc = calibrate_target(e, &seq, start_ns, err);
     vly_kv_seq_deinit(&seq);
     seq = (vly_kv_seq){0};

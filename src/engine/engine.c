@@ -9,7 +9,7 @@
 static int create_marks(vly_engine *e, vly_error *err)
 {
     if (vly_gpu_get_info(e->gpu)->timestamp_ns == 0) return 0;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < VLY_N_MARKS; i++) {
         int rc = vly_gpu_commands_create(e->gpu, "time mark", &e->mark[i], err);
         if (rc) return rc;
         vly_gpu_cmd_timestamp(e->mark[i], 0);
@@ -67,69 +67,34 @@ void vly_engine_wake(vly_engine *e)
     uv_async_send(e->wake);
 }
 
-/* The oldest sequence of its kind. */
-static vly_sequence *find(vly_engine *e, bool (*is)(const vly_sequence *))
+/* Ends one sequence whose end has come; callbacks may change the list, so it is looked at anew for
+ * each. */
+static bool reap(vly_engine *e)
 {
-    for (vly_sequence *s = e->first; s; s = s->next)
-        if (is(s)) return s;
-    return NULL;
-}
-
-static bool is_cancelled(const vly_sequence *s)
-{
-    return s->cancelled;
-}
-
-static bool is_queued(const vly_sequence *s)
-{
-    return !s->running;
-}
-
-static bool can_step(const vly_sequence *s)
-{
-    return s->running && !s->paused;
-}
-
-static uint32_t count_running(const vly_engine *e)
-{
-    uint32_t n = 0;
-    for (const vly_sequence *s = e->first; s; s = s->next) n += s->running;
-    return n;
-}
-
-/* Running sequences take turns. */
-static void step(vly_engine *e, vly_sequence *s)
-{
-    if (s->next) {
-        *(s->previous ? &s->previous->next : &e->first) = s->next;
-        s->next->previous = s->previous;
-        s->previous = e->last;
-        e->last->next = s;
-        e->last = s;
-        s->next = NULL;
+    for (vly_sequence *s = e->first; s; s = s->next) {
+        if (s->cancelled)
+            vly_sequence_finish(s, VLY_FINISH_CANCELLED, NULL);
+        else if (s->failure.code)
+            vly_sequence_finish(s, VLY_FINISH_ERROR, &s->failure);
+        else if (s->begun && vly_sequence_room(s) == 0)
+            vly_sequence_finish(s, VLY_FINISH_LENGTH, NULL);
+        else
+            continue;
+        return true;
     }
-    vly_sequence_step(s);
+    return false;
 }
 
 void vly_engine_advance(vly_engine *e)
 {
-    vly_sequence *s;
-    vly_error err;
-    if (e->stepping || e->advancing || e->closing) return;
+    if (e->step.under_way || e->advancing || e->closing) return;
     e->advancing = true;
     if (atomic_exchange(&e->interrupted, false))
-        for (s = e->first; s; s = s->next) s->cancelled = true;
-    /* Callbacks may change the list, so it is looked at anew after each. */
-    while (!e->stepping) {
-        if ((s = find(e, is_cancelled)))
-            vly_sequence_finish(s, VLY_FINISH_CANCELLED, NULL);
-        else if (count_running(e) < e->n_parallel && (s = find(e, is_queued))) {
-            if (vly_sequence_begin(s, &err)) vly_sequence_finish(s, VLY_FINISH_ERROR, &err);
-        } else if ((s = find(e, can_step)))
-            step(e, s);
-        else
-            break;
-    }
+        for (vly_sequence *s = e->first; s; s = s->next) s->cancelled = true;
+    do {
+        while (reap(e)) continue;
+        vly_engine_admit(e);
+    } while (vly_engine_step_submit(e) && !e->step.under_way);
     e->advancing = false;
     if (e->n_sequences)
         uv_ref((uv_handle_t *)e->wake);
@@ -166,7 +131,7 @@ void vly_engine_destroy(vly_engine *e)
     if (e->gpu) vly_gpu_loop_detach(e->gpu); /* waits for what is under way */
     while (e->first) vly_sequence_destroy(e->first);
     close_loop(e);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < VLY_N_MARKS; i++)
         if (e->mark[i]) vly_gpu_commands_destroy(e->mark[i]);
     vly_model_destroy(e->draft);
     vly_model_destroy(e->target);
@@ -236,25 +201,18 @@ struct uv_loop_s *vly_engine_loop(vly_engine *e)
     return e->loop;
 }
 
-static vly_page_counts count_pages(vly_model *model)
-{
-    const vly_kv *kv = vly_model_kv(model);
-    uint32_t total = vly_kv_total_pages(kv), used = vly_kv_used_pages(kv);
-    return (vly_page_counts){.used = used, .free = total - used, .total = total};
-}
-
 void vly_engine_get_metrics(const vly_engine *e, vly_engine_metrics *out)
 {
     *out = e->metrics;
     for (const vly_sequence *s = e->first; s; s = s->next) {
-        out->running += s->running;
-        out->queued += !s->running;
-        out->paused += s->running && s->paused;
+        out->running += s->begun;
+        out->queued += !s->begun;
+        out->paused += s->begun && (s->paused || !s->running);
     }
-    out->target = count_pages(e->target);
+    out->target = vly_kv_count_pages(vly_model_kv(e->target));
     out->device_bytes = e->info.target_bytes + vly_kv_used_bytes(vly_model_kv(e->target));
     if (!e->draft) return;
-    out->draft = count_pages(e->draft);
+    out->draft = vly_kv_count_pages(vly_model_kv(e->draft));
     out->device_bytes += e->info.draft_bytes + vly_kv_used_bytes(vly_model_kv(e->draft));
 }
 

@@ -1,10 +1,11 @@
-/* Shared by the files of the engine: loading, requests, sequences, steps, logits. */
+/* Shared by the files of the engine: loading, requests, sequences, admission, steps, logits. */
 #ifndef VLY_ENGINE_INTERNAL_H
 #define VLY_ENGINE_INTERNAL_H
 
 #include "base/error.h"
 #include "drafts/draft.h"
 #include "engine/output.h"
+#include "engine/scheduler.h"
 #include "spec/block.h"
 #include "spec/vocab_map.h"
 #include "store/store.h"
@@ -12,6 +13,17 @@
 
 #include <stdatomic.h>
 #include <uv.h>
+
+/* The step that the device computes, or none. */
+typedef struct {
+    vly_sequence *sequence[VLY_MAX_PARALLEL];
+    vly_schedule_demand demand[VLY_MAX_PARALLEL];
+    vly_schedule_share share[VLY_MAX_PARALLEL];
+    uint32_t n;
+    vly_batch batch;
+    bool under_way;
+    uint64_t begin_ns, start_ns; /* of the host's work, of the device's */
+} vly_engine_step;
 
 struct vly_engine {
     vly_engine_info info;
@@ -24,41 +36,43 @@ struct vly_engine {
     vly_model *target, *draft; /* draft: NULL without one */
     vly_store_model store;     /* what the target has besides its file */
     vly_engine_defaults defaults;
+    vly_vocab_map map;
     vly_chat_template *chat; /* NULL: there is none, as chat_error tells */
     vly_error chat_error;
-    vly_vocab_map map;
     uint32_t n_parallel, n_queued;
     vly_sequence *first, *last; /* all sequences, oldest first */
     uint32_t n_sequences;
-    vly_sequence *stepping; /* whose work the device does; NULL: none */
-    bool advancing;         /* vly_engine_advance is under way */
-    bool closing;           /* nobody is to be told anything any more */
-    uint64_t step_start_ns;
+    uint64_t n_ever; /* sequences, from the beginning */
+    vly_engine_step step;
+    bool advancing; /* vly_engine_advance is under way */
+    bool closing;   /* nobody is to be told anything any more */
     atomic_bool interrupted;
     vly_engine_metrics metrics; /* counters only */
     vly_profile profile;        /* what blocks take and how often drafts are right */
     bool calibrated;
-    /* Time marks around the two halves of a block. */
-    vly_gpu_commands *mark[3];
+    /* Time marks of a step. */
+    vly_gpu_commands *mark[VLY_N_MARKS];
 };
 
 struct vly_sequence {
     vly_engine *engine;
     vly_sequence *previous, *next;
+    uint64_t age;
     vly_request request; /* what it points to is copied, or gone: the prompt */
     vly_logit_bias *bias;
-    vly_ids text; /* prompt and generated tokens; the cache lacks the last */
+    vly_ids text;      /* prompt and generated tokens; the cache lacks the last */
+    uint32_t n_prompt; /* tokens of it whose K and V are computed as a prompt's */
     vly_kv_seq seq;
     vly_draft *draft;
     vly_block block;
-    uint32_t n_read; /* prompt tokens in the submission under way */
-    bool reading_draft;
+    uint32_t n_draft_read; /* tokens that the draft reads in the step under way */
     vly_output output;
-    bool running; /* it was its turn to begin */
+    bool begun;   /* it had its turn */
+    bool running; /* it has its place in the caches; not any more where others needed it */
     bool cancelled, paused;
+    vly_error failure; /* code 0: none. Why it will end */
     vly_stats stats;
     uint64_t queued_ns, start_ns, block_ns;
-    uint64_t turn_ns; /* when its last step began on the host */
 };
 
 /* Loads the models and sees to it that they and their caches fit. */
@@ -71,19 +85,31 @@ int vly_engine_load_template(vly_engine *engine, const char *asked, vly_error *e
 /* Has the loop call vly_engine_advance. */
 void vly_engine_wake(vly_engine *engine);
 
-/* Unless a step is under way: ends sequences that were cancelled, begins those whose turn it is,
- * and submits the next step. */
+/* Unless a step is under way: ends sequences whose end has come, begins those whose turn it is, and
+ * submits the next step. */
 void vly_engine_advance(vly_engine *engine);
 
-/* Makes a queued sequence a running one. */
+/* Begins, or resumes, as many waiting sequences as there is room for. No step is under way. */
+void vly_engine_admit(vly_engine *engine);
+/* Under page shortage: one of the running sequences gives up its place and resumes later; false
+ * where there is only one. No step is under way. */
+bool vly_engine_preempt(vly_engine *engine);
+
+/* Submits the next step of all sequences that can take part. False: there was nothing to submit,
+ * and nothing has changed. */
+bool vly_engine_step_submit(vly_engine *engine);
+
+/* Tokens that the text may still grow by. */
+uint32_t vly_sequence_room(const vly_sequence *sequence);
+/* Gives it its place in the caches. */
 int vly_sequence_begin(vly_sequence *sequence, vly_error *err);
-
-/* Submits the sequence's next work; its completion calls vly_engine_advance. It may also end. */
-void vly_sequence_step(vly_sequence *sequence);
-
+/* Takes it away: what the caches held is computed anew, with the same bits, when it resumes. */
+void vly_sequence_preempt(vly_sequence *sequence);
+/* Its block is complete, in a step that took what `step` says: takes and hands out the tokens. The
+ * sequence may end by this. */
+void vly_sequence_block_done(vly_sequence *sequence, const vly_outcome *step);
 /* Ends the sequence with callbacks. */
 void vly_sequence_finish(vly_sequence *sequence, vly_finish finish, const vly_error *err);
-
 /* Ends it without. */
 void vly_sequence_destroy(vly_sequence *sequence);
 

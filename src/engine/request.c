@@ -79,7 +79,7 @@ static int take_request(vly_sequence *s, const vly_request *r, vly_error *err)
         s->request.sampling.bias = s->bias;
     }
     if (r->logprobs && r->n_top_logprobs) {
-        s->block.top = calloc((size_t)VLY_MAX_BATCH * r->n_top_logprobs, sizeof *s->block.top);
+        s->block.top = calloc((size_t)VLY_BLOCK_TOKENS * r->n_top_logprobs, sizeof *s->block.top);
         if (!s->block.top)
             return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for log-probabilities");
     }
@@ -126,6 +126,7 @@ int vly_engine_start(vly_engine *e, const vly_request *request, vly_sequence **o
         return rc;
     }
     s->queued_ns = vly_clock_ns();
+    s->age = e->n_ever++;
     if (e->n_sequences == 0) atomic_store(&e->interrupted, false);
     append(e, s);
     vly_engine_wake(e);

@@ -1,4 +1,4 @@
-/* A running sequence: reads its prompt in chunks, then runs block after block. */
+/* A sequence: its place in the caches, its blocks' tokens on their way out, its end. */
 #include "engine/engine_internal.h"
 
 #include "base/clock.h"
@@ -41,7 +41,7 @@ void vly_sequence_finish(vly_sequence *s, vly_finish how, const vly_error *err)
     const vly_request r = s->request;
     s->stats.kv_target_bytes = vly_kv_peak_bytes(vly_model_kv(e->target));
     if (e->draft) s->stats.kv_draft_bytes = vly_kv_peak_bytes(vly_model_kv(e->draft));
-    if (!s->running)
+    if (!s->begun)
         s->stats.queue_ms = vly_ms_since(s->queued_ns);
     else if (s->block_ns == 0)
         s->stats.prompt_ms = vly_ms_since(s->start_ns);
@@ -102,28 +102,6 @@ static void count_drafted(vly_sequence *s, uint32_t n_taken, bool ended)
     }
 }
 
-/* Device times of the block's halves; zeros where the device has no clock. */
-static void read_times(const vly_sequence *s, vly_outcome *o)
-{
-    uint64_t t[3];
-    for (int i = 0; i < 3; i++)
-        if (!s->engine->mark[i] || vly_gpu_commands_times(s->engine->mark[i], 1, &t[i], NULL))
-            return;
-    if (s->block.n_drafted) o->draft_ns = (double)(t[1] - t[0]);
-    o->verify_ns = (double)(t[2] - t[1]);
-}
-
-static void observe(vly_sequence *s)
-{
-    const vly_block *b = &s->block;
-    vly_outcome o = {.n_drafted = b->n_drafted, .n_accepted = b->n_accepted, .n_tok = b->n_pass};
-    read_times(s, &o);
-    o.wall_ns = (double)(vly_clock_ns() - s->turn_ns);
-    s->stats.draft_ms += o.draft_ns * 1e-6;
-    s->stats.verify_ms += o.verify_ns * 1e-6;
-    if (s->draft && s->draft->ops->observe) s->draft->ops->observe(s->draft, &o);
-}
-
 /* Adds decided tokens to the text, up to its end: *n_taken of them were looked at, of which the
  * last may be an end of text and so no part of it. */
 static int take_tokens(vly_sequence *s, uint32_t *n_taken, bool *ended)
@@ -148,132 +126,51 @@ static int take_tokens(vly_sequence *s, uint32_t *n_taken, bool *ended)
     return 0;
 }
 
-/* The step is over: the next one can begin. */
-static void step_over(vly_sequence *s)
+static void observe(vly_sequence *s, vly_outcome o)
 {
-    vly_engine *e = s->engine;
-    e->stepping = NULL;
-    e->metrics.steps++;
-    e->metrics.step_ms += vly_ms_since(e->step_start_ns);
+    const vly_block *b = &s->block;
+    if (b->n_drafted) s->stats.draft_ms += o.draft_ns * 1e-6;
+    s->stats.verify_ms += o.verify_ns * 1e-6;
+    /* The draft steps of all sequences take as long as those of the one with the most. */
+    uint32_t n_steps = s->engine->step.batch.draft.n_steps;
+    o.draft_ns = n_steps ? o.draft_ns * b->n_drafted / n_steps : 0;
+    o.n_drafted = b->n_drafted;
+    o.n_accepted = b->n_accepted;
+    if (s->draft && s->draft->ops->observe) s->draft->ops->observe(s->draft, &o);
 }
 
-static void block_done(void *arg, int rc, const vly_error *gpu_error)
+void vly_sequence_block_done(vly_sequence *s, const vly_outcome *step)
 {
-    vly_sequence *s = arg;
-    vly_engine *e = s->engine;
     vly_error err;
     bool ended = false;
     uint32_t n_taken = 0;
-    if (e->closing) return;
-    step_over(s);
-    if (rc) {
-        err = *gpu_error;
-    } else {
-        rc = vly_block_finish(&s->block, &err);
-        s->stats.generate_ms = vly_ms_since(s->block_ns);
-    }
+    int rc = vly_block_finish(&s->block, &err);
+    if (rc == 0 && s->block.n_rows == 0) return; /* only what the cache had lost was fed */
+    s->stats.generate_ms = vly_ms_since(s->block_ns);
     if (rc == 0) {
         rc = take_tokens(s, &n_taken, &ended);
         if (rc) vly_fail(&err, rc, "no memory for the text");
         s->stats.blocks++;
         count_drafted(s, n_taken, ended);
-        observe(s);
+        observe(s, *step);
     }
+    if (rc == 0 && vly_model_prompts_as_decoding(s->engine->target))
+        vly_kv_offer(&s->seq, s->text.data,
+                     s->seq.n_tok < s->text.len ? s->seq.n_tok : (uint32_t)s->text.len);
     if (rc)
         vly_sequence_finish(s, VLY_FINISH_ERROR, &err);
     else if (ended)
         vly_sequence_finish(s, VLY_FINISH_STOP, NULL);
-    vly_engine_advance(e);
 }
 
-static int submit(vly_sequence *s, const vly_submission *list, vly_gpu_done done, vly_error *err)
+uint32_t vly_sequence_room(const vly_sequence *s)
 {
-    vly_engine *e = s->engine;
-    int rc = vly_gpu_submit(e->gpu, list->commands, list->n, done, s, NULL, err);
-    if (rc == 0) {
-        e->stepping = s;
-        e->step_start_ns = vly_clock_ns();
-    }
-    return rc;
-}
-
-static void block_start(vly_sequence *s)
-{
-    vly_engine *e = s->engine;
-    vly_error err;
-    uint32_t room = e->info.n_ctx - (uint32_t)s->text.len;
+    uint32_t room = s->engine->info.n_ctx - (uint32_t)s->text.len;
     uint32_t left = s->request.max_tokens - s->stats.generated_tokens;
-    if (room < left) left = room;
-    if (left == 0) {
-        vly_sequence_finish(s, VLY_FINISH_LENGTH, NULL);
-        return;
-    }
-    /* A block of k drafted tokens decides up to k + 1. */
-    uint32_t k = s->draft ? s->request.draft_max : 0;
-    if (k > left - 1) k = left - 1;
-    s->block.left = left;
-    if (s->block_ns == 0) {
-        s->stats.prompt_ms = vly_ms_since(s->start_ns);
-        s->block_ns = vly_clock_ns();
-    }
-    vly_submission list = {.n = 0};
-    int rc = vly_block_prepare(&s->block, k, &list, &err);
-    if (rc == 0) rc = submit(s, &list, block_done, &err);
-    if (rc) vly_sequence_finish(s, VLY_FINISH_ERROR, &err);
+    return left < room ? left : room;
 }
 
-/* ---- The prompt ---- */
-
-static void prompt_done(void *arg, int rc, const vly_error *err)
-{
-    vly_sequence *s = arg;
-    vly_engine *e = s->engine;
-    if (e->closing) return;
-    step_over(s);
-    if (rc) {
-        vly_sequence_finish(s, VLY_FINISH_ERROR, err);
-    } else {
-        vly_kv_commit(&s->seq, s->n_read);
-        if (s->reading_draft) s->draft->ops->read_done(s->draft);
-    }
-    vly_engine_advance(e);
-}
-
-/* Adds the next chunk of the prompt, without its last token: the first block feeds that one. Later
- * on nothing is left to add. */
-static int read_target(vly_sequence *s, vly_submission *list, vly_error *err)
-{
-    uint32_t left = (uint32_t)s->text.len - 1 - s->seq.n_tok;
-    uint32_t n = left < VLY_MAX_CHUNK ? left : VLY_MAX_CHUNK;
-    s->n_read = n;
-    if (n == 0) return 0;
-    int rc = vly_kv_reserve(&s->seq, s->seq.n_tok + n, err);
-    if (rc) return rc;
-    struct vly_step *step = vly_model_step(s->engine->target, VLY_STEP_BUFFER_PROMPT);
-    step->n_tok = n;
-    vly_step_write(step, 0, s->text.data + s->seq.n_tok, n, s->seq.n_tok, s->seq.slot);
-    return vly_model_pass(s->engine->target, VLY_PASS_PROMPT, n, &list->commands[list->n++], err);
-}
-
-/* Goes on with the prompt, with what the draft has to read, or with the next block. */
-void vly_sequence_step(vly_sequence *s)
-{
-    vly_error err;
-    vly_submission list = {.n = 0};
-    s->turn_ns = vly_clock_ns();
-    int rc = read_target(s, &list, &err);
-    uint32_t n = list.n;
-    if (rc == 0 && s->draft) rc = s->draft->ops->read(s->draft, &list, &err);
-    s->reading_draft = list.n > n;
-    if (rc == 0 && list.n == 0) {
-        block_start(s);
-        return;
-    }
-    if (rc == 0) rc = submit(s, &list, prompt_done, &err);
-    if (rc) vly_sequence_finish(s, VLY_FINISH_ERROR, &err);
-}
-
-/* ---- Beginning ---- */
+/* ---- Its place ---- */
 
 int vly_engine_warm_up(vly_engine *e, vly_model *model, vly_pass pass, uint32_t n, vly_error *err)
 {
@@ -317,35 +214,67 @@ static int warm_up_blocks(vly_sequence *s, vly_error *err)
     return rc;
 }
 
+/* What earlier texts left in the target's cache. */
+static void share_prefix(vly_sequence *s)
+{
+    vly_engine_metrics *m = &s->engine->metrics;
+    uint32_t n = 0;
+    if (!s->request.no_prefix_reuse) n = vly_kv_share(&s->seq, s->text.data, s->n_prompt);
+    if (s->begun) return; /* it resumes */
+    s->stats.n_cached_tokens = n;
+    m->prefix_hit_tokens += n;
+    m->prefix_miss_tokens += s->stats.prompt_tokens - n;
+}
+
+static int create_draft(vly_sequence *s, vly_error *err)
+{
+    vly_engine *e = s->engine;
+    vly_draft_source source = {.text = &s->text,
+                               .text_tokenizer = e->target_tokenizer,
+                               .model = e->draft,
+                               .model_tokenizer = e->draft_tokenizer,
+                               .profile = &e->profile,
+                               .sampled = s->request.sampling.temperature > 0,
+                               .compute_all = s->request.no_prefix_reuse};
+    if (s->request.draft_max == 0) return 0;
+    return vly_draft_create(s->request.draft_method, &source, &s->draft, err);
+}
+
 int vly_sequence_begin(vly_sequence *s, vly_error *err)
 {
     vly_engine *e = s->engine;
-    s->running = true;
     int rc = 0;
+    s->running = true;
+    s->n_prompt = s->stats.prompt_tokens - 1;
+    /* What it generated before it lost its place. */
+    if (vly_model_prompts_as_decoding(e->target)) s->n_prompt = (uint32_t)s->text.len - 1;
     if (s->request.draft_method == VLY_DRAFT_AUTO && s->request.draft_max > 0)
         rc = vly_engine_calibrate(e, err);
     if (rc == 0) rc = vly_kv_seq_init(vly_model_kv(e->target), &s->seq, err);
-    if (rc == 0 && s->request.draft_max > 0) {
-        vly_draft_source source = {.text = &s->text,
-                                   .text_tokenizer = e->target_tokenizer,
-                                   .model = e->draft,
-                                   .model_tokenizer = e->draft_tokenizer,
-                                   .profile = &e->profile,
-                                   .sampled = s->request.sampling.temperature > 0};
-        rc = vly_draft_create(s->request.draft_method, &source, &s->draft, err);
-    }
+    if (rc == 0) share_prefix(s);
+    if (rc == 0) rc = create_draft(s, err);
     if (rc == 0) rc = warm_up_blocks(s, err);
-    s->start_ns = vly_clock_ns();
-    s->stats.queue_ms = (double)(s->start_ns - s->queued_ns) * 1e-6;
+    if (!s->begun) {
+        s->start_ns = vly_clock_ns();
+        s->stats.queue_ms = (double)(s->start_ns - s->queued_ns) * 1e-6;
+    }
+    s->begun = true;
     vly_block *b = &s->block;
     b->target = e->target;
     b->seq = &s->seq;
     b->draft = s->draft;
     b->sampling = &s->request.sampling;
     b->text = &s->text;
-    b->mark = e->mark;
-    b->draft_max = s->draft ? s->request.draft_max : 0;
     b->logprobs = s->request.logprobs;
     b->n_top = s->request.n_top_logprobs;
     return rc;
+}
+
+void vly_sequence_preempt(vly_sequence *s)
+{
+    s->running = false;
+    s->engine->metrics.preempted++;
+    if (s->draft) s->draft->ops->destroy(s->draft);
+    s->draft = s->block.draft = NULL;
+    vly_kv_seq_deinit(&s->seq);
 }

@@ -318,7 +318,7 @@ const struct vly_results *vly_model_results(const vly_model *m)
     return m->results.mapped;
 }
 
-const float *vly_model_logits(const vly_model *m)
+float *vly_model_logits(const vly_model *m)
 {
     return m->logits.mapped;
 }

@@ -63,9 +63,9 @@ void vly_step_write(struct vly_step *step, uint32_t at, const uint32_t *ids, uin
                     uint32_t pos, uint32_t slot);
 
 /* What the last steps left: picks, and after a VLY_PASS_READ the logits
- * [n_rows][vly_model_logits_stride] f32. Read after completion only. */
+ * [n_rows][vly_model_logits_stride] f32, which the caller may change. After completion only. */
 const struct vly_results *vly_model_results(const vly_model *model);
-const float *vly_model_logits(const vly_model *model);
+float *vly_model_logits(const vly_model *model);
 uint32_t vly_model_logits_stride(const vly_model *model);
 uint32_t vly_model_head_rows(const vly_model *model);
 

@@ -2,7 +2,6 @@
 
 #include "spec/accept.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static struct vly_step_sampling step_sampling(const vly_sampling *s)
@@ -17,100 +16,90 @@ static struct vly_step_sampling step_sampling(const vly_sampling *s)
     };
 }
 
-static int add(vly_block *b, vly_submission *list, vly_pass pass, uint32_t n, vly_error *err)
+bool vly_block_reads_logits(const vly_block *b)
 {
-    return vly_model_pass(b->target, pass, n, &list->commands[list->n++], err);
+    return b->logprobs || vly_sampling_needs_host(b->sampling);
 }
 
-static void add_mark(vly_block *b, vly_submission *list, int i)
-{
-    if (b->mark[i]) list->commands[list->n++] = b->mark[i];
-}
-
-/* The step of the verify pass: the last token of the text, then the drafted ones, whose ids the
+/* The block's tokens in the verify pass: those of the text, then the drafted ones, whose ids the
  * draft writes. */
-static void write_verify_step(vly_block *b, const struct vly_step_sampling *sampling)
+static void write_tokens(vly_block *b, vly_batch *batch, struct vly_step *step)
+{
+    uint32_t pos = b->seq->n_tok, n = b->n_fed + b->n_drafted;
+    vly_step_write(step, b->first, b->text->data + pos, b->n_fed, pos, b->seq->slot);
+    for (uint32_t j = b->n_fed; j < n; j++) {
+        step->token[b->first + j].pos = pos + j;
+        step->token[b->first + j].slot = b->seq->slot;
+        step->token[b->first + j].first = b->first;
+    }
+    for (uint32_t j = 0; j < b->n_rows; j++)
+        step->row[b->first_row + j] = b->first + b->n_fed - 1 + j;
+    batch->n_tok += n;
+    batch->n_rows += b->n_rows;
+    if (b->n_rows && vly_block_reads_logits(b)) batch->n_host_rows = batch->n_rows;
+    if (b->n_rows && !vly_sampling_needs_host(b->sampling)) batch->picks = true;
+}
+
+int vly_block_prepare(vly_block *b, vly_batch *batch, uint32_t n_feed, uint32_t k, vly_error *err)
 {
     struct vly_step *step = vly_model_step(b->target, VLY_STEP_BUFFER_DECODE);
-    uint32_t pos = b->seq->n_tok;
-    step->n_tok = step->n_rows = b->n_drafted + 1;
-    step->sampling[b->seq->slot] = *sampling;
-    step->token[0].id = b->text->data[b->text->len - 1];
-    for (uint32_t j = 0; j <= b->n_drafted; j++) {
-        step->token[j].pos = pos + j;
-        step->token[j].slot = b->seq->slot;
-        step->token[j].first = 0;
-        step->row[j] = j;
-    }
-}
-
-/* The least pass for the drafted tokens and the last one that was warmed up; that of the longest
- * proposal always was. */
-static uint32_t pass_size(const vly_block *b)
-{
-    uint32_t n = b->n_drafted + 1;
-    while (n <= b->draft_max && !vly_model_has_pass(b->target, VLY_PASS_LAYERS, n)) n++;
-    return n;
-}
-
-int vly_block_prepare(vly_block *b, uint32_t k, vly_submission *list, vly_error *err)
-{
     struct vly_step_sampling sampling = step_sampling(b->sampling);
-    uint32_t pos = b->seq->n_tok;
-    int rc = 0;
+    bool decides = b->seq->n_tok + n_feed == b->text->len;
+    if (!decides) k = 0;
+    b->first = batch->n_tok;
+    b->first_row = batch->n_rows;
+    b->n_fed = n_feed;
+    vly_draft_input in = {
+        .sampling = &sampling,
+        .verify = step,
+        .first = b->first + n_feed,
+        .left = b->left,
+        .beside_tok = batch->usual_tok - (1 + b->n_drafted),
+        .beside_decided = batch->usual_decided - (1 + b->n_accepted),
+        .batch = &batch->draft,
+    };
     b->n_drafted = 0;
-    add_mark(b, list, 0);
-    if (k > 0 && b->draft) {
-        vly_draft_input in = {&sampling, vly_model_step(b->target, VLY_STEP_BUFFER_DECODE),
-                              b->left};
-        rc = b->draft->ops->propose(b->draft, &in, k, list, &b->n_drafted, err);
-        if (rc) return rc;
-    }
-    add_mark(b, list, 1);
-    if ((rc = vly_kv_reserve(b->seq, pos + b->n_drafted + 1, err))) return rc;
-    write_verify_step(b, &sampling);
-    uint32_t n = pass_size(b);
-    b->n_pass = vly_model_bucket(VLY_PASS_LAYERS, n);
-    bool on_host = vly_sampling_needs_host(b->sampling);
-    if ((rc = add(b, list, VLY_PASS_LAYERS, n, err)) || (rc = add(b, list, VLY_PASS_HEAD, n, err)))
-        return rc;
-    if (!on_host && (rc = add(b, list, VLY_PASS_PICK, n, err))) return rc;
-    if ((on_host || b->logprobs) && (rc = add(b, list, VLY_PASS_READ, n, err))) return rc;
-    add_mark(b, list, 2);
+    int rc = vly_kv_reserve(b->seq, b->seq->n_tok + n_feed + k, err);
+    if (rc == 0 && k > 0 && b->draft)
+        rc = b->draft->ops->propose(b->draft, &in, k, &b->n_drafted, err);
+    if (rc) return rc;
+    b->n_rows = decides ? 1 + b->n_drafted : 0;
+    step->sampling[b->seq->slot] = sampling;
+    write_tokens(b, batch, step);
     return 0;
 }
 
+static float *logits_of(const vly_block *b, uint32_t j)
+{
+    size_t row = b->first_row + j;
+    return vly_model_logits(b->target) + row * vly_model_logits_stride(b->target);
+}
+
 /* How likely the token decided at position j of the block was. */
-static void take_logprobs(vly_block *b, uint32_t j, const float *logits)
+static void take_logprobs(vly_block *b, uint32_t j)
 {
     if (!b->logprobs) return;
-    b->likely[j] = vly_logprobs(logits, vly_model_head_rows(b->target), b->tokens[j], b->n_top,
-                                b->top + (size_t)j * b->n_top);
+    b->likely[j] = vly_logprobs(logits_of(b, j), vly_model_head_rows(b->target), b->tokens[j],
+                                b->n_top, b->top + (size_t)j * b->n_top);
 }
 
 /* The target's picks with penalties and bias: row after row on the host, each with the tokens
- * before it as its history, up to the first that differs from the draft's. */
+ * before it as its history, up to the first that differs from the draft's. They are written behind
+ * the text, where they will belong. */
 static int pick_on_host(vly_block *b, const uint32_t *drafted, vly_error *err)
 {
-    uint32_t n_vocab = vly_model_head_rows(b->target), stride = vly_model_logits_stride(b->target);
-    size_t len = b->text->len;
-    uint32_t *history = malloc((len + b->n_drafted + 1) * sizeof *history);
-    float *row = malloc(n_vocab * sizeof *row);
+    uint32_t n_vocab = vly_model_head_rows(b->target), len = (uint32_t)b->text->len;
     int rc = 0;
-    if (!history || !row) rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory to pick on the host");
-    if (rc == 0) memcpy(history, b->text->data, len * sizeof *history);
     for (uint32_t j = 0; rc == 0 && j <= b->n_drafted; j++) {
-        memcpy(row, vly_model_logits(b->target) + (size_t)j * stride, n_vocab * sizeof *row);
-        vly_sample_adjust(b->sampling, history, len + j, row, n_vocab);
-        rc = vly_sample_pick(b->sampling, row, n_vocab, b->seq->n_tok + 1 + j, NULL, &b->tokens[j],
+        vly_sample_adjust(b->sampling, b->text->data, len + j, logits_of(b, j), n_vocab);
+        rc = vly_sample_pick(b->sampling, logits_of(b, j), n_vocab, len + j, NULL, &b->tokens[j],
                              err);
-        if (rc == 0) take_logprobs(b, j, row);
-        history[len + j] = b->tokens[j];
+        if (rc) break;
+        take_logprobs(b, j);
+        b->text->data[len + j] = b->tokens[j];
         b->n_accepted = j;
         if (j < b->n_drafted && drafted[j] != b->tokens[j]) break;
     }
-    free(history);
-    free(row);
     return rc;
 }
 
@@ -124,29 +113,34 @@ static uint32_t force_acceptance(vly_block *b)
     return n;
 }
 
+static int pick_on_device(vly_block *b, const uint32_t *drafted, vly_error *err)
+{
+    const uint32_t *pick = vly_model_results(b->target)->id + b->first_row;
+    b->n_accepted = vly_accept(drafted, pick, b->n_drafted);
+    if (pick[b->n_accepted] == VLY_NO_ID)
+        return vly_fail(err, VLY_E_FORMAT,
+                        "position %u: expected finite logits, but those of %s leave no token "
+                        "to pick: its weights are broken",
+                        (uint32_t)b->text->len - 1 + b->n_accepted,
+                        vly_model_get_config(b->target)->name);
+    if (b->forced_length > 0) b->n_accepted = force_acceptance(b);
+    if (b->n_accepted > 0) memcpy(b->tokens, drafted, b->n_accepted * sizeof *drafted);
+    b->tokens[b->n_accepted] = pick[b->n_accepted];
+    for (uint32_t j = 0; j <= b->n_accepted; j++) take_logprobs(b, j);
+    return 0;
+}
+
 int vly_block_finish(vly_block *b, vly_error *err)
 {
     const uint32_t *drafted = b->n_drafted ? b->draft->ops->proposed(b->draft) : NULL;
-    int rc;
-    if (vly_sampling_needs_host(b->sampling)) {
-        if ((rc = pick_on_host(b, drafted, err))) return rc;
-    } else {
-        const uint32_t *pick = vly_model_results(b->target)->id;
-        b->n_accepted = vly_accept(drafted, pick, b->n_drafted);
-        if (pick[b->n_accepted] == VLY_NO_ID)
-            return vly_fail(err, VLY_E_FORMAT,
-                            "position %u: expected finite logits, but those of %s leave no token "
-                            "to pick: its weights are broken",
-                            b->seq->n_tok + b->n_accepted, vly_model_get_config(b->target)->name);
-        if (b->forced_length > 0) b->n_accepted = force_acceptance(b);
-        if (b->n_accepted > 0) memcpy(b->tokens, drafted, b->n_accepted * sizeof *drafted);
-        b->tokens[b->n_accepted] = pick[b->n_accepted];
-        for (uint32_t j = 0; j <= b->n_accepted; j++)
-            take_logprobs(
-                b, j, vly_model_logits(b->target) + (size_t)j * vly_model_logits_stride(b->target));
-    }
-    uint32_t pos = b->seq->n_tok;
-    vly_kv_commit(b->seq, b->n_drafted + 1);
-    vly_kv_truncate(b->seq, pos + b->n_accepted + 1);
+    int rc = 0;
+    b->n_accepted = 0;
+    if (b->n_rows)
+        rc = vly_sampling_needs_host(b->sampling) ? pick_on_host(b, drafted, err)
+                                                  : pick_on_device(b, drafted, err);
+    if (rc) return rc;
+    uint32_t pos = b->seq->n_tok + b->n_fed;
+    vly_kv_commit(b->seq, b->n_fed + b->n_drafted);
+    vly_kv_truncate(b->seq, pos + b->n_accepted);
     return b->n_drafted ? b->draft->ops->settle(b->draft, b->n_accepted, err) : 0;
 }

@@ -1,4 +1,5 @@
-/* The speculation block: draft -> map -> verify -> accept -> advance, as one submission.
+/* The speculation block of one sequence: draft -> map -> verify -> accept -> advance, in one step
+ * of the device that it shares with others (spec/batch.h).
  *
  *   draft    a method of drafts/ proposes up to k tokens; a model takes k steps on the device, each
  *            pick feeding the next
@@ -13,44 +14,52 @@
 #ifndef VLY_SPEC_BLOCK_H
 #define VLY_SPEC_BLOCK_H
 
-#include "base/vec.h"
 #include "drafts/draft.h"
 #include "sample/logprobs.h"
 #include "sample/sampler.h"
+#include "spec/batch.h"
+
+#define VLY_BLOCK_TOKENS (VLY_MAX_DRAFT + 1)
 
 typedef struct {
     vly_model *target;
-    vly_kv_seq *seq;  /* the target's cache; holds all of the text but its last token */
+    vly_kv_seq *seq;  /* the target's cache */
     vly_draft *draft; /* NULL: none */
     const vly_sampling *sampling;
-    const vly_ids *text; /* all tokens so far, prompt included; the last one is fed by this block */
-    vly_gpu_commands *const *mark; /* three time marks, or of NULLs */
-
-    uint32_t draft_max; /* most tokens of a proposal */
-    uint32_t left;      /* tokens that the text may still grow by */
+    vly_ids *text; /* all tokens so far, prompt included, with room for those of a block */
+    uint32_t left; /* tokens that the text may still grow by */
     bool logprobs;
     uint32_t n_top;     /* candidates wanted for each token */
-    vly_candidate *top; /* the caller's, [VLY_MAX_BATCH][n_top] */
+    vly_candidate *top; /* the caller's, [VLY_BLOCK_TOKENS][n_top] */
 
     /* For measuring only: not 0 makes believe that proposals are right, as many as give this mean
      * accepted length. What comes of it is no text of the target. */
     double forced_length;
     double forced_rest; /* of a token, from the blocks before */
 
-    uint32_t n_pass; /* tokens that the target's pass computes, padding included */
+    /* Of the step under way: this block's place in the verify pass. */
+    uint32_t first, first_row;
+    uint32_t n_fed;  /* tokens of the text */
+    uint32_t n_rows; /* rows of logits; 0: nothing is decided */
     uint32_t n_drafted;
+
     uint32_t n_accepted;
-    uint32_t tokens[VLY_MAX_BATCH];           /* decided by this block: n_accepted + 1 */
-    vly_token_logprobs likely[VLY_MAX_BATCH]; /* with logprobs: how likely each was */
+    uint32_t tokens[VLY_BLOCK_TOKENS];           /* decided by this block: n_accepted + 1 */
+    vly_token_logprobs likely[VLY_BLOCK_TOKENS]; /* with logprobs: how likely each was */
 } vly_block;
 
-/* Adds the commands of a block of at most k drafted tokens, 0 <= k < VLY_MAX_BATCH, and writes its
- * step buffers. The context must have room for k + 1 tokens. Does not allocate or record once the
- * passes of its sizes exist, but for pages. */
-int vly_block_prepare(vly_block *block, uint32_t k, vly_submission *list, vly_error *err);
+/* Does the host read this sequence's logits? Blocks of those that it does come first in a batch. */
+bool vly_block_reads_logits(const vly_block *block);
 
-/* After completion: fills in tokens and counts, and advances both caches. The tokens are decided,
- * and the caller appends them to the text (or a first part of them, if the text ends there). */
+/* Adds a block to a batch: `n_feed` tokens of the text that the cache lacks, and where these are
+ * all of them at most k drafted tokens, k <= VLY_MAX_DRAFT. The batch must have room for n_feed + k
+ * tokens and the context for k + 1 more. Where it fails nothing was added. Does not allocate but
+ * for pages. */
+int vly_block_prepare(vly_block *block, vly_batch *batch, uint32_t n_feed, uint32_t k,
+                      vly_error *err);
+
+/* After the step: fills in tokens and counts, and advances both caches. The tokens are decided, and
+ * the caller appends them to the text (or a first part of them, if the text ends there). */
 int vly_block_finish(vly_block *block, vly_error *err);
 
 #endif

@@ -115,6 +115,109 @@ static vly_engine *create(vly_engine_options o)
     return e;
 }
 
+#define MANY 24
+
+/* Requests of many kinds: prompts of 4 to 170 tokens, of which some begin alike. */
+static void make_many(job *jobs, char prompt[MANY][1024])
+{
+    static const char *const sentences[] = {
+        "Once upon a time, there was a little girl named Lily. ",
+        "She loved to play outside in the sunshine with her friends. ",
+        "One day, they saw a big red ball in the park and ran to it. ",
+        "The ball was stuck in a tree, so they asked a kind bird for help. ",
+    };
+    static const char *const stop[] = {"happy", "\n\n"};
+    static const vly_draft_method methods[] = {VLY_DRAFT_DEFAULT, VLY_DRAFT_NGRAM, VLY_DRAFT_CHAIN};
+    for (uint32_t i = 0; i < MANY; i++) {
+        prompt[i][0] = '\0';
+        for (uint32_t j = 0; j < i % 12; j++)
+            strcat(prompt[i], sentences[i % 3 == 2 ? (i + j) % 4 : j % 4]);
+        strcat(prompt[i], "Tom and");
+        jobs[i] = make_job(prompt[i], 10 + i * 7 % 50);
+        vly_request *r = &jobs[i].request;
+        r->sampling.seed = 100 + i;
+        r->sampling.temperature = i % 4 ? (float)(i % 4) * 0.4f : 0;
+        r->sampling.top_k = i % 5 == 4 ? 40 : 0;
+        r->sampling.min_p = i % 7 == 6 ? 0.05f : 0;
+        if (i % 6 == 5)
+            r->sampling.frequency_penalty = 0.5f, r->sampling.penalty_last_n = UINT32_MAX;
+        r->draft_method = methods[i % 3];
+        r->draft_max = i % 8;
+        r->priority = (int)(i % 3) - 1;
+        r->logprobs = i % 6 == 4;
+        r->ignore_end = i % 2;
+        r->stop = stop;
+        r->n_stop = i % 5 == 0 ? 2 : 0;
+    }
+}
+
+static void check_equal(const job *j, const job *alone)
+{
+    assert_true(j->finished);
+    assert_int_equal(j->finish, alone->finish);
+    assert_string_equal(j->text, alone->text);
+    assert_int_equal(j->n_ids, alone->n_ids);
+    assert_memory_equal(j->ids, alone->ids, j->n_ids * sizeof *j->ids);
+    if (j->request.logprobs)
+        assert_memory_equal(j->logprob, alone->logprob, j->n_ids * sizeof *j->logprob);
+    const vly_stats *s = &j->stats;
+    assert_int_equal(s->drafted, s->accepted + s->lost_to_pick + s->lost_to_front + s->lost_to_end);
+    assert_int_equal(s->generated_tokens, j->n_ids);
+}
+
+static job *alone_jobs; /* [MANY], each run by itself without anything from earlier texts */
+static char prompts[MANY][1024];
+
+static void run_each_alone(void)
+{
+    vly_engine *e = create((vly_engine_options){.n_parallel = 1});
+    alone_jobs = calloc(MANY, sizeof *alone_jobs);
+    make_many(alone_jobs, prompts);
+    for (int i = 0; i < MANY; i++) {
+        alone_jobs[i].request.no_prefix_reuse = true;
+        generate(e, &alone_jobs[i]);
+        assert_int_equal(alone_jobs[i].stats.n_cached_tokens, 0);
+    }
+    vly_engine_destroy(e);
+}
+
+/* Runs them together, a few starting at each turn of the loop. */
+static vly_engine_metrics run_together(vly_engine_options o)
+{
+    o.n_queued = MANY;
+    vly_engine *e = create(o);
+    job *jobs = calloc(MANY, sizeof *jobs);
+    make_many(jobs, prompts);
+    for (int i = 0; i < MANY; i++) {
+        begin(e, &jobs[i]);
+        if (i % 3 == 2) uv_run(vly_engine_loop(e), UV_RUN_ONCE);
+    }
+    run(e);
+    for (int i = 0; i < MANY; i++) check_equal(&jobs[i], &alone_jobs[i]);
+    vly_engine_metrics m;
+    vly_engine_get_metrics(e, &m);
+    free(jobs);
+    vly_engine_destroy(e);
+    return m;
+}
+
+static void each_has_the_text_that_it_has_alone(void **state)
+{
+    (void)state;
+    run_each_alone();
+    vly_engine_metrics m = run_together((vly_engine_options){.n_parallel = 16});
+    assert_int_equal(m.preempted, 0);
+    assert_true(m.prefix_hit_tokens > 0);
+}
+
+static void page_shortage_changes_no_text(void **state)
+{
+    (void)state;
+    vly_engine_metrics m = run_together((vly_engine_options){.n_parallel = 8, .kv_bytes = 2 << 20});
+    assert_true(m.preempted > 0);
+    free(alone_jobs);
+}
+
 static vly_engine *engine; /* of most tests: 4 at a time, 4 wait */
 
 static int open_engine(void **state)
@@ -132,6 +235,77 @@ static int close_engine(void **state)
 }
 
 /* ---- tests ---- */
+
+static void a_repeated_prompt_is_not_computed_again(void **state)
+{
+    (void)state;
+    char prompt[2048] = "";
+    for (int i = 0; i < 12; i++) strcat(prompt, "The dog ran after the ball. ");
+    job first = make_job(prompt, 20), again = first, other = first;
+    first.request.no_prefix_reuse = other.request.no_prefix_reuse = true;
+    generate(engine, &first);
+    generate(engine, &again);
+    generate(engine, &other);
+    assert_int_equal(first.stats.n_cached_tokens, 0);
+    assert_int_equal(other.stats.n_cached_tokens, 0);
+    /* All full pages but for the last token, which is fed to decide the next. */
+    assert_int_equal(again.stats.n_cached_tokens, (first.stats.prompt_tokens - 1) / 32 * 32);
+    assert_string_equal(again.text, first.text);
+    assert_string_equal(other.text, first.text);
+
+    /* A next turn begins with the text so far. */
+    char longer[sizeof prompt + sizeof again.text + 16];
+    snprintf(longer, sizeof longer, "%s%s And then", prompt, again.text);
+    job next = make_job(longer, 20), fresh = next;
+    fresh.request.no_prefix_reuse = true;
+    generate(engine, &next);
+    generate(engine, &fresh);
+    assert_true(next.stats.n_cached_tokens >= again.stats.n_cached_tokens);
+    assert_string_equal(next.text, fresh.text);
+}
+
+/* Starts, cancels and pauses at random; whatever happens, nothing is left. */
+static void joining_and_leaving_at_random(void **state)
+{
+    (void)state;
+    vly_engine *e =
+        create((vly_engine_options){.n_parallel = 6, .n_queued = 6, .kv_bytes = 2 << 20});
+    uv_loop_t *loop = vly_engine_loop(e);
+    enum { N = 60 };
+    job *jobs = calloc(N, sizeof *jobs);
+    uint32_t n_started = 0;
+    vly_error err;
+    srand(11);
+    for (int turn = 0; turn < 400; turn++) {
+        uint32_t i = n_started ? (uint32_t)rand() % n_started : 0;
+        bool alive = n_started && !jobs[i].finished;
+        int what = rand() % 10;
+        if (what < 3 && n_started < N) {
+            job *j = &jobs[n_started];
+            *j = make_job(prompts[rand() % MANY], 1 + (uint32_t)rand() % 40);
+            j->request.sampling.seed = (uint64_t)turn;
+            j->request.priority = rand() % 3 - 1;
+            j->request.draft_max = (uint32_t)rand() % 6;
+            j->cancel_after = rand() % 4 ? 0 : 1 + (uint32_t)rand() % 9;
+            int rc = start(e, j, &err);
+            if (rc) assert_int_equal(rc, VLY_E_BUSY);
+            n_started += rc == 0;
+        } else if (what == 3 && alive) {
+            vly_sequence_cancel(jobs[i].sequence);
+        } else if (what < 6 && alive) {
+            vly_sequence_pause(jobs[i].sequence, what == 4);
+        } else {
+            uv_run(loop, UV_RUN_NOWAIT);
+        }
+    }
+    for (uint32_t i = 0; i < n_started; i++)
+        if (!jobs[i].finished) vly_sequence_pause(jobs[i].sequence, false);
+    run(e);
+    for (uint32_t i = 0; i < n_started; i++)
+        assert_true(jobs[i].finished && jobs[i].finish != VLY_FINISH_ERROR);
+    free(jobs);
+    vly_engine_destroy(e);
+}
 
 static void a_stop_string_ends_the_text(void **state)
 {
@@ -373,6 +547,10 @@ static void bad_requests_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_has_the_text_that_it_has_alone),
+        cmocka_unit_test(page_shortage_changes_no_text),
+        cmocka_unit_test(joining_and_leaving_at_random),
+        cmocka_unit_test(a_repeated_prompt_is_not_computed_again),
         cmocka_unit_test(a_stop_string_ends_the_text),
         cmocka_unit_test(text_held_back_comes_at_the_end),
         cmocka_unit_test(logprobs_are_those_of_the_logits),

@@ -1,0 +1,204 @@
+/* The step: one submission for all sequences that take part. Host work lies before it (preparing)
+ * and after it (completing), never within. */
+#include "engine/engine_internal.h"
+
+#include "base/clock.h"
+
+static const vly_schedule_limits limits = {
+    .n_batch = VLY_MAX_BATCH, .n_chunk = VLY_MAX_CHUNK, .n_chunk_beside = VLY_MAX_CHUNK / 2};
+
+/* ---- Who takes part ---- */
+
+static void collect(vly_engine *e)
+{
+    vly_engine_step *step = &e->step;
+    step->n = 0;
+    for (vly_sequence *s = e->first; s; s = s->next) {
+        if (!s->running || s->paused || s->failure.code) continue;
+        uint32_t at = s->seq.n_tok, len = (uint32_t)s->text.len, room = vly_sequence_room(s);
+        uint32_t n_draft = s->draft ? s->request.draft_max : 0;
+        step->sequence[step->n] = s;
+        /* A block of k drafted tokens decides up to k + 1. */
+        step->demand[step->n++] = (vly_schedule_demand){
+            .priority = s->request.priority,
+            .age = s->age,
+            .n_read = at < s->n_prompt ? s->n_prompt - at : 0,
+            .n_feed = at < s->n_prompt ? len - s->n_prompt : len - at,
+            .n_draft = n_draft < room ? n_draft : room - 1,
+        };
+    }
+}
+
+/* Reserves pages for all that the step writes. VLY_E_BUSY: there are too few. */
+static int reserve(vly_engine *e)
+{
+    const vly_engine_step *step = &e->step;
+    for (uint32_t i = 0; i < step->n; i++) {
+        vly_sequence *s = step->sequence[i];
+        const vly_schedule_share *share = &step->share[i];
+        vly_error err;
+        int rc = vly_kv_reserve(
+            &s->seq, s->seq.n_tok + share->n_read + share->n_feed + share->n_draft, &err);
+        if (rc == VLY_E_BUSY) return rc;
+        if (rc) s->failure = err;
+    }
+    return 0;
+}
+
+/* Chooses who takes part, and has pages for them; sequences may have lost their place by that. */
+static void schedule(vly_engine *e)
+{
+    vly_engine_step *step = &e->step;
+    for (;;) {
+        collect(e);
+        vly_schedule(&limits, step->demand, step->n, (uint32_t)e->metrics.steps, step->share);
+        if (reserve(e) == 0) return;
+        if (vly_engine_preempt(e)) continue;
+        for (uint32_t i = 0; i < step->n; i++)
+            vly_fail(&step->sequence[i]->failure, VLY_E_CONTEXT,
+                     "the KV cache's %u pages of %u tokens are too few for a text of %zu tokens",
+                     vly_kv_count_pages(vly_model_kv(e->target)).total, VLY_PAGE_TOKENS,
+                     step->sequence[i]->text.len);
+    }
+}
+
+/* ---- Preparing ---- */
+
+static void read_prompts(vly_engine *e)
+{
+    vly_engine_step *step = &e->step;
+    bool beside = false;
+    for (uint32_t i = 0; i < step->n; i++) {
+        vly_sequence *s = step->sequence[i];
+        uint32_t n = s->failure.code ? 0 : step->share[i].n_read;
+        if (n > 0) vly_batch_read(&step->batch, &s->seq, s->text.data + s->seq.n_tok, n);
+        beside |= step->demand[i].n_read == 0;
+    }
+    /* The drafts read what they have not, each time beginning with another sequence. */
+    uint32_t most = beside ? limits.n_chunk_beside : limits.n_chunk;
+    for (uint32_t j = 0; j < step->n; j++) {
+        vly_sequence *s = step->sequence[(j + e->metrics.steps) % step->n];
+        s->n_draft_read = 0;
+        if (!s->draft || s->failure.code) continue;
+        vly_error err;
+        int rc = s->draft->ops->read(s->draft, &step->batch.draft, most - step->batch.draft.n_read,
+                                     &s->n_draft_read, &err);
+        if (rc) s->failure = err;
+    }
+}
+
+/* What the blocks of this step were like when they were last. */
+static void expect(vly_engine_step *step)
+{
+    for (uint32_t i = 0; i < step->n; i++) {
+        if (step->share[i].n_feed == 0) continue;
+        step->batch.usual_tok += 1 + step->sequence[i]->block.n_drafted;
+        step->batch.usual_decided += 1 + step->sequence[i]->block.n_accepted;
+    }
+}
+
+/* Adds blocks, first of all of those whose logits the host reads. */
+static void add_blocks(vly_engine *e, bool on_host)
+{
+    vly_engine_step *step = &e->step;
+    for (uint32_t i = 0; i < step->n; i++) {
+        vly_sequence *s = step->sequence[i];
+        const vly_schedule_share *share = &step->share[i];
+        if (vly_block_reads_logits(&s->block) != on_host) continue;
+        s->block.n_fed = 0;
+        if (share->n_feed == 0 || s->failure.code) continue;
+        if (s->block_ns == 0) {
+            s->block_ns = vly_clock_ns();
+            s->stats.prompt_ms = (double)(s->block_ns - s->start_ns) * 1e-6;
+        }
+        vly_error err;
+        s->block.left = vly_sequence_room(s);
+        if (vly_block_prepare(&s->block, &step->batch, share->n_feed, share->n_draft, &err)) {
+            s->failure = err;
+            s->block.n_fed = 0;
+        }
+    }
+}
+
+static void fail_all(const vly_engine_step *step, const vly_error *err)
+{
+    for (uint32_t i = 0; i < step->n; i++) step->sequence[i]->failure = *err;
+}
+
+/* ---- Completing ---- */
+
+/* What the step took; zeros where the device has no clock. */
+static void read_times(const vly_engine *e, double *chunk_ns, vly_outcome *o)
+{
+    uint64_t t[VLY_N_MARKS];
+    *chunk_ns = 0;
+    o->wall_ns = (double)(vly_clock_ns() - e->step.begin_ns);
+    o->n_tok = e->step.batch.n_pass;
+    for (int i = 0; i < VLY_N_MARKS; i++)
+        if (!e->mark[i] || vly_gpu_commands_times(e->mark[i], 1, &t[i], NULL)) return;
+    *chunk_ns = (double)(t[VLY_MARK_DRAFT] - t[VLY_MARK_CHUNK]);
+    o->draft_ns = (double)(t[VLY_MARK_VERIFY] - t[VLY_MARK_DRAFT]);
+    o->verify_ns = (double)(t[VLY_MARK_END] - t[VLY_MARK_VERIFY]);
+    o->wall_ns -= *chunk_ns;
+}
+
+/* The draft has read its part of the chunk, which took `ns`. */
+static void draft_read_done(vly_engine *e, vly_sequence *s, double ns)
+{
+    const vly_batch *b = &e->step.batch;
+    if (s->n_draft_read == 0 || !s->draft->ops->read_done) return;
+    double share = b->n_read ? 0 : ns * s->n_draft_read / b->draft.n_read;
+    s->draft->ops->read_done(s->draft, share);
+}
+
+static void complete(void *arg, int rc, const vly_error *gpu_error)
+{
+    vly_engine *e = arg;
+    vly_engine_step *step = &e->step;
+    vly_outcome outcome = {0};
+    double chunk_ns;
+    if (e->closing) return;
+    step->under_way = false;
+    e->metrics.steps++;
+    e->metrics.step_ms += vly_ms_since(step->start_ns);
+    if (rc) {
+        fail_all(step, gpu_error);
+        step->n = 0;
+    }
+    read_times(e, &chunk_ns, &outcome);
+    for (uint32_t i = 0; i < step->n; i++) {
+        vly_sequence *s = step->sequence[i];
+        if (s->failure.code) continue;
+        uint32_t n_known = s->seq.n_tok < s->n_prompt ? s->seq.n_tok : s->n_prompt;
+        vly_kv_offer(&s->seq, s->text.data, n_known);
+        draft_read_done(e, s, chunk_ns);
+        if (s->block.n_fed == 0) continue;
+        vly_sequence_block_done(s, &outcome);
+        outcome.n_tok = 0; /* one of them tells what the pass took */
+    }
+    vly_engine_advance(e);
+}
+
+bool vly_engine_step_submit(vly_engine *e)
+{
+    vly_engine_step *step = &e->step;
+    vly_submission list = {.n = 0};
+    vly_error err;
+    step->begin_ns = vly_clock_ns();
+    schedule(e);
+    if (step->n == 0) return false;
+    vly_batch_begin(&step->batch, e->target, e->draft);
+    read_prompts(e);
+    expect(step);
+    add_blocks(e, true);
+    add_blocks(e, false);
+    int rc = vly_batch_add_commands(&step->batch, e->mark, &list, &err);
+    if (rc == 0) rc = vly_gpu_submit(e->gpu, list.commands, list.n, complete, e, NULL, &err);
+    if (rc) {
+        fail_all(step, &err);
+        return true;
+    }
+    step->under_way = true;
+    step->start_ns = vly_clock_ns();
+    return true;
+}
