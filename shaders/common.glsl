@@ -38,13 +38,17 @@ layout(set = 0, binding = 0) uniform utextureBuffer view_weights;
 layout(set = 0, binding = 1) uniform utextureBuffer view_words;
 layout(set = 0, binding = 2) uniform textureBuffer view_act;
 layout(set = 0, binding = 3) uniform utextureBuffer view_kv;
-#define READ_WEIGHTS(i) texelFetch(view_weights, int(p.weights_quad + (i)))
-#define READ_SCALES(i)  texelFetch(view_words, int(p.scales_word + (i))).x
-#define READ_ACT(i)     texelFetch(view_act, int(i))
+#define READ_WEIGHTS(i)      texelFetch(view_weights, int(p.weights_quad + (i)))
+#define READ_WEIGHTS_PAIR(i) ((((i) & 1u) != 0u) ? READ_WEIGHTS((i) / 2u).zw : READ_WEIGHTS((i) / 2u).xy)
+#define READ_WEIGHTS_WORD(i) texelFetch(view_words, int(p.weights_quad * 4u + (i))).x
+#define READ_SCALES(i)       texelFetch(view_words, int(p.scales_word + (i))).x
+#define READ_ACT(i)          texelFetch(view_act, int(i))
 #else
-#define READ_WEIGHTS(i) p.weights.at[i]
-#define READ_SCALES(i)  p.scales.at[i]
-#define READ_ACT(i)     p.act.at[i]
+#define READ_WEIGHTS(i)      p.weights.at[i]
+#define READ_WEIGHTS_PAIR(i) RefU2(uvec2(p.weights)).at[i]
+#define READ_WEIGHTS_WORD(i) RefU1(uvec2(p.weights)).at[i]
+#define READ_SCALES(i)       p.scales.at[i]
+#define READ_ACT(i)          p.act.at[i]
 #endif
 
 #define NEGATIVE_INFINITY uintBitsToFloat(0xff800000u)

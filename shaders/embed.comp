@@ -4,27 +4,21 @@
 #extension GL_GOOGLE_include_directive : require
 #define VLY_TEXEL 0
 #include "common.glsl"
-#include "quant/format.glsl"
 layout(push_constant, scalar) uniform Push { vly_push_embed p; };
 layout(constant_id = 1) const uint HALF_OUT = 0; // 1: xn as matrix units read it
+#include "quant/format.glsl"
 
 void main()
 {
     uint token = gl_WorkGroupID.x;
     if (token >= p.step.s.n_tok) return;
-    uint row = p.step.s.token[token].id;
+    uvec2 start = row_start(p.step.s.token[token].id);
     precise float squares = 0.0;
     for (uint part = gl_SubgroupInvocationID; part < p.blocks * PARTS; part += gl_SubgroupSize) {
-        uint block = row * p.blocks + part / PARTS;
-        uvec4 w = READ_WEIGHTS(row * p.blocks * PARTS + part);
-#if HAS_SCALE
-        float scale = f16_of_word(READ_SCALES(block >> 1), block);
-#else
-        float scale = 1.0;
-#endif
+        Weights w = read_weights(start, part);
         [[unroll]] for (uint j = 0; j < QUADS; j++) {
             uint quad = part * QUADS + j;
-            precise vec4 x = part_quad(w, j) * scale;
+            precise vec4 x = weights_quad(w, j);
             precise vec4 xn = x * READ_ACT(p.norm_quad + quad);
             p.act.at[p.x_quad + token * p.stride + quad] = x;
             uint stride = HALF_OUT == 0u ? p.stride : half_stride(p.blocks * 32u);

@@ -6,8 +6,8 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
-#include "quant/format.glsl"
 #include "matvec.glsl"
+#include "quant/format.glsl"
 layout(constant_id = VLY_MATVEC_PAIRS) const uint PAIRS = 1;
 layout(constant_id = VLY_MATVEC_GROUPS) const uint GROUPS = 1;
 layout(constant_id = VLY_MATVEC_TILE) const uint TILE = 1024; // weights; DOT only
@@ -67,8 +67,49 @@ void round_block(uint c, uint block, uint from)
     shared_scale[c * TILE_BLOCKS + block] = vec2(scale / 256.0, float(total.x * 256 + total.y));
 }
 
-void multiply(uint first_row, uint parts)
+// Codes of quad j as signed bytes. Where halves have scales of their own, the offset is taken from each
+// code; else it is taken from the sum, by what the whole of x adds up to.
+int packed_codes(Weights w, uint j)
 {
+    uint q = part_codes(w.low, w.high, j);
+#if HALVES && !HAS_MINIMUM
+    q = ((q | 128u * ONES) - OFFSET * ONES) ^ 128u * ONES;
+#endif
+    return int(q);
+}
+
+// The products of a part with a column's x, which lies at `at`, over the block's scale of x.
+float dot_part(Weights w, int codes[QUADS], uint at, float total)
+{
+    precise float sum = w.least.x * total;
+#if HALVES
+    sum = 0.0;
+#endif
+    [[unroll]] for (uint h = 0; h <= HALVES; h++) {
+        ivec2 dots = ivec2(0), sums = ivec2(0);
+        [[unroll]] for (uint i = h; i < (HALVES == 1 ? h + 1u : QUADS / 4u); i++) {
+            ivec4 a = shared_x[at + i], b = shared_x[at + i + TILE_BLOCKS * 2u];
+            [[unroll]] for (uint j = 0; j < 4u; j++) {
+                dots.x += packed_dot(codes[i * 4u + j], a[j], 0);
+                dots.y += packed_dot(codes[i * 4u + j], b[j], 0);
+#if HALVES && HAS_MINIMUM
+                sums.x += packed_dot(int(ONES), a[j], 0);
+                sums.y += packed_dot(int(ONES), b[j], 0);
+#endif
+            }
+        }
+        sum = fma(w.scale[h], float(dots.x * 256 + dots.y), sum);
+#if HALVES && HAS_MINIMUM
+        sum = fma(w.least[h], float(sums.x * 256 + sums.y), sum);
+#endif
+    }
+    return sum;
+}
+
+void multiply(uint first_row)
+{
+    uvec2 start[ROWS];
+    [[unroll]] for (uint r = 0; r < ROWS; r++) start[r] = row_start(min(first_row + r, p.rows - 1u));
     for (uint tile = 0; tile < p.blocks; tile += TILE_BLOCKS) {
         uint n_blocks = min(TILE_BLOCKS, p.blocks - tile);
         barrier();
@@ -78,67 +119,39 @@ void multiply(uint first_row, uint parts)
         }
         barrier();
         for (uint part = gl_SubgroupInvocationID; part < n_blocks * PARTS; part += gl_SubgroupSize) {
-            uvec4 w[ROWS];
-            float scale[ROWS];
-            uint block = part / PARTS;
+            Weights w[ROWS];
+            int codes[ROWS][QUADS];
             [[unroll]] for (uint r = 0; r < ROWS; r++) {
-                uint row = min(first_row + r, p.rows - 1u);
-                w[r] = READ_WEIGHTS(row * parts + tile * PARTS + part);
-                uint b = row * p.blocks + tile + block;
-                scale[r] = f16_of_word(READ_SCALES(b >> 1), b);
+                w[r] = read_weights(start[r], tile * PARTS + part);
+                [[unroll]] for (uint j = 0; j < QUADS; j++) codes[r][j] = packed_codes(w[r], j);
             }
             [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-                vec2 x_scale = shared_scale[c * TILE_BLOCKS + block];
-                [[unroll]] for (uint r = 0; r < ROWS; r++) {
-                    int dot_a = 0, dot_b = 0;
-                    [[unroll]] for (uint j = 0; j < INT_QUADS / 4; j++) {
-                        uint at = c * TILE_BLOCKS * 4u + part * (INT_QUADS / 4) + j;
-                        ivec4 a = shared_x[at], b = shared_x[at + TILE_BLOCKS * 2u];
-                        [[unroll]] for (uint i = 0; i < 4u; i++) {
-                            int ints = part_ints(w[r], j * 4u + i);
-                            dot_a += packed_dot(ints, a[i], 0);
-                            dot_b += packed_dot(ints, b[i], 0);
-                        }
-                    }
-                    precise float exact = float(dot_a * 256 + dot_b) - INT_OFFSET * x_scale.y;
-                    precise float both = scale[r] * x_scale.x;
-                    sum[r][c] = fma(both, exact, sum[r][c]);
-                }
+                vec2 x_scale = shared_scale[c * TILE_BLOCKS + part / PARTS];
+                uint at = c * TILE_BLOCKS * 4u + part * (QUADS / 4u);
+                [[unroll]] for (uint r = 0; r < ROWS; r++)
+                    sum[r][c] = fma(x_scale.x, dot_part(w[r], codes[r], at, x_scale.y), sum[r][c]);
             }
         }
     }
 }
 #else
-void multiply(uint first_row, uint parts)
+void multiply(uint first_row)
 {
     uint x_at[COLUMNS];
+    uvec2 start[ROWS];
     [[unroll]] for (uint c = 0; c < COLUMNS; c++)
         x_at[c] = p.in_quad + column_token(column_index(c)) * p.in_stride;
-    for (uint part = gl_SubgroupInvocationID; part < parts; part += gl_SubgroupSize) {
-        uvec4 w[ROWS];
-#if HAS_SCALE
-        float scale[ROWS];
-#endif
-        [[unroll]] for (uint r = 0; r < ROWS; r++) {
-            uint row = min(first_row + r, p.rows - 1u);
-            w[r] = READ_WEIGHTS(row * parts + part);
-#if HAS_SCALE
-            uint b = row * p.blocks + part / PARTS;
-            scale[r] = f16_of_word(READ_SCALES(b >> 1), b);
-#endif
-        }
-        [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-            vec4 x[QUADS];
-            [[unroll]] for (uint j = 0; j < QUADS; j++) x[j] = READ_ACT(x_at[c] + part * QUADS + j);
-            [[unroll]] for (uint r = 0; r < ROWS; r++) {
-#if HAS_SCALE
-                float dot = 0.0;
-                [[unroll]] for (uint j = 0; j < QUADS; j++) dot = dot_add(part_quad(w[r], j), x[j], dot);
-                sum[r][c] = fma(scale[r], dot, sum[r][c]);
-#else
-                [[unroll]] for (uint j = 0; j < QUADS; j++)
-                    sum[r][c] = dot_add(part_quad(w[r], j), x[j], sum[r][c]);
-#endif
+    [[unroll]] for (uint r = 0; r < ROWS; r++) start[r] = row_start(min(first_row + r, p.rows - 1u));
+    for (uint part = gl_SubgroupInvocationID; part < p.blocks * PARTS; part += gl_SubgroupSize) {
+        Weights w[ROWS];
+        [[unroll]] for (uint r = 0; r < ROWS; r++) w[r] = read_weights(start[r], part);
+        [[unroll]] for (uint j = 0; j < QUADS; j++) {
+            vec4 quad[ROWS];
+            [[unroll]] for (uint r = 0; r < ROWS; r++) quad[r] = weights_quad(w[r], j);
+            [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+                vec4 x = READ_ACT(x_at[c] + part * QUADS + j);
+                [[unroll]] for (uint r = 0; r < ROWS; r++)
+                    sum[r][c] = dot_add(quad[r], x, sum[r][c]);
             }
         }
     }
@@ -192,7 +205,7 @@ void main()
     [[unroll]] for (uint r = 0; r < ROWS; r++)
         [[unroll]] for (uint c = 0; c < COLUMNS; c++) sum[r][c] = 0.0;
     uint first_row = (gl_WorkGroupID.x * GROUPS + gl_SubgroupID) * ROWS;
-    multiply(first_row, p.blocks * PARTS);
+    multiply(first_row);
     [[unroll]] for (uint c = 0; c < COLUMNS; c++)
         [[unroll]] for (uint r = 0; r < ROWS; r++) {
             float y = subgroupAdd(sum[r][c]);

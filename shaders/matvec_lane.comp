@@ -4,8 +4,8 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
-#include "quant/format.glsl"
 #include "matvec.glsl"
+#include "quant/format.glsl"
 layout(constant_id = VLY_MATVEC_PAIRS) const uint PAIRS = 2;
 
 #define ROWS (2 * PAIRS)
@@ -58,42 +58,28 @@ void main()
 {
     if (gl_WorkGroupID.y * COLUMNS >= n_columns()) return;
     uint first = gl_GlobalInvocationID.x * PAIRS;
-    uint x_at[COLUMNS], row[ROWS];
+    uint x_at[COLUMNS];
+    uvec2 start[ROWS];
     [[unroll]] for (uint c = 0; c < COLUMNS; c++)
         x_at[c] = p.in_quad + column_token(column_index(c)) * p.in_stride;
     [[unroll]] for (uint r = 0; r < ROWS; r++) {
-        row[r] = min(first * 2u + r, p.rows - 1u) * p.blocks;
+        start[r] = row_start(min(first * 2u + r, p.rows - 1u));
         [[unroll]] for (uint c = 0; c < COLUMNS; c++) sum[r][c] = 0.0;
     }
     for (uint b = 0; b < p.blocks; b++) {
-#if HAS_SCALE
-        float scale[ROWS], dot[ROWS][COLUMNS];
-        [[unroll]] for (uint r = 0; r < ROWS; r++) {
-            scale[r] = f16_of_word(READ_SCALES((row[r] + b) >> 1), row[r] + b);
-            [[unroll]] for (uint c = 0; c < COLUMNS; c++) dot[r][c] = 0.0;
-        }
-#else
-#define dot sum
-#endif
         [[unroll]] for (uint i = 0; i < PARTS; i++) {
-            uvec4 part[ROWS];
-            [[unroll]] for (uint r = 0; r < ROWS; r++)
-                part[r] = READ_WEIGHTS((row[r] + b) * PARTS + i);
+            Weights w[ROWS];
+            [[unroll]] for (uint r = 0; r < ROWS; r++) w[r] = read_weights(start[r], b * PARTS + i);
             [[unroll]] for (uint j = 0; j < QUADS; j++) {
-                vec4 w[ROWS];
-                [[unroll]] for (uint r = 0; r < ROWS; r++) w[r] = part_quad(part[r], j);
+                vec4 quad[ROWS];
+                [[unroll]] for (uint r = 0; r < ROWS; r++) quad[r] = weights_quad(w[r], j);
                 [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
                     vec4 x = READ_ACT(x_at[c] + b * 8u + i * QUADS + j);
                     [[unroll]] for (uint r = 0; r < ROWS; r++)
-                        dot[r][c] = dot_add(w[r], x, dot[r][c]);
+                        sum[r][c] = dot_add(quad[r], x, sum[r][c]);
                 }
             }
         }
-#if HAS_SCALE
-        [[unroll]] for (uint r = 0; r < ROWS; r++)
-            [[unroll]] for (uint c = 0; c < COLUMNS; c++)
-                sum[r][c] = fma(scale[r], dot[r][c], sum[r][c]);
-#endif
     }
     uint block = gl_WorkGroupID.x * gl_NumSubgroups + gl_SubgroupID;
     [[unroll]] for (uint c = 0; c < COLUMNS; c++) finish(c, first, block);

@@ -60,6 +60,16 @@ dead_links() {
 }
 check_equal 'links between documents lead somewhere' '' "$(dead_links)"
 
+# Prints the formats that can be computed with and the document does not name.
+unnamed_formats() {
+    sed -n 's/^VLY_FORMAT(\([a-z0-9_]*\),.*, \(floats\|codes\))$/\1/p' src/gguf/formats.def | tr a-z A-Z |
+        while read -r format; do grep -qw "$format" "$1" || echo "$format"; done
+}
+check_match 'the table of formats is found' 'F32' "$(unnamed_formats /dev/null)"
+for document in README.md docs/kernels.md; do
+    check_equal "$document names every format that works" '' "$(unnamed_formats $document)"
+done
+
 check 'the shipped models are the ones that SHA256SUMS names' \
     sh -c 'cd models && sha256sum --quiet -c SHA256SUMS'
 check 'so are the test models' sh -c 'cd tests/models && sha256sum --quiet -c SHA256SUMS'

@@ -1,7 +1,6 @@
 // F32: a part is 4 floats.
-#define PARTS     8
-#define HAS_SCALE 0
-vec4 part_quad(uvec4 part, uint j)
+#define LOW_BITS 32
+vec4 part_floats(uvec4 low, uint j)
 {
-    return uintBitsToFloat(part);
+    return uintBitsToFloat(low);
 }

@@ -39,9 +39,10 @@ static void count_tensors(inspection *in)
         const vly_format *format = t->format;
         uint64_t row_bytes = t->dims[0] / format->block_weights * format->block_bytes;
         const vly_layout *layout = vly_layout_of(format->id);
-        uint64_t device_row_bytes =
-            layout ? (t->dims[0] + 31) / 32 * (16 * layout->parts + layout->scale_bytes)
-                   : (row_bytes + 15) / 16 * 16;
+        uint64_t blocks = (t->dims[0] + 31) / 32;
+        uint64_t device_row_bytes = layout ? vly_layout_parts_bytes(layout, blocks) +
+                                                 vly_layout_scales_bytes(layout, blocks)
+                                           : (row_bytes + 15) / 16 * 16;
         in->device_bytes += device_row_bytes * (t->n_bytes / row_bytes);
     }
 }

@@ -4,22 +4,24 @@
 
 #include <string.h>
 
-#define DEQUANTIZE_0(name) NULL
-#define DEQUANTIZE_1(name) vly_dequantize_##name
-#define NAME_0(name)       ""
-#define NAME_1(name)       ", " #name
+#define FUNCTIONS_none(name)   NULL, NULL
+#define FUNCTIONS_floats(name) vly_dequantize_##name, NULL
+#define FUNCTIONS_codes(name)  vly_dequantize_##name, vly_unpack_##name
+#define NAME_none(name)        ""
+#define NAME_floats(name)      ", " #name
+#define NAME_codes(name)       ", " #name
 
 static const vly_format formats[] = {
-#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, n_scales, scale_at, computable)      \
+#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, n_scales, scale_at, kind)            \
     {VLY_FORMAT_##name, #name,    ggml_id,  block_weights,                                         \
-     block_bytes,       n_scales, scale_at, DEQUANTIZE_##computable(name)},
+     block_bytes,       n_scales, scale_at, FUNCTIONS_##kind(name)},
 #include "gguf/formats.def"
 #undef VLY_FORMAT
 };
 
 static const char computable_names[] =
-#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, n_scales, scale_at, computable)      \
-    NAME_##computable(name)
+#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, n_scales, scale_at, kind)            \
+    NAME_##kind(name)
 #include "gguf/formats.def"
 #undef VLY_FORMAT
     ;

@@ -8,12 +8,20 @@
 
 /* Volley's own dense numbers for the formats, in the table's order. */
 typedef enum {
-#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, n_scales, scale_at, computable)      \
+#define VLY_FORMAT(name, ggml_id, block_weights, block_bytes, n_scales, scale_at, kind)            \
     VLY_FORMAT_##name,
 #include "gguf/formats.def"
 #undef VLY_FORMAT
     VLY_N_FORMATS
 } vly_format_id;
+
+/* The integers of a block of up to 256 weights. What they stand for differs: dequantize*.c. */
+typedef struct {
+    uint8_t code[256];  /* one for each weight, in order; bytes of two's complement in q8_0 */
+    uint8_t factor[16]; /* blocks of 256: what multiplies the scales of parts of the block */
+    uint16_t scale;     /* f16 bits */
+    uint16_t minimum;   /* f16 bits, of the formats that have one */
+} vly_codes;
 
 typedef struct {
     vly_format_id id;
@@ -27,6 +35,9 @@ typedef struct {
     /* Values of `n_blocks` blocks at `blocks` (unaligned) to `out` [n_blocks * block_weights]; NULL
      * where Volley does not compute with the format. */
     void (*dequantize)(const void *blocks, size_t n_blocks, float *out);
+    /* The integers of one block (unaligned); NULL where weights are floats, and where `dequantize`
+     * is. */
+    void (*unpack)(const void *block, vly_codes *out);
 } vly_format;
 
 /* NULL for a number that the table does not have. */

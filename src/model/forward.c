@@ -35,7 +35,7 @@ static vly_gpu_kernel *kernel(recorder *r, int shader, const uint32_t *constants
 static uint32_t dot_tile(const vly_geometry *g, const vly_layout *layout, uint32_t columns,
                          uint32_t k)
 {
-    uint32_t turn = g->lanes * 32 / layout->parts, most = (k + turn - 1) / turn * turn;
+    uint32_t turn = g->lanes * 32 / vly_layout_parts(layout), most = (k + turn - 1) / turn * turn;
     uint32_t fits = VLY_DOT_SHARED_BYTES / (columns * 9 / 4 + 1) / turn * turn;
     return fits < turn ? turn : fits < most ? fits : most;
 }

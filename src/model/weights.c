@@ -30,14 +30,14 @@ static uint64_t parts_bytes(const vly_matrix *m, uint64_t rows)
 {
     const vly_tile_layout *tile = vly_tile_layout_of(m->format);
     if (m->tiled) return tiles_of(rows) * units_of(m) * (tile->main + tile->high);
-    return rows * m->blocks * vly_layout_of(m->format)->parts * 16u;
+    return rows * vly_layout_parts_bytes(vly_layout_of(m->format), m->blocks);
 }
 
 static uint64_t scales_bytes(const vly_matrix *m, uint64_t rows)
 {
     const vly_tile_layout *tile = vly_tile_layout_of(m->format);
     if (m->tiled) return tiles_of(rows) * units_of(m) * (tile->scales + tile->factors / 4);
-    return rows * m->blocks * vly_layout_of(m->format)->scale_bytes;
+    return rows * vly_layout_scales_bytes(vly_layout_of(m->format), m->blocks);
 }
 
 /* ---- Planning ---- */
@@ -268,14 +268,13 @@ static void lay_out_row(void *arg, uint32_t worker, uint64_t part)
                          b->plane[1] + part * b->bytes[1]);
 }
 
-/* Uploads in bands of rows, each small against the ring. Bands have an even number of rows, so that
- * the 2-byte scales of a band start on a word. */
+/* Uploads in bands of rows, each small against the ring. */
 static int upload_rows(uploader *u, const vly_matrix *m)
 {
     const vly_gpu_buffer *buffer = &u->weights->chunk[m->chunk];
     uint64_t row_bytes = parts_bytes(m, 1), scale_row = scales_bytes(m, 1);
-    uint64_t fit = RING_BYTES / 8 / (row_bytes + scale_row) / 2 * 2;
-    uint32_t most = (uint32_t)(fit < 2 ? 2 : fit);
+    uint64_t fit = RING_BYTES / 8 / (row_bytes + scale_row);
+    uint32_t most = (uint32_t)(fit < 1 ? 1 : fit);
     uint8_t *scales = malloc(scale_row ? most * scale_row : 1);
     if (!scales) return vly_fail(u->err, VLY_E_HOST_MEMORY, "no memory to lay out weights");
     int rc = 0;

@@ -1,5 +1,6 @@
 /* The matrix-vector kernels: every format, form and role against sums in double, and the bits of a
  * column whatever other columns are computed with it. */
+#include "model/repack.h"
 #include "tests/support/kernel_fixture.h"
 #include "tests/support/reference.h"
 
@@ -17,27 +18,14 @@ static kernel_fixture fixture;
 
 enum { LANE, GROUP, DOT, N_FORMS };
 static const char *const form_names[] = {"lane", "group", "dot"};
-#define NONE VLY_N_SHADERS /* where a format has no such form */
 
-static const struct {
-    vly_format_id format;
-    vly_shader_id shader[N_FORMS];
-} formats[] = {
-#define FORMAT(name, dot)                                                                          \
-    {                                                                                              \
-        VLY_FORMAT_##name,                                                                         \
-        {                                                                                          \
-            VLY_SHADER_matvec_lane_##name, VLY_SHADER_matvec_group_##name, dot                     \
-        }                                                                                          \
-    }
-    FORMAT(f32, NONE),
-    FORMAT(f16, NONE),
-    FORMAT(bf16, NONE),
-    FORMAT(q8_0, VLY_SHADER_matvec_dot_q8_0),
-    FORMAT(q4_0, VLY_SHADER_matvec_dot_q4_0),
-#undef FORMAT
-};
-enum { N_FORMATS = sizeof formats / sizeof *formats };
+/* -1 where the format has no such form. */
+static int shader_of(vly_format_id format, int form)
+{
+    const vly_layout *layout = vly_layout_of(format);
+    if (!layout) return -1;
+    return form == LANE ? layout->lane : form == GROUP ? layout->group : layout->dot;
+}
 
 static const char *const role_names[] = {"qkv", "add", "swiglu", "logits"};
 
@@ -47,7 +35,8 @@ static const char *const role_names[] = {"qkv", "add", "swiglu", "logits"};
 
 /* What one run computes. */
 typedef struct {
-    int format, form;
+    vly_format_id format;
+    int form;
     uint32_t role, columns, pairs, rows, k, n_tok; /* n_tok: of LOGITS, rows of logits */
     uint32_t odd; /* rows that are there only to make the count even: 0 or 1, for LOGITS */
 } shape;
@@ -139,7 +128,7 @@ static operands operands_make(shape s, uint64_t seed)
     kernel_fixture_reset(&fixture);
     kernel_fixture_take(&fixture, 3);
     struct vly_push_matvec *p = &o.push;
-    o.w = reference_matrix_make(&random, formats[s.format].format, s.rows, s.k);
+    o.w = reference_matrix_make(&random, s.format, s.rows, s.k);
     p->weights_quad = 5;
     p->scales_word = 16384 * 4 + 3;
     assert_true(80 + o.w.n_part_bytes <= 16384 * 16);
@@ -222,7 +211,7 @@ static void compute(operands *o, uint32_t columns)
     uint8_t *kept = malloc(before);
     assert_non_null(kept);
     memcpy(kept, fixture.act.mapped, before);
-    kernel_fixture_run(&fixture, formats[s->format].shader[s->form], constants,
+    kernel_fixture_run(&fixture, (vly_shader_id)shader_of(s->format, s->form), constants,
                        n_constants[s->form], &o->push, sizeof o->push, o->x_blocks,
                        ceil_div(s->n_tok, columns), 1);
     assert_memory_equal(fixture.act.mapped, kept, before);
@@ -240,9 +229,8 @@ static void expect_near(const operands *o, const char *what, uint32_t i, uint32_
     if (o->s.form == DOT) bound += 0x1p-14 * size;
     if (fabs((double)got - expected) <= bound) return;
     fail_msg("%s %s, %s, %u columns, %ux%u, column %u, %s %u: %.9g, not %.9g (within %.2g)",
-             vly_format_by_id(formats[o->s.format].format)->name, form_names[o->s.form],
-             role_names[o->s.role], o->s.columns, o->s.rows, o->s.k, i, what, row, (double)got,
-             expected, bound);
+             vly_format_by_id(o->s.format)->name, form_names[o->s.form], role_names[o->s.role],
+             o->s.columns, o->s.rows, o->s.k, i, what, row, (double)got, expected, bound);
 }
 
 static double factor_of(const operands *o, uint32_t token)
@@ -370,27 +358,38 @@ static uint32_t most_columns(int form)
     return form == LANE ? 8 : VLY_MAX_COLUMNS;
 }
 
-/* Formats, forms and roles in full; shapes and columns go round. */
-static void test_values(void **state)
+/* Weights in a row: not a power of two, and few turns of a subgroup. */
+static uint32_t k_of(vly_format_id format, uint32_t i)
+{
+    const uint32_t ks[] = {32, 96, 288, 576}, long_ks[] = {256, 768, 512, 1280};
+    return vly_format_by_id(format)->block_weights == 256 ? long_ks[i % 4] : ks[i % 4];
+}
+
+/* Forms and roles in full, which the formats have nothing to do with; shapes and columns go round.
+ */
+static void test_roles(void **state)
 {
     (void)state;
-    const uint32_t rows[] = {2, 6, 34, 100}, ks[] = {32, 96, 288, 576};
+    const vly_format_id formats[] = {VLY_FORMAT_f16, VLY_FORMAT_q4_k};
+    const uint32_t rows[] = {2, 6, 34, 100};
     const uint32_t columns[] = {1, 16, 3, 5}, n_tok[] = {1, 16, 13, 7};
     uint32_t turn = 0;
-    for (int format = 0; format < N_FORMATS; format++)
+    for (int f = 0; f < 2; f++)
         for (int form = 0; form < N_FORMS; form++)
             for (uint32_t role = 0; role < 4; role++, turn++)
                 for (uint32_t i = 0; i < 4; i++) {
-                    if (formats[format].shader[form] == NONE) continue;
+                    if (shader_of(formats[f], form) < 0) continue;
                     /* Two kernels (numbers of columns) of each, four shapes. */
                     uint32_t c = columns[(turn + i / 2) % 4], pairs = pairs_of(turn);
                     if (c > most_columns(form)) c = most_columns(form);
-                    if (c > 5 && pairs > 2) pairs = 2;
-                    operands o =
-                        operands_make((shape){format, form, role, c, pairs, rows[(i + turn) % 4],
-                                              ks[(i + turn / 4) % 4], n_tok[(turn + i) % 4],
-                                              role == VLY_ROLE_LOGITS && i % 2},
-                                      turn * 4 + i);
+                    while (pairs > 1 && pairs * c > 6) pairs /= 2;
+                    /* As models have it. */
+                    if (form == LANE && role == VLY_ROLE_ADD && c == 8) pairs = 2;
+                    operands o = operands_make(
+                        (shape){formats[f], form, role, c, pairs, rows[(i + turn) % 4],
+                                k_of(formats[f], i + turn / 4), n_tok[(turn + i) % 4],
+                                role == VLY_ROLE_LOGITS && i % 2},
+                        turn * 4 + i);
                     compute(&o, o.s.columns);
                     check(&o);
                     operands_free(&o);
@@ -407,68 +406,72 @@ static float *written(const operands *o)
     return copy;
 }
 
-/* A token's numbers are the same bits alone and among any others: with one column and with each
- * `stride`-th number of columns from `first` on. */
-static void check_columns(int format, int form, uint32_t role, size_t first, size_t stride)
+/* A token's numbers are right, and the same bits alone and among any others: steps of 1 to 16
+ * tokens, with one column to a workgroup and with `columns`. */
+static void check_columns(shape s, const uint32_t *columns, size_t n_columns, uint64_t seed)
 {
-    const uint32_t columns[] = {2, 3, 4, 5, 6, 8, 12, 16};
-    uint32_t turn = (uint32_t)(format * N_FORMS + form);
-    shape s = {
-        format,          form, role, VLY_MAX_COLUMNS, pairs_of(turn), 38, 96 + 192 * (turn % 3),
-        VLY_MAX_COLUMNS, 0};
-    operands o = operands_make(s, 77 + turn);
-    compute(&o, 1);
-    check(&o);
-    float *alone = written(&o);
-    operands_free(&o);
-    for (size_t i = first; i < sizeof columns / sizeof *columns; i += stride) {
-        if (columns[i] > most_columns(form)) break;
-        o = operands_make(s, 77 + turn);
-        compute(&o, columns[i]);
-        size_t n = (size_t)(o.out_end - o.out_begin) * 16;
-        if (memcmp(alone, kernel_fixture_act(&fixture, o.out_begin), n) != 0)
-            fail_msg("%s %s, %s: other bits with %u columns than with 1",
-                     vly_format_by_id(formats[format].format)->name, form_names[form],
-                     role_names[role], columns[i]);
+    float *most = NULL;
+    for (s.n_tok = VLY_MAX_COLUMNS; s.n_tok > 0; s.n_tok--) {
+        operands o = operands_make(s, seed);
+        compute(&o, 1);
+        if (s.n_tok == VLY_MAX_COLUMNS) check(&o);
+        float *alone = written(&o);
         operands_free(&o);
-    }
-    free(alone);
-}
-
-static void test_columns_lane(void **state)
-{
-    (void)state;
-    for (int format = 0; format < N_FORMATS; format++)
-        check_columns(format, LANE, (uint32_t)format % 4, 0, 1);
-}
-
-static void test_columns_group(void **state)
-{
-    (void)state;
-    for (int format = 0; format < N_FORMATS; format++)
-        check_columns(format, GROUP, (uint32_t)(format + 2) % 4, (size_t)format % 2, 2);
-}
-
-static void test_columns_dot(void **state)
-{
-    (void)state;
-    for (int format = 0; format < N_FORMATS; format++)
-        if (formats[format].shader[DOT] != NONE)
-            for (uint32_t i = 0; i < 2; i++)
-                check_columns(format, DOT, (uint32_t)format % 2 + 2 * i, i, 2);
-}
-
-/* More tokens than a prompt's kernel takes at a time, and a last workgroup with a part of them. */
-static void test_tokens_over_several_workgroups(void **state)
-{
-    (void)state;
-    for (int form = 0; form < N_FORMS; form++)
-        for (uint32_t role = 0; role < 4; role++) {
-            operands o = operands_make((shape){3, form, role, 4, 2, 100, 96, 15, 0}, 5 + role);
-            compute(&o, 4);
-            check(&o);
+        if (!most) most = alone;
+        if (memcmp(most, alone, (size_t)s.n_tok * o.push.out_stride * 16) != 0)
+            fail_msg("%s %s, %s: other bits in a step of %u tokens than in one of 16",
+                     vly_format_by_id(s.format)->name, form_names[s.form], role_names[s.role],
+                     s.n_tok);
+        for (size_t i = 0; i < n_columns; i++) {
+            o = operands_make(s, seed);
+            compute(&o, columns[i]);
+            size_t n = (size_t)(o.out_end - o.out_begin) * 16;
+            if (memcmp(alone, kernel_fixture_act(&fixture, o.out_begin), n) != 0)
+                fail_msg("%s %s, %s: other bits of %u tokens with %u columns than with 1",
+                         vly_format_by_id(s.format)->name, form_names[s.form], role_names[s.role],
+                         s.n_tok, columns[i]);
             operands_free(&o);
         }
+        if (most != alone) free(alone);
+    }
+    free(most);
+}
+
+/* Every format in one form: numbers of columns, roles and shapes go round. */
+static void check_formats(int form)
+{
+    const uint32_t columns[] = {2, 16, 3, 8, 5, 4, 12, 6}, rows[] = {38, 6, 100, 2};
+    uint32_t turn = 0;
+    for (int f = 0; f < VLY_N_FORMATS; f++) {
+        vly_format_id format = (vly_format_id)f;
+        if (shader_of(format, form) < 0) continue;
+        uint32_t role = (turn + (uint32_t)form) % 4, c = columns[turn % 8];
+        if (c > most_columns(form)) c /= 2;
+        for (uint32_t i = 0; i < 4; i++) {
+            shape s = {format, form, role, VLY_MAX_COLUMNS, 1, rows[i], k_of(format, turn + i),
+                       0,      0};
+            check_columns(s, &c, i < 2, 77 + turn);
+        }
+        turn++;
+    }
+}
+
+static void test_formats_lane(void **state)
+{
+    (void)state;
+    check_formats(LANE);
+}
+
+static void test_formats_group(void **state)
+{
+    (void)state;
+    check_formats(GROUP);
+}
+
+static void test_formats_dot(void **state)
+{
+    (void)state;
+    check_formats(DOT);
 }
 
 static int setup(void **state)
@@ -487,11 +490,10 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_columns_lane),
-        cmocka_unit_test(test_columns_group),
-        cmocka_unit_test(test_columns_dot),
-        cmocka_unit_test(test_tokens_over_several_workgroups),
+        cmocka_unit_test(test_roles),
+        cmocka_unit_test(test_formats_lane),
+        cmocka_unit_test(test_formats_group),
+        cmocka_unit_test(test_formats_dot),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,5 +1,7 @@
 #include "tests/support/reference.h"
 
+#include "model/repack.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,23 +45,23 @@ static void put_u16(uint8_t *to, uint16_t v)
 }
 
 /* One block of the format, as a file has it. */
-static void random_block(uint64_t *state, vly_format_id format, uint8_t *block)
+static void random_block(uint64_t *state, const vly_format *f, uint8_t *block)
 {
     float v = reference_normal(state);
     uint32_t bits;
     memcpy(&bits, &v, sizeof bits);
-    if (format == VLY_FORMAT_f32) {
+    if (f->id == VLY_FORMAT_f32) {
         for (int i = 0; i < 4; i++) block[i] = (uint8_t)(bits >> 8 * i);
-    } else if (format == VLY_FORMAT_bf16) {
+    } else if (f->id == VLY_FORMAT_bf16) {
         put_u16(block, (uint16_t)(bits >> 16));
-    } else if (format == VLY_FORMAT_f16) {
+    } else if (f->id == VLY_FORMAT_f16) {
         put_u16(block, vly_f32_to_f16(v));
     } else {
-        const vly_format *f = vly_format_by_id(format);
         uint64_t kind = reference_random(state) % 16;
-        put_u16(block, vly_f32_to_f16(kind == 0 ? 0.0f : v / 64.0f));
-        for (uint32_t i = 2; i < f->block_bytes; i++)
+        for (uint32_t i = 0; i < f->block_bytes; i++)
             block[i] = kind == 1 ? (i % 2 ? 0x80 : 0x7f) : (uint8_t)reference_random(state);
+        for (uint32_t i = 0; i < f->n_scales; i++, v *= 7.0f)
+            put_u16(block + f->scale_at + 2 * i, vly_f32_to_f16(kind == 0 ? 0.0f : v / 64.0f));
     }
 }
 
@@ -67,25 +69,24 @@ reference_matrix reference_matrix_make(uint64_t *state, vly_format_id format, ui
                                        uint32_t k)
 {
     const vly_format *f = vly_format_by_id(format);
-    size_t n = (size_t)rows * k / f->block_weights;
-    size_t scale_bytes = f->block_weights == 1 ? 0 : 2, part_bytes = f->block_bytes - scale_bytes;
+    const vly_layout *layout = vly_layout_of(format);
+    size_t row_blocks = k / f->block_weights, part_bytes = vly_layout_parts_bytes(layout, k / 32);
+    size_t scale_bytes = vly_layout_scales_bytes(layout, k / 32);
     reference_matrix m = {.format = format,
                           .rows = rows,
                           .k = k,
                           .w = allocate((size_t)rows * k * sizeof(float)),
-                          .n_part_bytes = n * part_bytes,
-                          .n_scale_bytes = n * scale_bytes};
-    uint8_t *file = allocate(n * f->block_bytes);
-    m.parts = allocate(m.n_part_bytes);
-    m.scales = allocate(m.n_scale_bytes);
-    for (size_t i = 0; i < n; i++) {
-        uint8_t *block = file + i * f->block_bytes;
-        random_block(state, format, block);
-        memcpy(m.scales + i * scale_bytes, block, scale_bytes);
-        memcpy(m.parts + i * part_bytes, block + scale_bytes, part_bytes);
+                          .parts = allocate(rows * part_bytes),
+                          .scales = allocate(rows * scale_bytes),
+                          .n_part_bytes = rows * part_bytes,
+                          .n_scale_bytes = rows * scale_bytes};
+    uint8_t *row = allocate(row_blocks * f->block_bytes);
+    for (uint32_t r = 0; r < rows; r++) {
+        for (size_t i = 0; i < row_blocks; i++) random_block(state, f, row + i * f->block_bytes);
+        f->dequantize(row, row_blocks, m.w + (size_t)r * k);
+        vly_repack_row(format, row, k, m.parts + r * part_bytes, m.scales + r * scale_bytes);
     }
-    f->dequantize(file, n, m.w);
-    free(file);
+    free(row);
     return m;
 }
 

@@ -16,12 +16,13 @@ uint64_t reference_random(uint64_t *state);
 float reference_normal(uint64_t *state);
 void reference_normals(uint64_t *state, float *out, size_t n);
 
-/* A matrix of `rows` rows of `k` weights (a multiple of 32) in `format`. */
+/* A matrix of `rows` rows of `k` weights (a multiple of 32 and of the format's block) in `format`.
+ */
 typedef struct {
     vly_format_id format;
     uint32_t rows, k;
     float *w;       /* [rows][k]: the values that the blocks stand for */
-    uint8_t *parts; /* as the device has it: [rows][n_part_bytes / rows] */
+    uint8_t *parts; /* as model/repack.c lays it out: [rows][n_part_bytes / rows] */
     uint8_t *scales;
     size_t n_part_bytes, n_scale_bytes;
 } reference_matrix;
