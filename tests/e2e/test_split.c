@@ -1,5 +1,6 @@
 /* The shipped target in parts: the program sees one file and computes the same. */
 #include "tests/support/gguf_copy.h"
+#include "tests/support/program.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,35 +15,17 @@
 
 static char folder[] = "/tmp/volley-test-XXXXXX";
 
-/* What `volley COMMAND` prints on either stream, to be freed; *status is how it ended. */
-static char *volley(const char *command, int *status)
-{
-    const char *program = getenv("VOLLEY");
-    char line[1024];
-    snprintf(line, sizeof line, "'%s' %s 2>&1", program ? program : "build/release/volley",
-             command);
-    FILE *pipe = popen(line, "r");
-    assert_non_null(pipe);
-    vly_text text = {0};
-    char chunk[4096];
-    for (size_t n; (n = fread(chunk, 1, sizeof chunk, pipe));)
-        assert_int_equal(vly_text_append(&text, chunk, n), 0);
-    *status = pclose(pipe);
-    assert_int_equal(vly_text_append(&text, "", 0), 0);
-    return text.data;
-}
-
 static void the_parts_compute_as_the_whole_does(void **state)
 {
     (void)state;
     char command[512];
     int status;
-    char *whole = volley("logits -m " TARGET " -p 'Once upon a time' --top 20", &status);
+    char *whole = program_output("logits -m " TARGET " -p 'Once upon a time' --top 20", &status);
     assert_int_equal(status, 0);
     for (unsigned no = 1; no <= 3; no += 2) {
         snprintf(command, sizeof command,
                  "logits -m %s/m-%05u-of-00003.gguf -p 'Once upon a time' --top 20", folder, no);
-        char *split = volley(command, &status);
+        char *split = program_output(command, &status);
         assert_string_equal(split, whole);
         assert_int_equal(status, 0);
         free(split);
@@ -56,7 +39,7 @@ static void inspect_shows_the_parts(void **state)
     char command[512];
     int status;
     snprintf(command, sizeof command, "inspect %s/m-00002-of-00003.gguf", folder);
-    char *listing = volley(command, &status);
+    char *listing = program_output(command, &status);
     assert_int_equal(status, 0);
     assert_non_null(strstr(listing, "m-00003-of-00003.gguf: part 3 of 3\n"));
     assert_non_null(strstr(listing, "bytes, part 3\n"));
@@ -72,7 +55,7 @@ static void a_missing_part_is_named(void **state)
     snprintf(command, sizeof command, "%s/m-00002-of-00003.gguf", folder);
     assert_int_equal(unlink(command), 0);
     snprintf(command, sizeof command, "run -m %s/m-00001-of-00003.gguf -p Once", folder);
-    char *message = volley(command, &status);
+    char *message = program_output(command, &status);
     assert_int_equal(status, 1 << 8);
     assert_non_null(strstr(message, "expected all 3 parts"));
     assert_non_null(strstr(message, "missing: 00002\n"));

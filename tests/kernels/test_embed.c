@@ -31,8 +31,10 @@ static void check_tokens(const struct vly_push_embed *p, const reference_matrix 
             assert_true(x[i] == row[i]);
             assert_true(xn[i] == row[i] * norm_weights[i]);
         }
-        assert_true(isnan(x[w->k])); /* between tokens nothing is written */
-        assert_true(isnan(xn[w->k]));
+        uint32_t padded = p->blocks * 32;
+        for (uint32_t i = w->k; i < padded; i++) assert_true(x[i] == 0.0f && xn[i] == 0.0f);
+        assert_true(isnan(x[padded])); /* between tokens nothing is written */
+        assert_true(isnan(xn[padded]));
         double sum = reference_dot(row, row, w->k, NULL);
         assert_true(fabs((double)squares[0] - sum) <= 1e-6 * sum);
         for (int i = 1; i < 4; i++) assert_true(squares[i] == 0.0f);
@@ -50,7 +52,7 @@ static void check_format(vly_format_id format, uint32_t k, uint32_t n_tok)
     assert_true(parts_at + w.n_part_bytes <= scales_at);
     memcpy((char *)fixture.weights.mapped + parts_at, w.parts, w.n_part_bytes);
     memcpy((char *)fixture.weights.mapped + scales_at, w.scales, w.n_scale_bytes);
-    float *norm_weights = malloc(k * sizeof *norm_weights);
+    float *norm_weights = calloc(k + 32, sizeof *norm_weights); /* zeros beyond k, as a model's */
     assert_non_null(norm_weights);
     reference_normals(&random, norm_weights, k);
     struct vly_push_embed p = {
@@ -58,9 +60,9 @@ static void check_format(vly_format_id format, uint32_t k, uint32_t n_tok)
         .scales = fixture.weights.address + scales_at,
         .act = fixture.act.address,
         .step = fixture.step.address,
-        .norm_quad = kernel_fixture_put(&fixture, norm_weights, k),
-        .blocks = k / 32,
-        .stride = k / 4 + 2,
+        .norm_quad = kernel_fixture_put(&fixture, norm_weights, k + 32),
+        .blocks = (k + 31) / 32,
+        .stride = (k + 31) / 32 * 8 + 2,
     };
     p.x_quad = kernel_fixture_take(&fixture, (size_t)n_tok * p.stride);
     p.xn_quad = kernel_fixture_take(&fixture, (size_t)n_tok * p.stride);
@@ -80,12 +82,16 @@ static void check_format(vly_format_id format, uint32_t k, uint32_t n_tok)
 static void test_formats(void **state)
 {
     (void)state;
-    const uint32_t ks[] = {32, 96, 288, 576}, n_tok[] = {1, 5, 16, 40};
-    for (int f = 0; f < VLY_N_FORMATS; f++) {
+    const uint32_t ks[] = {32, 96, 288, 576}, long_ks[] = {256, 512, 768, 1024};
+    const uint32_t float_ks[] = {4, 32, 100, 578}, n_tok[] = {1, 5, 16, 40};
+    for (uint32_t f = 0; f < VLY_N_FORMATS; f++) {
         if (!vly_layout_of((vly_format_id)f)) continue;
-        bool long_blocks = vly_format_by_id((vly_format_id)f)->block_weights == 256;
-        for (int i = 0; i < 4; i++)
-            check_format((vly_format_id)f, long_blocks ? 8 * ks[0] * (uint32_t)(i + 1) : ks[i],
+        uint32_t block = vly_format_by_id((vly_format_id)f)->block_weights;
+        for (uint32_t i = 0; i < 4; i++)
+            check_format((vly_format_id)f,
+                         block == 256  ? long_ks[i]
+                         : block == 32 ? ks[i]
+                                       : float_ks[i],
                          n_tok[(i + f) % 4]);
     }
 }

@@ -141,14 +141,16 @@ static operands operands_make(shape s, uint64_t seed)
     p->step = fixture.step.address;
     p->rows = s.rows;
     p->rows_used = s.rows - s.odd;
-    p->blocks = s.k / 32;
+    p->blocks = ceil_div(s.k, 32);
 
     o.x = numbers(&random, (size_t)o.n_padded * s.k);
-    p->in_stride = s.k / 4 + 1;
+    p->in_stride = p->blocks * 8 + 1;
     p->in_quad = kernel_fixture_take(&fixture, (size_t)o.n_padded * p->in_stride);
-    for (uint32_t t = 0; t < o.n_padded; t++)
-        memcpy(kernel_fixture_act(&fixture, p->in_quad + t * p->in_stride), o.x + (size_t)t * s.k,
-               s.k * sizeof(float));
+    for (uint32_t t = 0; t < o.n_padded; t++) {
+        float *x = kernel_fixture_act(&fixture, p->in_quad + t * p->in_stride);
+        memset(x, 0, p->blocks * 128);
+        memcpy(x, o.x + (size_t)t * s.k, s.k * sizeof(float));
+    }
     if (s.form == DOT) round_blocks(o.x, (size_t)o.n_padded * s.k);
     /* Parts of sums of squares: any positive numbers, as far as this kernel is concerned. */
     float *norm = numbers(&random, (size_t)o.n_padded * 16);
@@ -358,11 +360,14 @@ static uint32_t most_columns(int form)
     return form == LANE ? 8 : VLY_MAX_COLUMNS;
 }
 
-/* Weights in a row: not a power of two, and few turns of a subgroup. */
+/* Weights in a row: not a power of two, few turns of a subgroup; of floats no whole blocks of 32.
+ */
 static uint32_t k_of(vly_format_id format, uint32_t i)
 {
     const uint32_t ks[] = {32, 96, 288, 576}, long_ks[] = {256, 768, 512, 1280};
-    return vly_format_by_id(format)->block_weights == 256 ? long_ks[i % 4] : ks[i % 4];
+    const uint32_t float_ks[] = {32, 100, 288, 578};
+    uint32_t block = vly_format_by_id(format)->block_weights;
+    return block == 256 ? long_ks[i % 4] : block == 32 ? ks[i % 4] : float_ks[i % 4];
 }
 
 /* Forms and roles in full, which the formats have nothing to do with; shapes and columns go round.

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* `bytes` terminated, to be freed. */
 static char *text_of(vly_bytes bytes)
@@ -43,9 +44,18 @@ static void copy_entry(gguf_writer *w, const vly_gguf *gguf, const vly_gguf_entr
         gguf_writer_float(w, key, entry->type, entry->value.f);
         break;
     default:
-        gguf_writer_unsigned(w, key, entry->type, entry->value.u);
+        if (strcmp(key, "general.alignment") == 0)
+            gguf_writer_alignment(w, (uint32_t)entry->value.u);
+        else
+            gguf_writer_unsigned(w, key, entry->type, entry->value.u);
     }
     free(key);
+}
+
+static void copy_entries(gguf_writer *w, const vly_gguf *gguf)
+{
+    for (size_t i = 0; i < vly_gguf_n_entries(gguf); i++)
+        copy_entry(w, gguf, vly_gguf_entry_at(gguf, i));
 }
 
 static void copy_tensor(gguf_writer *w, const vly_gguf_tensor *t)
@@ -58,8 +68,7 @@ static void copy_tensor(gguf_writer *w, const vly_gguf_tensor *t)
 void gguf_copy_with(const vly_gguf *gguf, const char *key, const char *text, const char *path)
 {
     gguf_writer *w = gguf_writer_create(3);
-    for (size_t i = 0; i < vly_gguf_n_entries(gguf); i++)
-        copy_entry(w, gguf, vly_gguf_entry_at(gguf, i));
+    copy_entries(w, gguf);
     gguf_writer_string(w, key, text);
     for (size_t i = 0; i < vly_gguf_n_tensors(gguf); i++)
         copy_tensor(w, vly_gguf_tensor_at(gguf, i));
@@ -72,8 +81,7 @@ void gguf_copy_split(const vly_gguf *gguf, const char *stem, unsigned n_parts)
     size_t n = vly_gguf_n_tensors(gguf);
     for (unsigned no = 0; no < n_parts; no++) {
         gguf_writer *w = gguf_writer_create(3);
-        for (size_t i = 0; no == 0 && i < vly_gguf_n_entries(gguf); i++)
-            copy_entry(w, gguf, vly_gguf_entry_at(gguf, i));
+        if (no == 0) copy_entries(w, gguf);
         gguf_writer_unsigned(w, "split.no", VLY_GGUF_U16, no);
         gguf_writer_unsigned(w, "split.count", VLY_GGUF_U16, n_parts);
         gguf_writer_signed(w, "split.tensors.count", VLY_GGUF_I32, (int64_t)n);
@@ -84,4 +92,24 @@ void gguf_copy_split(const vly_gguf *gguf, const char *stem, unsigned n_parts)
         if (gguf_writer_save(w, path)) abort();
         gguf_writer_destroy(w);
     }
+}
+
+void gguf_copy_changed(const vly_gguf *gguf, const char *path, gguf_copy_fn *change, void *arg)
+{
+    gguf_writer *w = gguf_writer_create(3);
+    copy_entries(w, gguf);
+    for (size_t i = 0; i < vly_gguf_n_tensors(gguf); i++) {
+        const vly_gguf_tensor *t = vly_gguf_tensor_at(gguf, i);
+        uint8_t *data;
+        const vly_format *format = change(arg, i, t, &data);
+        char *name = text_of(t->name);
+        size_t n_blocks = t->dims[0] / format->block_weights;
+        for (uint32_t d = 1; d < t->n_dims; d++) n_blocks *= t->dims[d];
+        gguf_writer_tensor(w, name, t->n_dims, t->dims, format->ggml_id, data,
+                           n_blocks * format->block_bytes);
+        free(name);
+        free(data);
+    }
+    if (gguf_writer_save(w, path)) abort();
+    gguf_writer_destroy(w);
 }

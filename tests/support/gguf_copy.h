@@ -11,4 +11,11 @@ void gguf_copy_split(const vly_gguf *gguf, const char *stem, unsigned n_parts);
 /* Writes `gguf` to the file `path`, with a string more in its metadata. Aborts on failure. */
 void gguf_copy_with(const vly_gguf *gguf, const char *key, const char *text, const char *path);
 
+/* What becomes of tensor `i`: its format, and its data to *data (malloc'd). The shape stays. */
+typedef const vly_format *gguf_copy_fn(void *arg, size_t i, const vly_gguf_tensor *tensor,
+                                       uint8_t **data);
+
+/* Writes `gguf` to `path` with other tensors. Aborts on failure. */
+void gguf_copy_changed(const vly_gguf *gguf, const char *path, gguf_copy_fn *change, void *arg);
+
 #endif

@@ -70,8 +70,9 @@ reference_matrix reference_matrix_make(uint64_t *state, vly_format_id format, ui
 {
     const vly_format *f = vly_format_by_id(format);
     const vly_layout *layout = vly_layout_of(format);
-    size_t row_blocks = k / f->block_weights, part_bytes = vly_layout_parts_bytes(layout, k / 32);
-    size_t scale_bytes = vly_layout_scales_bytes(layout, k / 32);
+    uint32_t row_blocks = k / f->block_weights, blocks = (k + 31) / 32;
+    size_t part_bytes = vly_layout_parts_bytes(layout, blocks);
+    size_t scale_bytes = vly_layout_scales_bytes(layout, blocks);
     reference_matrix m = {.format = format,
                           .rows = rows,
                           .k = k,
@@ -80,9 +81,9 @@ reference_matrix reference_matrix_make(uint64_t *state, vly_format_id format, ui
                           .scales = allocate(rows * scale_bytes),
                           .n_part_bytes = rows * part_bytes,
                           .n_scale_bytes = rows * scale_bytes};
-    uint8_t *row = allocate(row_blocks * f->block_bytes);
+    uint8_t *row = allocate((size_t)row_blocks * f->block_bytes);
     for (uint32_t r = 0; r < rows; r++) {
-        for (size_t i = 0; i < row_blocks; i++) random_block(state, f, row + i * f->block_bytes);
+        for (uint32_t i = 0; i < row_blocks; i++) random_block(state, f, row + i * f->block_bytes);
         f->dequantize(row, row_blocks, m.w + (size_t)r * k);
         vly_repack_row(format, row, k, m.parts + r * part_bytes, m.scales + r * scale_bytes);
     }
