@@ -9,8 +9,9 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double quantile(const double *sorted, size_t n, double q)
+double vly_quantile(const double *sorted, size_t n, double q)
 {
+    if (n == 0) return NAN;
     double at = q * (double)(n - 1);
     size_t i = (size_t)at;
     return i + 1 < n ? sorted[i] + (at - (double)i) * (sorted[i + 1] - sorted[i]) : sorted[n - 1];
@@ -24,9 +25,9 @@ vly_spread vly_spread_of(double *values, size_t n)
     for (size_t i = 0; i < n; i++) sum += values[i];
     return (vly_spread){.n = n,
                         .min = values[0],
-                        .p10 = quantile(values, n, 0.1),
-                        .median = quantile(values, n, 0.5),
-                        .p90 = quantile(values, n, 0.9),
+                        .p10 = vly_quantile(values, n, 0.1),
+                        .median = vly_quantile(values, n, 0.5),
+                        .p90 = vly_quantile(values, n, 0.9),
                         .max = values[n - 1],
                         .mean = sum / (double)n};
 }

@@ -13,6 +13,9 @@ typedef struct {
  * = 0 all figures are NAN. */
 vly_spread vly_spread_of(double *values, size_t n);
 
+/* The quantile `q`, 0..1, of `n` values in ascending order; NAN with n = 0. */
+double vly_quantile(const double *sorted, size_t n, double q);
+
 /* The median alone. */
 double vly_median(double *values, size_t n);
 

@@ -368,10 +368,7 @@ int vly_bench_main(vly_bench_kind bench, const char *summary, vly_bench_fn *meas
         vly_report *report = vly_report_create(argv[0]);
         int rc = report ? measure(&o, report, &err)
                         : vly_fail(&err, VLY_E_HOST_MEMORY, "no memory for a report");
-        bool quiet = (o.csv && strcmp(o.csv, "-") == 0) || (o.json && strcmp(o.json, "-") == 0);
-        if (rc == 0 && !quiet) rc = vly_report_print(report, VLY_REPORT_TEXT, "-", &err);
-        if (rc == 0 && o.csv) rc = vly_report_print(report, VLY_REPORT_CSV, o.csv, &err);
-        if (rc == 0 && o.json) rc = vly_report_print(report, VLY_REPORT_JSON, o.json, &err);
+        if (rc == 0) rc = vly_report_write(report, o.csv, o.json, &err);
         if (rc) status = vly_cli_fail(&err);
         vly_report_destroy(report);
     }

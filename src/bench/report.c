@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define MAX_FACTS  24
-#define MAX_TABLES 6
+#define MAX_TABLES 8
 #define MAX_NOTES  16
 
 typedef struct {
@@ -343,4 +343,13 @@ int vly_report_print(const vly_report *report, vly_report_format format, const c
     bool failed = ferror(file) != 0;
     if (!is_stdout && fclose(file) != 0) failed = true;
     return failed ? vly_fail(err, VLY_E_IO, "cannot write %s: %s", path, strerror(errno)) : 0;
+}
+
+int vly_report_write(const vly_report *report, const char *csv, const char *json, vly_error *err)
+{
+    bool quiet = (csv && strcmp(csv, "-") == 0) || (json && strcmp(json, "-") == 0);
+    int rc = quiet ? 0 : vly_report_print(report, VLY_REPORT_TEXT, "-", err);
+    if (rc == 0 && csv) rc = vly_report_print(report, VLY_REPORT_CSV, csv, err);
+    if (rc == 0 && json) rc = vly_report_print(report, VLY_REPORT_JSON, json, err);
+    return rc;
 }

@@ -44,6 +44,10 @@ typedef enum { VLY_REPORT_TEXT, VLY_REPORT_CSV, VLY_REPORT_JSON } vly_report_for
 int vly_report_print(const vly_report *report, vly_report_format format, const char *path,
                      vly_error *err);
 
+/* Prints the report as a command that was given these files (NULL: none) does: as text, unless a
+ * file is standard output, and to the files. */
+int vly_report_write(const vly_report *report, const char *csv, const char *json, vly_error *err);
+
 /* Parts of a page: the facts as a table; the tables with their names as heads, and the notes. */
 void vly_report_html_facts(const vly_report *report, FILE *file);
 void vly_report_html_tables(const vly_report *report, FILE *file);

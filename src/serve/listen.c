@@ -30,8 +30,7 @@ static int refuse_beyond_loopback(const char *name, vly_error *err)
                     name);
 }
 
-/* "8080", "127.0.0.1:8080", "[::1]:8080". */
-static int parse_address(const char *text, struct sockaddr_storage *out, vly_error *err)
+int vly_tcp_address_parse(const char *text, struct sockaddr_storage *out, vly_error *err)
 {
     char host[64] = "127.0.0.1";
     const char *port = strrchr(text, ':'), *end = port;
@@ -81,7 +80,7 @@ int vly_listener_open_tcp(uv_loop_t *loop, const char *address, bool loopback_on
 {
     struct sockaddr_storage where = {0};
     *out = (vly_listener){.is_unix = false};
-    int rc = parse_address(address, &where, err);
+    int rc = vly_tcp_address_parse(address, &where, err);
     if (rc) return rc;
     if (loopback_only && !is_loopback((struct sockaddr *)&where))
         return refuse_beyond_loopback(address, err);

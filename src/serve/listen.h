@@ -26,6 +26,9 @@ typedef struct {
     char path[108];
 } vly_listener;
 
+/* "8080" (of 127.0.0.1), "127.0.0.1:8080", "[::1]:8080". VLY_E_INVALID. */
+int vly_tcp_address_parse(const char *text, struct sockaddr_storage *out, vly_error *err);
+
 /* Opens a listener each, not listening yet (vly_listener_start does it). What fails leaves nothing
  * behind. `mode`: the permissions of the path. A socket that nobody listens on is replaced; errors:
  * VLY_E_INVALID (path too long: how long it may be; no socket), VLY_E_BUSY (somebody listens),

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 const char *vly_outcome_name(vly_outcome outcome)
@@ -152,6 +153,14 @@ static double resident_bytes(void)
     return (double)resident * (double)sysconf(_SC_PAGESIZE);
 }
 
+/* Processor time of this thread, which is the loop's. */
+static double thread_seconds(void)
+{
+    struct timespec t = {0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 void vly_metrics_write(const vly_serve_metrics *m, const vly_engine *engine, uint32_t n_connections,
                        vly_writer *out)
 {
@@ -172,6 +181,8 @@ void vly_metrics_write(const vly_serve_metrics *m, const vly_engine *engine, uin
               "From a request's last byte to its answer's.");
     counter(out, "serve_time_seconds_total", m->serve_s,
             "Time spent on writing and sending answers, without the engine's.");
+    counter(out, "loop_cpu_seconds_total", thread_seconds(),
+            "Processor time of the thread that does all but what drivers do in theirs.");
     if (engine) write_engine(engine, out);
     gauge(out, "connections", n_connections, "Open connections.");
     counter(out, "connections_accepted_total", (double)m->connections_accepted,
