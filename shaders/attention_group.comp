@@ -11,9 +11,10 @@
 // anything is computed: with few tokens it is the waiting that takes the time.
 #version 460
 #extension GL_GOOGLE_include_directive : require
+#define ACT_READS coherent
 #include "common.glsl"
-layout(buffer_reference, buffer_reference_align = 16) coherent buffer RefShared { vec4 at[]; };
 #include "kv.glsl"
+#include "chain.glsl"
 layout(constant_id = 2) const uint HEADS = 1;       // query heads of this workgroup
 layout(constant_id = 3) const uint STORED = 0;
 layout(constant_id = 4) const uint PART_LANES = 4;  // lanes that share a position's V; a power of two
@@ -287,7 +288,7 @@ void write_partials(uint token, uint split)
     [[unroll]] for (uint r = 0; r < ROUNDS; r++) {
         uint i = output_index(r);
         if (i >= QUADS_OUT) break;
-        RefShared at = RefShared(uvec2(p.act));
+        RefAct at = RefAct(uvec2(p.act));
         at.at[partial_quad(token, split, i)] = split_sum[r];
         if (i % HEAD_QUADS == 0u)
             at.at[partial_quad(token, split, i) + HEAD_QUADS] = vec4(split_high[r], split_total[r], 0.0, 0.0);
@@ -296,7 +297,7 @@ void write_partials(uint token, uint split)
 
 void merge_partials(uint token, uint first_split, uint splits)
 {
-    RefShared at = RefShared(uvec2(p.act));
+    RefAct at = RefAct(uvec2(p.act));
     [[unroll]] for (uint r = 0; r < ROUNDS; r++) {
         uint i = output_index(r);
         if (i >= QUADS_OUT) break;
@@ -332,19 +333,17 @@ void write_output(uint token)
     }
 }
 
-void main()
+void attend(uint token)
 {
-    uint token = gl_WorkGroupID.y, n_tok = p.step.s.n_tok;
-    begin_token(token, gl_WorkGroupID.x); // what it reads need not wait for n_tok
-    if (token >= n_tok) return;
     uint first_split = from / SPLIT, splits = (len + SPLIT - 1u) / SPLIT;
     uint workers = min(splits - first_split, gl_NumWorkGroups.z);
-    if (gl_WorkGroupID.z >= workers) return;
     uint own_split = first_split + gl_WorkGroupID.z;
+    if (gl_WorkGroupID.z >= workers) return;
+    load_block(own_split * SPLIT + gl_SubgroupID * LANES);
+    chain_wait();
     uint q_quad = p.qkv_quad + token * p.qkv_stride + head * HEAD_QUADS;
     [[unroll]] for (uint r = 0; r < ROUNDS; r++)
         if (output_index(r) < QUADS_OUT) shared_q[output_index(r)] = READ_ACT(q_quad + output_index(r));
-    load_block(own_split * SPLIT + gl_SubgroupID * LANES);
     if (STORED == 0u) take_fresh(token);
     barrier();
 
@@ -368,4 +367,12 @@ void main()
         merge_partials(token, first_split, splits);
     }
     write_output(token);
+}
+
+void main()
+{
+    uint token = gl_WorkGroupID.y, n_tok = p.step.s.n_tok;
+    begin_token(token, gl_WorkGroupID.x); // what it reads need not wait for n_tok
+    if (token < n_tok) attend(token);
+    chain_signal();
 }

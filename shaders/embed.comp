@@ -11,6 +11,9 @@ layout(constant_id = 1) const uint HALF_OUT = 0; // 1: xn as matrix units read i
 void main()
 {
     uint token = gl_WorkGroupID.x;
+    if (token == 0u)
+        for (uint i = gl_SubgroupInvocationID; i < p.n_chain; i += gl_SubgroupSize)
+            RefU1(uvec2(p.act)).at[p.chain_word + i * VLY_CHAIN_STRIDE] = 0u;
     if (token >= p.step.s.n_tok) return;
     uvec2 start = row_start(p.step.s.token[token].id);
     precise float squares = 0.0;

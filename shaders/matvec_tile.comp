@@ -15,8 +15,10 @@
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #define VLY_TEXEL 0
 #define HALF_X 1
+#define ACT_READS coherent
 #include "common.glsl"
 #include "matvec.glsl"
+#include "chain.glsl"
 #include "tile_layouts.glsl"
 layout(constant_id = VLY_MATVEC_WARPS) const uint WARPS = 16;
 layout(constant_id = VLY_MATVEC_DEPTH) const uint DEPTH = 1;
@@ -26,9 +28,10 @@ layout(constant_id = VLY_MATVEC_SQUARES) const uint SQUARES = 1;   // quads of p
 #define GROUPS (COLUMNS / 8) // of columns
 #define PAIRS  (VLY_TILE_ROWS / 2)
 
-layout(buffer_reference, buffer_reference_align = 16) readonly buffer RefX { uvec4 at[]; };
+layout(buffer_reference, buffer_reference_align = 16) readonly coherent buffer RefX { uvec4 at[]; };
 
-shared float shared_sum[WARPS * 8 * VLY_TILE_ROWS]; // [subgroup][column][row]
+#define SUMS (WARPS * 8 * VLY_TILE_ROWS) // of a group of columns: [subgroup][column][row]
+shared float shared_sum[2 * SUMS]; // in turns: one is written while the other is still being read
 shared float shared_factor[COLUMNS];
 
 matrix_sum sum[GROUPS];
@@ -44,29 +47,32 @@ void load_x(uint c, uint unit, uint units, out uvec4 x0, out uvec4 x1)
     x1 = RefX(uvec2(p.act)).at[at + 1u];
 }
 
-void multiply(uint tile, uint units)
+tile_unit w[DEPTH];
+
+void load_weights(uint tile, uint base, uint units)
 {
-    for (uint base = gl_SubgroupID; base < units; base += WARPS * DEPTH) {
-        tile_unit w[DEPTH];
-        [[unroll]] for (uint d = 0; d < DEPTH; d++)
-            load_unit(tile, min(base + d * WARPS, units - 1u), units, w[d]);
-        [[unroll]] for (uint d = 0; d < DEPTH; d++) {
-            uvec4 x[GROUPS * 2];
-            [[unroll]] for (uint c = 0; c < GROUPS; c++)
-                load_x(c, base + d * WARPS, units, x[2 * c], x[2 * c + 1]);
-            [[unroll]] for (uint t = 0; t < 4u; t++) {
-                matrix_w a;
-                unpack(w[d], t, a);
-                [[unroll]] for (uint c = 0; c < GROUPS; c++) {
-                    matrix_x b;
-                    f16vec2 low = halves(x[2 * c + t / 2][t % 2 * 2]);
-                    f16vec2 high = halves(x[2 * c + t / 2][t % 2 * 2 + 1]);
-                    b[0] = low.x;
-                    b[1] = low.y;
-                    b[2] = high.x;
-                    b[3] = high.y;
-                    sum[c] = coopMatMulAdd(a, b, sum[c]);
-                }
+    [[unroll]] for (uint d = 0; d < DEPTH; d++) load_unit(tile, min(base + d * WARPS, units - 1u), units, w[d]);
+}
+
+// Multiplies the units from `base` on that are loaded.
+void multiply(uint base, uint units)
+{
+    [[unroll]] for (uint d = 0; d < DEPTH; d++) {
+        uvec4 x[GROUPS * 2];
+        [[unroll]] for (uint c = 0; c < GROUPS; c++)
+            load_x(c, base + d * WARPS, units, x[2 * c], x[2 * c + 1]);
+        [[unroll]] for (uint t = 0; t < 4u; t++) {
+            matrix_w a;
+            unpack(w[d], t, a);
+            [[unroll]] for (uint c = 0; c < GROUPS; c++) {
+                matrix_x b;
+                f16vec2 low = halves(x[2 * c + t / 2][t % 2 * 2]);
+                f16vec2 high = halves(x[2 * c + t / 2][t % 2 * 2 + 1]);
+                b[0] = low.x;
+                b[1] = low.y;
+                b[2] = high.x;
+                b[3] = high.y;
+                sum[c] = coopMatMulAdd(a, b, sum[c]);
             }
         }
     }
@@ -74,11 +80,11 @@ void multiply(uint tile, uint units)
 
 // What the subgroups have of a group of 8 columns, added up: a row pair of a column to each of the
 // workgroup's first 64 invocations.
-vec2 whole_sum(uint pair, uint c)
+vec2 whole_sum(uint turn, uint pair, uint c)
 {
     precise vec2 y = vec2(0.0);
     [[unroll]] for (uint w = 0; w < WARPS; w++) {
-        uint at = (w * 8u + c) * VLY_TILE_ROWS + pair * 2u;
+        uint at = turn * SUMS + (w * 8u + c) * VLY_TILE_ROWS + pair * 2u;
         y += vec2(shared_sum[at], shared_sum[at + 1u]);
     }
     return y;
@@ -155,28 +161,58 @@ void take_norms()
     }
 }
 
-void main()
+uint turn = 0u;
+
+// Adds up what the subgroups have, and finishes the columns that there are.
+void finish_all(uint tile, pair_operands operands)
 {
-    if (gl_WorkGroupID.y > 0u && column_index(0) >= n_columns()) return;
-    uint tile = gl_WorkGroupID.x, own = gl_LocalInvocationIndex, own_pair = own % PAIRS, own_column = own / PAIRS;
-    pair_operands operands;
-    if (own < PAIRS * 8u) operands = load_operands(column_token(column_index(own_column)), tile * PAIRS + own_pair);
-    fetch_squares();
-    [[unroll]] for (uint c = 0; c < GROUPS; c++) sum[c] = matrix_sum(0.0);
-    multiply(tile, (p.blocks + 1u) / 2u);
-    take_norms();
+    uint own = gl_LocalInvocationIndex, own_pair = own % PAIRS, own_column = own / PAIRS;
     uint g = gl_SubgroupInvocationID / 4u, j = gl_SubgroupInvocationID % 4u;
     [[unroll]] for (uint c = 0; c < GROUPS; c++) {
-        if (c > 0u) {
-            if (column_index(c * 8u) >= n_columns()) return;
-            barrier();
-        }
+        if (c > 0u && column_index(c * 8u) >= n_columns()) return;
         [[unroll]] for (uint i = 0; i < 4u; i++)
-            shared_sum[(gl_SubgroupID * 8u + 2u * j + i % 2u) * VLY_TILE_ROWS + g + i / 2u * 8u] = sum[c][i];
+            shared_sum[turn * SUMS + (gl_SubgroupID * 8u + 2u * j + i % 2u) * VLY_TILE_ROWS + g + i / 2u * 8u] =
+                sum[c][i];
         barrier();
-        if (own >= PAIRS * 8u) continue;
-        if (c > 0u)
-            operands = load_operands(column_token(column_index(c * 8u + own_column)), tile * PAIRS + own_pair);
-        finish(tile, own_pair, c * 8u + own_column, whole_sum(own_pair, own_column), operands);
+        if (own < PAIRS * 8u) {
+            if (c > 0u)
+                operands =
+                    load_operands(column_token(column_index(c * 8u + own_column)), tile * PAIRS + own_pair);
+            finish(tile, own_pair, c * 8u + own_column, whole_sum(turn, own_pair, own_column), operands);
+        }
+        turn ^= 1u;
     }
+}
+
+pair_operands fetch_operands(uint tile)
+{
+    uint own = gl_LocalInvocationIndex;
+    pair_operands operands;
+    if (own < PAIRS * 8u)
+        operands = load_operands(column_token(column_index(own / PAIRS)), tile * PAIRS + own % PAIRS);
+    return operands;
+}
+
+// Tiles in turn; the next one's first weights are on their way while a tile is finished.
+void main()
+{
+    if (gl_WorkGroupID.y > 0u && column_index(0) >= n_columns()) return; // never in a chain
+    uint tile = gl_WorkGroupID.x, units = (p.blocks + 1u) / 2u, n_tiles = tiles();
+    load_weights(tile, gl_SubgroupID, units);
+    pair_operands operands = fetch_operands(tile);
+    chain_wait();
+    fetch_squares();
+    for (uint next; tile < n_tiles; tile = next) {
+        [[unroll]] for (uint c = 0; c < GROUPS; c++) sum[c] = matrix_sum(0.0);
+        for (uint base = gl_SubgroupID; base < units; base += WARPS * DEPTH) {
+            if (base != gl_SubgroupID) load_weights(tile, base, units);
+            multiply(base, units);
+        }
+        if (tile == gl_WorkGroupID.x) take_norms();
+        next = tile + gl_NumWorkGroups.x;
+        if (next < n_tiles) load_weights(next, gl_SubgroupID, units);
+        finish_all(tile, operands);
+        if (next < n_tiles) operands = fetch_operands(next);
+    }
+    if (gl_LocalInvocationIndex < PAIRS * 8u) chain_signal_subgroup(); // those that wrote
 }

@@ -59,6 +59,8 @@ struct vly_step_draft {
 struct vly_step {
     VLY_U32 n_tok;  /* tokens in the pass, <= VLY_MAX_CHUNK; of a decode pass <= VLY_MAX_BATCH */
     VLY_U32 n_rows; /* rows of logits wanted, <= VLY_MAX_BATCH */
+    VLY_U32 stalled; /* set by a chained step that waited in vain: what followed is worthless */
+    VLY_U32 pad;
     VLY_U32 row[VLY_MAX_BATCH]; /* token index whose logits are row r */
     VLY_STRUCT(vly_step_draft) draft[VLY_MAX_BATCH]; /* draft steps: what row r is for */
     VLY_STRUCT(vly_step_sampling) sampling[VLY_MAX_SLOTS];
@@ -116,6 +118,14 @@ struct vly_page {
 #define VLY_MATVEC_TOKENS  6 /* tokens that a step can have */
 #define VLY_MATVEC_SQUARES 7 /* quads of a token's partial squares that a lane adds up */
 
+/* Where a step of a chain (shaders/chain.glsl) waits and says that it is done: words of `act`. */
+#define VLY_CHAIN_POLLS  262144u /* of a wait at most: some tenths of a second */
+#define VLY_CHAIN_STRIDE 16      /* words from one step's to the next one's */
+struct vly_chain {
+    VLY_U32 wait_word, wait_count; /* until this many workgroups are done; 0: a barrier is in front */
+    VLY_U32 own_word;              /* 0: nobody waits */
+};
+
 /* y[token][row] = sum_k W[row][k] x[token][k] over tokens of the step. W is [rows][blocks * 32], rows
  * even (padded), one 16-byte part after the other; x is [token][in_stride] in `act`. */
 struct vly_push_matvec {
@@ -139,6 +149,7 @@ struct vly_push_matvec {
      * LOGITS: extra = {block statistics quad, its stride in quads, 0, 0} */
     VLY_F32 norm_epsilon;
     VLY_U32 dim; /* of the norm */
+    VLY_STRUCT(vly_chain) chain; /* tile form */
 };
 
 /* x[token] = embedding row, xn = x * norm weights, squares = sum x^2. One subgroup a token. */
@@ -151,6 +162,7 @@ struct vly_push_embed {
     VLY_U32 blocks;
     VLY_U32 x_quad, xn_quad, stride; /* of x and xn alike */
     VLY_U32 squares_quad;            /* one quad a token, the sum in its first float */
+    VLY_U32 chain_word, n_chain;     /* words of the chain that follows, which are set to 0 */
 };
 
 /* Attention of one layer over the pages, with the step's own K and V taken from `qkv`.
@@ -171,6 +183,7 @@ struct vly_push_attention {
     VLY_U32 partial_quad, max_splits;
     VLY_ADDRESS(RefU1) counters; /* zeros, a word for each (token, workgroup of heads) */
     VLY_U32 window; /* positions that a token sees, its own included; 0: all */
+    VLY_STRUCT(vly_chain) chain;
 };
 
 /* Norms each head of Q and K, then rotates it: a subgroup for each (head, token). Or Q and K as wholes: a

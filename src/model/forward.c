@@ -17,6 +17,9 @@ typedef struct {
     bool prompt;           /* a prompt's chunk */
     uint32_t n;            /* tokens, or rows of logits */
     vly_step_marks *marks; /* of a recording that is measured; else NULL */
+    bool chained;          /* the steps wait for each other, not for barriers */
+    struct vly_chain chain;
+    uint32_t n_signals; /* workgroups of the step under way */
     int rc;
     vly_error *err;
 } recorder;
@@ -48,6 +51,9 @@ static uint32_t columns_of(const vly_geometry *g, uint32_t n_tok)
     return (n_tok + parts - 1) / parts;
 }
 
+#define TILE_GROUPS  528u /* workgroups of a product at most: more take several tiles each */
+#define TILE_WRITERS 2u   /* subgroups of a workgroup that write, and say when they are done */
+
 /* Units of a tile that a subgroup loads at a time: what keeps enough bytes on their way and leaves
  * registers for two workgroups to a processor. */
 static uint32_t tile_depth(const vly_tile_layout *layout, uint32_t blocks)
@@ -68,6 +74,13 @@ static vly_gpu_kernel *tile_kernel(recorder *r, const vly_matrix *w, uint32_t ro
                             g->width / 32, tile_depth(layout, w->blocks),
                             r->n,          norm_parts < 32 ? 1 : (norm_parts + 31) / 32};
     return kernel(r, VLY_SHADER_matvec_tile, constants, 8);
+}
+
+static void dispatch(recorder *r, const vly_gpu_kernel *k, const vly_gpu_views *views,
+                     const void *push, uint32_t push_bytes, uint32_t x, uint32_t y, uint32_t z)
+{
+    vly_gpu_cmd_dispatch(r->commands, k, views, push, push_bytes, x, y, z);
+    r->n_signals += x * y * z;
 }
 
 /* y = W x in the given role. `p` holds what the role needs beyond the matrix. */
@@ -99,8 +112,17 @@ static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_p
     p.blocks = w->blocks;
     p.norm_epsilon = m->config.norm_epsilon;
     p.dim = m->config.dim;
-    vly_gpu_cmd_dispatch(r->commands, k, m->views ? m->views[w->chunk] : NULL, &p, sizeof p,
-                         vly_row_workgroups(g, w->rows), (r->n + columns - 1) / columns, 1);
+    p.chain = r->chain;
+    if (g->tile_form) {
+        uint32_t tiles = vly_row_workgroups(g, w->rows),
+                 turns = (tiles + TILE_GROUPS - 1) / TILE_GROUPS;
+        uint32_t groups = (tiles + turns - 1) / turns;
+        dispatch(r, k, NULL, &p, sizeof p, groups, (r->n + columns - 1) / columns, 1);
+        r->n_signals += groups * (TILE_WRITERS - 1);
+        return;
+    }
+    dispatch(r, k, m->views ? m->views[w->chunk] : NULL, &p, sizeof p,
+             vly_row_workgroups(g, w->rows), (r->n + columns - 1) / columns, 1);
 }
 
 static void barrier(recorder *r)
@@ -126,6 +148,8 @@ static void embed(recorder *r)
         .xn_quad = m->at.xn,
         .stride = m->at.x_stride,
         .squares_quad = m->at.embed_squares,
+        .chain_word = m->at.chain * 4,
+        .n_chain = r->chained ? 5 * m->config.n_layer + 1 : 0,
     };
     if (k) vly_gpu_cmd_dispatch(r->commands, k, NULL, &p, sizeof p, r->n, 1, 1);
 }
@@ -264,6 +288,7 @@ static void attention(recorder *r, uint32_t layer)
         .partial_quad = m->at.partials,
         .max_splits = m->at.max_splits,
         .counters = m->act.address + m->at.counters * 16ull,
+        .chain = r->chain,
         .window = vly_config_window(c, layer),
     };
     const vly_gpu_views *views = m->views ? m->views[0] : NULL;
@@ -278,8 +303,8 @@ static void attention(recorder *r, uint32_t layer)
         m->at.max_splits < VLY_MAX_SPLIT_WORKERS ? m->at.max_splits : VLY_MAX_SPLIT_WORKERS;
     vly_gpu_kernel *k = kernel(r, attend, constants, texel ? 7 : 9);
     if (k)
-        vly_gpu_cmd_dispatch(r->commands, k, views, &p, sizeof p, c->n_head / heads, r->n,
-                             texel || r->prompt ? 1 : workers);
+        dispatch(r, k, views, &p, sizeof p, c->n_head / heads, r->n,
+                 texel || r->prompt ? 1 : workers);
 }
 
 /* x += the norm of what a product left; xn as below. */
@@ -435,18 +460,42 @@ static void step(recorder *r, vly_step_kind kind, uint32_t layer)
 static recorder begin(vly_model *m, vly_step_buffer which, uint32_t n, vly_gpu_commands *commands,
                       vly_step_marks *marks, vly_error *err)
 {
-    return (recorder){
-        m, commands, m->step[which].address, which == VLY_STEP_BUFFER_PROMPT, n, marks, 0, err};
+    return (recorder){.m = m,
+                      .commands = commands,
+                      .step = m->step[which].address,
+                      .prompt = which == VLY_STEP_BUFFER_PROMPT,
+                      .n = n,
+                      .marks = marks,
+                      .err = err};
+}
+
+/* Lets the next step wait for the one before. */
+static void chain(recorder *r, uint32_t number)
+{
+    uint32_t base = r->m->at.chain * 4;
+    r->chain = (struct vly_chain){base + (number - 1) * VLY_CHAIN_STRIDE, r->n_signals,
+                                  base + number * VLY_CHAIN_STRIDE};
+    r->n_signals = 0;
 }
 
 static void layers(recorder *r)
 {
+    const vly_model *m = r->m;
+    uint32_t number = 0;
+    r->chained =
+        m->geometry.chained && !r->prompt && !r->marks && r->n <= VLY_MAX_FRESH && !m->at.qk_norms;
     step(r, VLY_STEP_EMBED, 0);
-    for (uint32_t i = 0; i < r->m->config.n_layer; i++)
+    barrier(r);
+    r->n_signals = 0;
+    for (uint32_t i = 0; i < m->config.n_layer; i++)
         for (int kind = VLY_STEP_QKV; kind <= VLY_STEP_DOWN; kind++) {
-            barrier(r);
+            if (r->chained)
+                chain(r, ++number);
+            else if (number++ > 0)
+                barrier(r);
             step(r, kind, i);
         }
+    r->chain = (struct vly_chain){0};
 }
 
 int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands *commands,

@@ -127,6 +127,7 @@ static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, 
     if (!g->lane_form)
         at.partials = take(&at, batch * c->n_head * at.max_splits * (c->head_dim / 4 + 1));
     at.counters = take(&at, batch * c->n_head / 4 + 1);
+    at.chain = take(&at, (5ull * c->n_layer + 1) * VLY_CHAIN_STRIDE / 4);
     return at;
 }
 
@@ -218,7 +219,8 @@ static int create(vly_model *m, const vly_model_options *o, vly_error *err)
     for (int i = 0; rc == 0 && i < VLY_N_STEP_BUFFERS; i++)
         rc = vly_gpu_buffer_create(m->gpu, sizeof(struct vly_step), VLY_GPU_STEP, "step buffer",
                                    &m->step[i], err);
-    return rc == 0 && m->geometry.lane_form ? create_views(m, err) : rc;
+    if (rc == 0 && m->geometry.lane_form) rc = create_views(m, err);
+    return rc ? rc : vly_chain_choose(m, err);
 }
 
 int vly_model_create(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *options,

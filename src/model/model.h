@@ -40,6 +40,9 @@ void vly_model_destroy(vly_model *model);
 
 const vly_model_config *vly_model_get_config(const vly_model *model);
 const vly_model_memory *vly_model_get_memory(const vly_model *model);
+/* Has a chained step waited in vain, so that results are worthless? */
+bool vly_model_stalled(const vly_model *model);
+
 vly_kv *vly_model_kv(vly_model *model);
 
 /* Makes this model's picks draft steps for `target`: row i of the head stands for own token

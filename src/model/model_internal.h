@@ -17,6 +17,7 @@ extern const uint32_t vly_buckets[VLY_N_BUCKETS];
 typedef struct {
     bool lane_form;
     bool tile_form;
+    bool chained; /* tile form: decode passes wait in their kernels and not for barriers (chain.c) */
     bool dot;       /* group form: packed 8-bit dot products for the formats that have them */
     uint32_t lanes; /* of a subgroup */
     uint32_t width; /* of a workgroup */
@@ -45,6 +46,7 @@ typedef struct {
     uint32_t stats, stats_stride;
     uint32_t scratch, scratch_words;         /* words a row */
     uint32_t partials, max_splits, counters; /* attention over long contexts */
+    uint32_t chain;                          /* words of a chain of steps */
     uint64_t n_quads;
 } vly_act_layout;
 
@@ -73,6 +75,9 @@ uint32_t vly_block_rows(const vly_geometry *geometry);
 
 /* Uploads the activations' vectors. VLY_E_FORMAT names a tensor whose numbers are none. */
 int vly_vectors_upload(vly_model *model, vly_error *err);
+
+/* Whether chained steps work on this device, and are faster for this model: tries both. */
+int vly_chain_choose(vly_model *model, vly_error *err);
 
 /* Records pass `pass` for `n` tokens or rows into `commands`; where `marks` is not NULL, with the
  * time after each step. */

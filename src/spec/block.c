@@ -132,6 +132,10 @@ static int pick_on_device(vly_block *b, const uint32_t *drafted, vly_error *err)
 
 int vly_block_finish(vly_block *b, vly_error *err)
 {
+    if (vly_model_stalled(b->target))
+        return vly_fail(err, VLY_E_DEVICE,
+                        "a step waited in vain for the one before it: the device did not run them "
+                        "in order");
     const uint32_t *drafted = b->n_drafted ? b->draft->ops->proposed(b->draft) : NULL;
     int rc = 0;
     b->n_accepted = 0;
