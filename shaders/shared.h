@@ -109,6 +109,8 @@ struct vly_page {
 #define VLY_TILE_Q6K  6 /* 6 bits less 32, int8 scale per 16, its f16 factor per 256 */
 #define VLY_N_TILE_LAYOUTS 7
 #define VLY_TILE_COLUMNS 64 /* tokens of a workgroup at most */
+#define VLY_MATMUL_COLUMNS 128 /* the same of a prompt */
+#define VLY_MATMUL_TILES   8   /* tiles of a workgroup then */
 
 /* Specialisation constants of the tile kernels: 0 width, role and columns as above (columns in whole
  * groups of 8), then these. */

@@ -68,6 +68,11 @@ static vly_gpu_kernel *tile_kernel(recorder *r, const vly_matrix *w, uint32_t ro
 {
     const vly_geometry *g = &r->m->geometry;
     const vly_tile_layout *layout = vly_tile_layout_of(w->format);
+    if (r->prompt) {
+        uint32_t constants[] = {256, role, 0, layout->id};
+        *columns = VLY_MATMUL_COLUMNS;
+        return kernel(r, VLY_SHADER_matmul_tile, constants, 4);
+    }
     *columns = r->n < VLY_TILE_COLUMNS ? (r->n + 7) / 8 * 8 : VLY_TILE_COLUMNS;
     uint32_t constants[] = {g->width,      role,
                             *columns,      layout->id,
@@ -81,6 +86,19 @@ static void dispatch(recorder *r, const vly_gpu_kernel *k, const vly_gpu_views *
 {
     vly_gpu_cmd_dispatch(r->commands, k, views, push, push_bytes, x, y, z);
     r->n_signals += x * y * z;
+}
+
+static void tile_product(recorder *r, const vly_gpu_kernel *k, const struct vly_push_matvec *p,
+                         uint32_t tiles, uint32_t columns)
+{
+    if (r->prompt) {
+        dispatch(r, k, NULL, p, sizeof *p, (tiles + VLY_MATMUL_TILES - 1) / VLY_MATMUL_TILES,
+                 (r->n + columns - 1) / columns, 1);
+        return;
+    }
+    uint32_t turns = (tiles + TILE_GROUPS - 1) / TILE_GROUPS, groups = (tiles + turns - 1) / turns;
+    dispatch(r, k, NULL, p, sizeof *p, groups, (r->n + columns - 1) / columns, 1);
+    r->n_signals += groups * (TILE_WRITERS - 1);
 }
 
 /* y = W x in the given role. `p` holds what the role needs beyond the matrix. */
@@ -114,11 +132,7 @@ static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_p
     p.dim = m->config.dim;
     p.chain = r->chain;
     if (g->tile_form) {
-        uint32_t tiles = vly_row_workgroups(g, w->rows),
-                 turns = (tiles + TILE_GROUPS - 1) / TILE_GROUPS;
-        uint32_t groups = (tiles + turns - 1) / turns;
-        dispatch(r, k, NULL, &p, sizeof p, groups, (r->n + columns - 1) / columns, 1);
-        r->n_signals += groups * (TILE_WRITERS - 1);
+        tile_product(r, k, &p, vly_row_workgroups(g, w->rows), columns);
         return;
     }
     dispatch(r, k, m->views ? m->views[w->chunk] : NULL, &p, sizeof p,
