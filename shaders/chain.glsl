@@ -1,8 +1,8 @@
 // Steps of a pass without barriers between their dispatches: each workgroup fetches what does not depend on the
 // step before, its weights above all, then waits until that step's workgroups (or those of their subgroups that write)
 // have all said that they are done. Devices that begin dispatches in order make progress so; src/model/chain.c finds out whether one
-// does, and whether it gains. `act` is read coherently, since nothing empties a processor's own cache between
-// the dispatches.
+// does, and whether it gains. The memory barriers empty a processor's own cache, which nothing
+// does between the dispatches.
 layout(buffer_reference, buffer_reference_align = 4) coherent volatile buffer RefChain { uint at[]; };
 
 // Called by all invocations, and ends in a barrier.

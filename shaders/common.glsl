@@ -17,7 +17,7 @@ layout(buffer_reference, buffer_reference_align = 16) readonly buffer RefU4 { uv
 layout(buffer_reference, buffer_reference_align = 8) readonly buffer RefU2 { uvec2 at[]; };
 layout(buffer_reference, buffer_reference_align = 4) buffer RefU1 { uint at[]; };
 #ifndef ACT_READS
-#define ACT_READS // how activations are read: `coherent` where the writer may be of the same chain of steps
+#define ACT_READS // a qualifier of activations, `nonprivate` where the memory model wants them ordered by barriers
 #endif
 layout(buffer_reference, buffer_reference_align = 16) ACT_READS buffer RefAct { vec4 at[]; };
 layout(buffer_reference, buffer_reference_align = 8) ACT_READS buffer RefAct2 { vec2 at[]; };

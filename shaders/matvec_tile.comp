@@ -15,7 +15,7 @@
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #define VLY_TEXEL 0
 #define HALF_X 1
-#define ACT_READS coherent
+#define ACT_READS nonprivate
 #include "common.glsl"
 #include "matvec.glsl"
 #include "chain.glsl"
@@ -28,7 +28,7 @@ layout(constant_id = VLY_MATVEC_SQUARES) const uint SQUARES = 1;   // quads of p
 #define GROUPS (COLUMNS / 8) // of columns
 #define PAIRS  (VLY_TILE_ROWS / 2)
 
-layout(buffer_reference, buffer_reference_align = 16) readonly coherent buffer RefX { uvec4 at[]; };
+layout(buffer_reference, buffer_reference_align = 16) readonly nonprivate buffer RefX { uvec4 at[]; };
 
 #define SUMS (WARPS * 8 * VLY_TILE_ROWS) // of a group of columns: [subgroup][column][row]
 shared float shared_sum[2 * SUMS]; // in turns: one is written while the other is still being read
@@ -199,8 +199,8 @@ void main()
     if (gl_WorkGroupID.y > 0u && column_index(0) >= n_columns()) return; // never in a chain
     uint tile = gl_WorkGroupID.x, units = (p.blocks + 1u) / 2u, n_tiles = tiles();
     load_weights(tile, gl_SubgroupID, units);
-    pair_operands operands = fetch_operands(tile);
     chain_wait();
+    pair_operands operands = fetch_operands(tile);
     fetch_squares();
     for (uint next; tile < n_tiles; tile = next) {
         [[unroll]] for (uint c = 0; c < GROUPS; c++) sum[c] = matrix_sum(0.0);
