@@ -11,8 +11,8 @@
 // anything is computed: with few tokens it is the waiting that takes the time.
 #version 460
 #extension GL_GOOGLE_include_directive : require
+#define ACT_READS coherent // also from dispatches that no barrier divides from this one
 #include "common.glsl"
-layout(buffer_reference, buffer_reference_align = 16) coherent buffer RefShared { vec4 at[]; };
 #include "kv.glsl"
 #include "chain.glsl"
 layout(constant_id = 2) const uint HEADS = 1;       // query heads of this workgroup
@@ -288,7 +288,7 @@ void write_partials(uint token, uint split)
     [[unroll]] for (uint r = 0; r < ROUNDS; r++) {
         uint i = output_index(r);
         if (i >= QUADS_OUT) break;
-        RefShared at = RefShared(uvec2(p.act));
+        RefAct at = RefAct(uvec2(p.act));
         at.at[partial_quad(token, split, i)] = split_sum[r];
         if (i % HEAD_QUADS == 0u)
             at.at[partial_quad(token, split, i) + HEAD_QUADS] = vec4(split_high[r], split_total[r], 0.0, 0.0);
@@ -297,7 +297,7 @@ void write_partials(uint token, uint split)
 
 void merge_partials(uint token, uint first_split, uint splits)
 {
-    RefShared at = RefShared(uvec2(p.act));
+    RefAct at = RefAct(uvec2(p.act));
     [[unroll]] for (uint r = 0; r < ROUNDS; r++) {
         uint i = output_index(r);
         if (i >= QUADS_OUT) break;

@@ -15,7 +15,12 @@
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #define VLY_TEXEL 0
 #define HALF_X 1
-#define ACT_READS nonprivate
+#if CHAINED
+#define ACT_READS coherent // written by dispatches that no barrier divides from this one
+#define X_READS   coherent
+#else
+#define X_READS readonly
+#endif
 #include "common.glsl"
 #include "matvec.glsl"
 #include "chain.glsl"
@@ -28,7 +33,7 @@ layout(constant_id = VLY_MATVEC_SQUARES) const uint SQUARES = 1;   // quads of p
 #define GROUPS (COLUMNS / 8) // of columns
 #define PAIRS  (VLY_TILE_ROWS / 2)
 
-layout(buffer_reference, buffer_reference_align = 16) readonly nonprivate buffer RefX { uvec4 at[]; };
+layout(buffer_reference, buffer_reference_align = 16) X_READS buffer RefX { uvec4 at[]; };
 
 #define SUMS (WARPS * 8 * VLY_TILE_ROWS) // of a group of columns: [subgroup][column][row]
 shared float shared_sum[2 * SUMS]; // in turns: one is written while the other is still being read
@@ -193,21 +198,27 @@ pair_operands fetch_operands(uint tile)
     return operands;
 }
 
-// Tiles in turn; the next one's first weights are on their way while a tile is finished.
+void multiply_tile(uint tile, uint units, bool first_loaded)
+{
+    [[unroll]] for (uint c = 0; c < GROUPS; c++) sum[c] = matrix_sum(0.0);
+    for (uint base = gl_SubgroupID; base < units; base += WARPS * DEPTH) {
+        if (!first_loaded || base != gl_SubgroupID) load_weights(tile, base, units);
+        multiply(base, units);
+    }
+}
+
+#if CHAINED
+// Tiles in turn; the first weights are on their way while the step before ends, those of the next tile while
+// one is finished.
 void main()
 {
-    if (gl_WorkGroupID.y > 0u && column_index(0) >= n_columns()) return; // never in a chain
     uint tile = gl_WorkGroupID.x, units = (p.blocks + 1u) / 2u, n_tiles = tiles();
     load_weights(tile, gl_SubgroupID, units);
     chain_wait();
     pair_operands operands = fetch_operands(tile);
     fetch_squares();
     for (uint next; tile < n_tiles; tile = next) {
-        [[unroll]] for (uint c = 0; c < GROUPS; c++) sum[c] = matrix_sum(0.0);
-        for (uint base = gl_SubgroupID; base < units; base += WARPS * DEPTH) {
-            if (base != gl_SubgroupID) load_weights(tile, base, units);
-            multiply(base, units);
-        }
+        multiply_tile(tile, units, true);
         if (tile == gl_WorkGroupID.x) take_norms();
         next = tile + gl_NumWorkGroups.x;
         if (next < n_tiles) load_weights(next, gl_SubgroupID, units);
@@ -216,3 +227,15 @@ void main()
     }
     if (gl_LocalInvocationIndex < PAIRS * 8u) chain_signal_subgroup(); // those that wrote
 }
+#else
+void main()
+{
+    if (gl_WorkGroupID.y > 0u && column_index(0) >= n_columns()) return;
+    uint tile = gl_WorkGroupID.x;
+    pair_operands operands = fetch_operands(tile);
+    fetch_squares();
+    multiply_tile(tile, (p.blocks + 1u) / 2u, false);
+    take_norms();
+    finish_all(tile, operands);
+}
+#endif

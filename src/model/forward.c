@@ -51,7 +51,7 @@ static uint32_t columns_of(const vly_geometry *g, uint32_t n_tok)
     return (n_tok + parts - 1) / parts;
 }
 
-#define TILE_GROUPS  528u /* workgroups of a product at most: more take several tiles each */
+#define TILE_GROUPS  528u /* workgroups of a chained product at most: each takes tiles in turn */
 #define TILE_WRITERS 2u   /* subgroups of a workgroup that write, and say when they are done */
 
 /* Units of a tile that a subgroup loads at a time: what keeps enough bytes on their way and leaves
@@ -78,7 +78,8 @@ static vly_gpu_kernel *tile_kernel(recorder *r, const vly_matrix *w, uint32_t ro
                             *columns,      layout->id,
                             g->width / 32, tile_depth(layout, w->blocks),
                             r->n,          norm_parts < 32 ? 1 : (norm_parts + 31) / 32};
-    return kernel(r, VLY_SHADER_matvec_tile, constants, 8);
+    return kernel(r, r->chained ? VLY_SHADER_matvec_tile_chained : VLY_SHADER_matvec_tile,
+                  constants, 8);
 }
 
 static void dispatch(recorder *r, const vly_gpu_kernel *k, const vly_gpu_views *views,
@@ -96,7 +97,8 @@ static void tile_product(recorder *r, const vly_gpu_kernel *k, const struct vly_
                  (r->n + columns - 1) / columns, 1);
         return;
     }
-    uint32_t turns = (tiles + TILE_GROUPS - 1) / TILE_GROUPS, groups = (tiles + turns - 1) / turns;
+    uint32_t turns = r->chained ? (tiles + TILE_GROUPS - 1) / TILE_GROUPS : 1;
+    uint32_t groups = (tiles + turns - 1) / turns;
     dispatch(r, k, NULL, p, sizeof *p, groups, (r->n + columns - 1) / columns, 1);
     r->n_signals += groups * (TILE_WRITERS - 1);
 }
