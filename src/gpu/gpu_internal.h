@@ -117,7 +117,9 @@ struct vly_gpu {
     VkSemaphore timeline;
     uint64_t submitted; /* value of the last submission */
 
-    uv_async_t *loop; /* NULL: no loop is attached; freed when the loop has closed it */
+    uv_async_t *loop;  /* NULL: no loop is attached; freed when the loop has closed it */
+    uv_idle_t *poller; /* with the loop, where waking up takes long against a step; else NULL */
+    uint64_t poll_until_ns;
     pthread_t waiter;
 
     /* Shared with the waiter, under the mutex (n_undelivered and submitted change on the loop's
@@ -168,6 +170,9 @@ int gpu_check(vly_gpu *gpu, vly_error *err);
 /* After a wait or a submission failed with `result`: from now on every call fails as this one does.
  * The message names the step that the device was in, or `label` where that is not known. */
 int gpu_break(vly_gpu *gpu, VkResult result, const char *label, vly_error *err);
+/* Lets the loop look for completions for a while instead of sleeping (loop.c). */
+void gpu_loop_poll(vly_gpu *gpu);
+
 /* Waits until the timeline has reached `value`, in slices, so that a failure seen elsewhere ends
  * it. */
 int gpu_wait_slices(vly_gpu *gpu, uint64_t value, vly_error *err);

@@ -203,6 +203,7 @@ int vly_gpu_submit(vly_gpu *gpu, vly_gpu_commands *const *commands, uint32_t n, 
     if (done) {
         gpu->n_undelivered++;
         uv_ref((uv_handle_t *)gpu->loop);
+        gpu_loop_poll(gpu);
         pthread_cond_signal(&gpu->wake);
     }
     pthread_mutex_unlock(&gpu->mutex);
