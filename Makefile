@@ -76,7 +76,8 @@ $(build)/%.o: %.c $(build)/flags | $(shader_headers)
 
 # Where this test injects failures.
 $(build)/tests/kernels/test_gpu_submit: private LDFLAGS += \
-    $(addprefix -Wl$(comma)--wrap=,vkWaitSemaphores vkQueueSubmit vkCreatePipelineCache)
+    $(addprefix -Wl$(comma)--wrap=,vkWaitSemaphores vkGetSemaphoreCounterValue \
+      vkQueueSubmit vkCreatePipelineCache)
 $(test_bin): $(build)/%: $(build)/%.o $(test_support) $(sanitizer) $(build)/libvolley.a
 	$(call say,LINK) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 

@@ -35,6 +35,14 @@ WRAPPED(VkResult, vkWaitSemaphores, VkDevice device, const VkSemaphoreWaitInfo *
     return __real_vkWaitSemaphores(device, info, ns);
 }
 
+/* Looking instead of waiting finds nothing new while waits are answered. */
+WRAPPED(VkResult, vkGetSemaphoreCounterValue, VkDevice device, VkSemaphore semaphore,
+        uint64_t *value)
+{
+    return wait_answer ? VK_ERROR_UNKNOWN
+                       : __real_vkGetSemaphoreCounterValue(device, semaphore, value);
+}
+
 WRAPPED(VkResult, vkQueueSubmit, VkQueue queue, uint32_t n, const VkSubmitInfo *infos,
         VkFence fence)
 {
