@@ -311,8 +311,7 @@ void vly_step_write(struct vly_step *step, uint32_t at, const uint32_t *ids, uin
 
 bool vly_model_prompts_as_decoding(const vly_model *m)
 {
-    (void)m; /* today on every device: the kernels of both add up in the same order */
-    return true;
+    return !m->geometry.tile_form; /* its prompts have a kernel with another order of sums */
 }
 
 const struct vly_results *vly_model_results(const vly_model *m)
