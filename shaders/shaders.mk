@@ -22,6 +22,8 @@ include $(spv_dir)/rules.mk
 # Shaders for matrix units: compilers that do not know GL_KHR_cooperative_matrix yet take what a newer one
 # made of them, shaders/spirv/<name>.spv; `make spirv` with such a GLSLC makes these again.
 matrix_shaders := matvec_tile matvec_tile_chained matmul_tile matrix_probe
+matrix_sources := shaders/matvec_tile.comp shaders/matmul_tile.comp shaders/matrix_probe.comp shaders/common.glsl \
+                  shaders/shared.h shaders/matvec.glsl shaders/chain.glsl shaders/tile_layouts.glsl
 matrix_spv     := $(matrix_shaders:%=$(spv_dir)/%.spv)
 ifneq ($(shell printf '\043version 460\n\043extension GL_KHR_cooperative_matrix : require\nvoid main(){}' | \
          $(GLSLC) -fshader-stage=compute -o - - >/dev/null 2>&1 && echo known),known)
@@ -39,6 +41,7 @@ $(compiled_spv): shaders/shaders.mk
 spirv: ## compile the shaders for matrix units into shaders/spirv (needs a new glslc)
 	@for name in $(matrix_shaders); do \
 	    $(GLSLC) $(glslc_flags) -o shaders/spirv/$$name.spv $$(cat $(spv_dir)/$$name.row) || exit 1; done
+	@sha256sum $(matrix_sources) > shaders/spirv/SOURCES.sha256
 
 $(spv_dir)/embedded.o: private CFLAGS += -DVLY_SPV_DIR='"$(spv_dir)"'
 $(spv_dir)/embedded.o: $(spv_files)

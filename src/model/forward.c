@@ -498,8 +498,9 @@ static void layers(recorder *r)
 {
     const vly_model *m = r->m;
     uint32_t number = 0;
-    r->chained =
-        m->geometry.chained && !r->prompt && !r->marks && r->n <= VLY_MAX_FRESH && !m->at.qk_norms;
+    /* Only the five steps know how to wait. */
+    r->chained = m->geometry.chained && !r->prompt && !r->marks && r->n <= VLY_MAX_FRESH &&
+                 !m->at.qk_norms && !m->at.post_norms;
     step(r, VLY_STEP_EMBED, 0);
     barrier(r);
     r->n_signals = 0;
