@@ -76,7 +76,7 @@ static void judge(vly_cli_model *m)
     if (c >= 1) {
         m->verdict = VLY_DRAFT_UNFIT;
         snprintf(why, n, "a step of it reads as much as one of the target, or more");
-    } else if (covered < 0.5) {
+    } else if (covered < 0.7) {
         m->verdict = VLY_DRAFT_POOR;
         snprintf(why, n, "it could propose only %.0f%% of the text's tokens", 100 * covered);
     } else if (c > 0.4) {

@@ -191,9 +191,10 @@ static int print_result(const job *j, vly_error *err)
 {
     const windows *w = &j->windows;
     if (!j->options->json) {
-        printf("perplexity %.4f +/- %.4f, %zu windows of %" PRIu32
+        printf("perplexity %.4f +/- %.4f, %zu window%s of %" PRIu32
                " tokens, %zu of %zu tokens counted\n",
-               perplexity(&j->sums), error_bar(&j->sums), w->n, w->length, j->sums.n, j->ids.len);
+               perplexity(&j->sums), error_bar(&j->sums), w->n, w->n == 1 ? "" : "s", w->length,
+               j->sums.n, j->ids.len);
         return 0;
     }
     cJSON *json = cJSON_CreateObject();

@@ -313,11 +313,14 @@ static void start(vly_connection *c, vly_openai_kind kind)
 {
     vly_server *server = c->server;
     const vly_engine_info *info = vly_engine_get_info(server->engine);
+    const vly_engine_defaults *recommended = vly_engine_get_defaults(server->engine);
     const vly_text *body = &c->reader.request.body;
     vly_openai_defaults defaults = {.draft_method = server->options->draft_method,
                                     .draft_max = server->options->draft_max,
                                     .has_draft = info->draft_name != NULL,
-                                    .n_vocab = info->n_vocab};
+                                    .n_vocab = info->n_vocab,
+                                    .stop = recommended->stop,
+                                    .n_stop = recommended->n_stop};
     vly_openai_request request;
     vly_api_error err;
     int rc = vly_openai_parse(kind, body->data, body->len, &defaults, &request, &err);

@@ -384,6 +384,10 @@ int vly_openai_parse(vly_openai_kind kind, const char *body, size_t len,
         vly_fields_read(fields, sizeof fields / sizeof *fields, (unsigned)kind, object, out, err);
     if (out->engine.draft_max == VLY_DRAFT_MAX_DEFAULT)
         out->engine.draft_max = vly_draft_method_default_max(out->engine.draft_method);
+    if (out->engine.n_stop == 0) {
+        out->engine.stop = defaults->stop;
+        out->engine.n_stop = defaults->n_stop;
+    }
     if (!rc) rc = check(out, defaults, err);
     if (!rc)
         rc = kind == VLY_OPENAI_CHAT ? vly_openai_messages_read(object, &out->messages, err)

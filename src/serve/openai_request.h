@@ -38,6 +38,8 @@ typedef struct {
     uint32_t draft_max;
     bool has_draft; /* a draft model */
     uint32_t n_vocab;
+    const char *const *stop; /* n_stop strings that outlive the request */
+    uint32_t n_stop;
 } vly_openai_defaults;
 
 /* Reads a body. In any case free `out` with vly_openai_request_deinit. Fields that are not known

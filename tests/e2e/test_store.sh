@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Names in place of paths, in a store like Ollama's that this test makes.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/serve_lib.sh"
 cd "$root" || exit 1
 target=models/stories15M-q8_0.gguf
 draft=models/smol-stories-11M-q8_0.gguf
@@ -84,6 +85,17 @@ check_exit 'a system message of the user' 0 \
 check_equal 'a system message of the user: the prompt' \
     "$("$volley" tokenize -m $target --bos --parse-special -p "${spelled/Be/Be very}" | wc -w)" \
     "$(jq '.prompt_tokens | length' "$scratch/out")"
+start_server -m full -d none
+request /v1/completions '{"prompt": "Once upon a time", "temperature": 0, "max_tokens": 20}'
+check_equal "the server: the store's stop string" '200 stop , there was a ' \
+    "$code $(jq -r '.choices[0] | "\(.finish_reason) \(.text)"' <<<"$out")"
+request /v1/completions '{"prompt": "Once upon a time", "temperature": 0, "max_tokens": 20, "stop": "was"}'
+check_equal "the server: a request's own stop string" ', there ' "$(jq -r '.choices[0].text' <<<"$out")"
+request /apply-template '{"messages": [{"role": "user", "content": "Hello"}]}'
+check_equal 'the server: the template and the system message' "$spelled" "$(jq -r .prompt <<<"$out")"$'\n'
+request /props
+check_equal 'the server: the context' 64 "$(jq .default_generation_settings.n_ctx <<<"$out")"
+stop_server
 printf '{{ .Prompt }}' >"$scratch/template"
 manifest registry.ollama.ai/library/odd/latest \
     "$(layer model $target),$(layer template "$scratch/template")"
