@@ -108,8 +108,9 @@ static void add_blocks(vly_engine *e, bool on_host)
         s->block.n_fed = 0;
         if (share->n_feed == 0 || s->failure.code) continue;
         if (s->block_ns == 0) {
-            s->block_ns = vly_clock_ns();
-            s->stats.prompt_ms = (double)(s->block_ns - s->start_ns) * 1e-6;
+            s->block_ns = step->begin_ns;
+            s->stats.prompt_ms =
+                step->begin_ns > s->start_ns ? (double)(step->begin_ns - s->start_ns) * 1e-6 : 0;
         }
         vly_error err;
         s->block.left = vly_sequence_room(s);
@@ -168,6 +169,10 @@ static void complete(void *arg, int rc, const vly_error *gpu_error)
     read_times(e, &chunk_ns, &outcome);
     for (uint32_t i = 0; i < step->n; i++) {
         vly_sequence *s = step->sequence[i];
+        if (s->block_ns == step->begin_ns) { /* its first block, behind the chunk */
+            s->block_ns += (uint64_t)chunk_ns;
+            s->stats.prompt_ms += chunk_ns * 1e-6;
+        }
         if (s->failure.code) continue;
         uint32_t n_known = s->seq.n_tok < s->n_prompt ? s->seq.n_tok : s->n_prompt;
         vly_kv_offer(&s->seq, s->text.data, n_known);
