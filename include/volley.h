@@ -223,7 +223,7 @@ typedef struct {
     uint32_t generated_tokens; /* an end-of-text token is not counted */
     int32_t stop_index;        /* which stop string ended the text; -1: none */
     double queue_ms;           /* from the request until it was its turn */
-    double prompt_ms;          /* from there to the first block's submission */
+    double prompt_ms;          /* from there until the prompt is read */
     double generate_ms;        /* from there to the last token */
     uint32_t blocks;           /* target passes that decided tokens */
     uint32_t drafted, accepted;
