@@ -11,7 +11,8 @@ fuzz_cflags := -std=c17 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer-no-link,address,u
 fuzz_names  := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 fuzz_obj    := $(patsubst %.c,build/fuzz/%.o,$(sort \
                  $(wildcard src/base/*.c src/gguf/*.c src/text/*.c src/sample/*.c src/store/*.c \
-                 drafts/names.c $(addprefix src/serve/,api_error.c fields.c http.c openai_request.c \
+                 drafts/names.c $(addprefix src/model/,arch.c arch_json.c config.c repack.c rope.c tensors.c) \
+                 $(addprefix src/serve/,api_error.c fields.c http.c openai_request.c \
                  writer.c) tests/support/gguf_*.c tests/support/tokenizer_*.c)))
 
 build/fuzz/%.o: %.c
