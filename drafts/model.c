@@ -99,6 +99,7 @@ static int read_text(vly_draft *draft, vly_draft_batch *batch, uint32_t most, ui
     if (take > 0) rc = reserve(d, take, &ok, err);
     if (rc || !ok) return rc;
     vly_draft_batch_read(batch, &d->seq, pending(d), take);
+    d->reading = take < left; /* the proposals feed what is left now */
     *n = take;
     return 0;
 }
