@@ -257,7 +257,7 @@ static void print_fit(const vly_cli_model *m, const char *name, int width,
 void vly_cli_models_print(const vly_cli_model *models, size_t n, const vly_cli_target *target)
 {
     const column *columns = target ? fit_columns : plain_columns;
-    cell headings[N_COLUMNS];
+    cell headings[N_COLUMNS] = {{{0}}};
     int width = name_width(models, n);
     if (n == 0) {
         puts("No models were found in $VOLLEY_MODELS, beside the program or in Ollama's store.");

@@ -68,8 +68,8 @@ static int take_position(void *arg, uint32_t pos, uint32_t id, const float *logi
     job *j = arg;
     float max = logits[0];
     for (uint32_t i = 1; i < n_vocab; i++) max = logits[i] > max ? logits[i] : max;
-    double exp_sum = 0;
-    for (uint32_t i = 0; i < n_vocab; i++) exp_sum += (double)expf(logits[i] - max);
+    double exp_sum = (double)expf(logits[0] - max);
+    for (uint32_t i = 1; i < n_vocab; i++) exp_sum += (double)expf(logits[i] - max);
     uint32_t next = j->window[pos + 1];
     double nll = (double)max + log(exp_sum) - (double)logits[next];
     if (!isfinite(nll))

@@ -102,42 +102,80 @@ static int add_affix(vly_text *to, vly_bytes affix, vly_bytes eos, const char *r
     return rc;
 }
 
-/* Does the text spell a user's turn and the assistant's opening as `format` does, with the roles'
- * names or (`by_role`) with the field in their place? */
-static int spells(const vly_text *text, const vly_chat_format *format, vly_bytes eos, bool by_role,
+/* How the pieces of a turn are looked for. */
+typedef struct {
+    bool by_role; /* the role's name is a field of the template */
+    bool apart;   /* something may stand between what leads a turn and its content */
+} search;
+
+/* Is every mark like <|this|> one that the format's turns have, or one that means nothing here? */
+static bool knows_marks(const vly_text *text, const vly_chat_format *format)
+{
+    static const char others[] = "<|begin_of_text|> <|endoftext|> <|eom_id|> <|python_tag|>";
+    for (const char *at = strstr(text->data, "<|"); at; at = strstr(at + 2, "<|")) {
+        const char *end = strstr(at, "|>");
+        if (!end) return true;
+        size_t n = (size_t)(end + 2 - at);
+        bool known = memmem(others, sizeof others - 1, at, n) != NULL;
+        for (int role = 0; role < CHAT_N_ROLES && !known; role++) {
+            const vly_chat_turn *turn = &format->turn[role];
+            known = memmem(turn->prefix.data, turn->prefix.len, at, n) ||
+                    memmem(turn->suffix.data, turn->suffix.len, at, n);
+        }
+        if (!known) return false;
+    }
+    return true;
+}
+
+/* Does the text spell a user's turn and the assistant's opening as `format` does? */
+static int spells(const vly_text *text, const vly_chat_format *format, vly_bytes eos, search how,
                   bool *out)
 {
     const vly_chat_turn *user = &format->turn[CHAT_USER];
-    vly_text turn = {0}, opening = {0};
-    int rc = add_affix(&turn, user->prefix, eos, by_role ? "user" : NULL);
-    if (rc == 0) rc = vly_text_append(&turn, CONTENT, 1);
-    if (rc == 0) rc = add_affix(&turn, user->suffix, eos, NULL);
+    vly_text turn = {0}, content = {0}, opening = {0};
+    int rc = add_affix(&turn, user->prefix, eos, how.by_role ? "user" : NULL);
+    if (how.apart) trim_end(&turn);
+    if (rc == 0) rc = vly_text_append(how.apart ? &content : &turn, CONTENT, 1);
+    if (rc == 0) rc = add_affix(how.apart ? &content : &turn, user->suffix, eos, NULL);
     if (rc == 0) rc = add_affix(&opening, format->opening, eos, NULL);
     trim_end(&turn);
+    trim_end(&content);
     trim_end(&opening);
     *out = rc == 0 && strstr(text->data, turn.data) &&
-           (opening.len == 0 || strstr(text->data, opening.data) != NULL);
+           (!how.apart || (strstr(text->data, content.data) && knows_marks(text, format))) &&
+           (opening.len == 0 || strstr(text->data, opening.data));
     vly_text_free(&turn);
+    vly_text_free(&content);
     vly_text_free(&opening);
+    return rc;
+}
+
+/* The first family whose turns the text spells, to *name. */
+static int find_family(const vly_text *text, vly_bytes eos, search how, const char **name)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && !*name && i < vly_chat_n_formats; i++) {
+        const vly_chat_format *format = &vly_chat_formats[i];
+        bool found = false;
+        if (format->shape != CHAT_LLAMA2) rc = spells(text, format, eos, how, &found);
+        if (found) *name = format->name;
+    }
     return rc;
 }
 
 int vly_chat_go_family(vly_bytes source, vly_bytes eos, const char **name, vly_error *err)
 {
+    static const search searches[] = {{false, false}, {true, false}, {false, true}, {true, true}};
     vly_text text = {0};
-    bool found = false;
     *name = NULL;
     int rc = strip_actions(source, &text);
-    bool llama2 = rc == 0 && strstr(text.data, "<<SYS>>");
-    if (rc == 0 && !llama2) drop_system(&text);
-    for (size_t i = 0; rc == 0 && !found && i < vly_chat_n_formats; i++) {
-        const vly_chat_format *format = &vly_chat_formats[i];
-        if ((format->shape == CHAT_LLAMA2) != llama2) continue;
-        /* The system message goes in front of the user's, which so has no fixed place. */
-        if (llama2) found = strstr(text.data, "[INST]") && strstr(text.data, "[/INST]");
-        for (int by_role = 0; rc == 0 && !found && !llama2 && by_role < 2; by_role++)
-            rc = spells(&text, format, eos, by_role, &found);
-        if (found) *name = format->name;
+    if (rc == 0 && strstr(text.data, "<<SYS>>")) {
+        /* There the system message stands between what leads a turn and the user's. */
+        if (strstr(text.data, "[INST]") && strstr(text.data, "[/INST]")) *name = "llama2";
+    } else if (rc == 0) {
+        drop_system(&text);
+        for (size_t i = 0; rc == 0 && !*name && i < sizeof searches / sizeof *searches; i++)
+            rc = find_family(&text, eos, searches[i], name);
     }
     vly_text_free(&text);
     return rc ? vly_fail(err, rc, "no memory for a chat template") : 0;

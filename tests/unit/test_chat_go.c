@@ -29,6 +29,14 @@ static const struct {
      "<|start_header_id|>user<|end_header_id|>\n\n{{ .Prompt }}<|eot_id|>"
      "<|start_header_id|>assistant<|end_header_id|>\n\n{{ .Response }}<|eot_id|>",
      "llama3"},
+    {"{{- range $i, $_ := .Messages }}\n{{- if eq .Role \"user\" }}<|start_header_id|>user"
+     "<|end_header_id|>\n{{- if $.Tools }}\n\nThese tools are there:\n\n{{ .Content }}<|eot_id|>\n"
+     "{{- else }}\n\n{{ .Content }}<|eot_id|>{{ end }}{{ end }}"
+     "<|start_header_id|>assistant<|end_header_id|>\n\n{{ end }}",
+     "llama3"},
+    {"<|im_start|>user\n{{ if .Tools }}{{ .Tools }}\n{{ end }}{{ .Prompt }}<|im_end|>\n"
+     "<|im_start|>assistant\n",
+     "chatml"},
     {"[INST] {{ if .System }}{{ .System }} {{ end }}{{ .Prompt }} [/INST]", "mistral-v0.1"},
     {"[INST] {{ .System }} {{ .Prompt }} [/INST]", "mistral-v0.1"},
     {"[INST] {{ if .System }}{{ .System }}\n\n{{ end }}{{ .Prompt }}[/INST] {{ .Response }}</s>",
@@ -39,6 +47,7 @@ static const struct {
     {"", NULL},
     {"### Instruction:\n{{ .Prompt }}\n### Response:\n", NULL},
     {"<|im_start|>user<|im_sep|>{{ .Prompt }}<|im_end|><|im_start|>assistant<|im_sep|>", NULL},
+    {"<|im_start|>user<|im_sep|>\n{{ .Prompt }}<|im_end|>\n<|im_start|>assistant<|im_sep|>", NULL},
     {"<|system|>\n{{ .System }}<|end|>\n<|user|>\n{{ .Prompt }}<|end|>\n<|assistant|>\n", NULL},
     {"<start_of_turn>user\n{{ .Prompt }}<end_of_turn>\n<start_of_turn>model\n", NULL},
     {"{{ if .System }}<|im_start|>user\n{{ .Prompt", NULL},
