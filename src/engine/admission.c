@@ -67,7 +67,7 @@ static uint32_t pages_needed(const vly_sequence *s)
 static bool make_room(vly_engine *e, const vly_sequence *for_)
 {
     vly_kv *kv = vly_model_kv(e->target);
-    uint32_t need = pages_needed(for_), n_running = 0;
+    uint32_t n_running = 0;
     candidates idle = {.n = 0}, all = {.n = 0};
     for (vly_sequence *s = e->first; s; s = s->next) {
         n_running += s->running;
@@ -75,8 +75,9 @@ static bool make_room(vly_engine *e, const vly_sequence *for_)
         if (s->paused) add(&idle, s);
         if (s->paused || s->request.priority < for_->request.priority) add(&all, s);
     }
+    if (n_running == e->n_parallel && idle.n == 0) return false;
+    uint32_t need = pages_needed(for_);
     if (n_running == e->n_parallel) {
-        if (idle.n == 0) return false;
         if (vly_kv_count_pages(kv).free + idle.n_pages >= need + n_running) {
             all = idle;
             preempt_one(&all);
@@ -90,11 +91,27 @@ static bool make_room(vly_engine *e, const vly_sequence *for_)
     return vly_kv_count_pages(kv).free >= need + n_running;
 }
 
+static bool anyone_runs(const vly_engine *e)
+{
+    const vly_sequence *s = e->first;
+    while (s && !s->running) s = s->next;
+    return s != NULL;
+}
+
 void vly_engine_admit(vly_engine *e)
 {
     vly_sequence *s;
-    while ((s = next_waiting(e)) && make_room(e, s)) {
+    while ((s = next_waiting(e))) {
         vly_error err;
-        if (vly_sequence_begin(s, &err)) s->failure = err;
+        if (make_room(e, s)) {
+            if (vly_sequence_begin(s, &err)) s->failure = err;
+        } else if (!anyone_runs(e)) {
+            vly_fail(&s->failure, VLY_E_DEVICE_MEMORY,
+                     "a text of %zu tokens needs %u pages of the KV cache, which has %u",
+                     s->text.len, pages_needed(s),
+                     vly_kv_count_pages(vly_model_kv(e->target)).total);
+        } else {
+            return;
+        }
     }
 }

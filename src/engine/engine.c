@@ -163,6 +163,11 @@ vly_model *vly_engine_target(vly_engine *e)
     return e->target;
 }
 
+void vly_engine_keep_prompts_apart(vly_engine *e)
+{
+    e->prompts_as_decoding = false;
+}
+
 vly_model *vly_engine_draft(vly_engine *e)
 {
     return e->draft;

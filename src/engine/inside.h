@@ -1,4 +1,4 @@
-/* The parts of an engine, for measuring them alone while no sequence runs. */
+/* The parts of an engine, for measuring and testing. */
 #ifndef VLY_ENGINE_INSIDE_H
 #define VLY_ENGINE_INSIDE_H
 
@@ -12,5 +12,9 @@ vly_model *vly_engine_draft(vly_engine *engine); /* NULL without one */
 /* Makes the sequence accept as many proposals as give this mean accepted length, right or wrong:
  * for measuring speed at a given acceptance. Before it runs. */
 void vly_sequence_force_acceptance(vly_sequence *sequence, double mean_length);
+
+/* Has the engine go on as where prompts and decoding leave different bits in the pages. Before any
+ * sequence. */
+void vly_engine_keep_prompts_apart(vly_engine *engine);
 
 #endif

@@ -222,6 +222,7 @@ int vly_engine_load(vly_engine *e, const vly_engine_options *options, vly_error 
     vly_gguf_close(e->target_file);
     vly_gguf_close(e->draft_file);
     e->target_file = e->draft_file = NULL;
+    e->prompts_as_decoding = vly_model_prompts_as_decoding(e->target);
     e->info.target_name = vly_model_get_config(e->target)->name;
     e->info.n_ctx = vly_model_get_memory(e->target)->n_ctx;
     e->info.n_vocab = vly_model_get_config(e->target)->n_vocab;

@@ -154,7 +154,7 @@ void vly_sequence_block_done(vly_sequence *s, const vly_outcome *step)
         count_drafted(s, n_taken, ended);
         observe(s, *step);
     }
-    if (rc == 0 && vly_model_prompts_as_decoding(s->engine->target))
+    if (rc == 0 && s->engine->prompts_as_decoding)
         vly_kv_offer(&s->seq, s->text.data,
                      s->seq.n_tok < s->text.len ? s->seq.n_tok : (uint32_t)s->text.len);
     if (rc)
@@ -247,7 +247,7 @@ int vly_sequence_begin(vly_sequence *s, vly_error *err)
     s->running = true;
     s->n_prompt = s->stats.prompt_tokens - 1;
     /* What it generated before it lost its place. */
-    if (vly_model_prompts_as_decoding(e->target)) s->n_prompt = (uint32_t)s->text.len - 1;
+    if (e->prompts_as_decoding) s->n_prompt = (uint32_t)s->text.len - 1;
     if (s->request.draft_method == VLY_DRAFT_AUTO && s->request.draft_max > 0)
         rc = vly_engine_calibrate(e, err);
     if (rc == 0) rc = vly_kv_seq_init(vly_model_kv(e->target), &s->seq, err);
