@@ -27,6 +27,7 @@
 #define VLY_PAGE_TOKENS 32 /* tokens in a KV page */
 #define VLY_MAX_FRESH  16  /* tokens of a sequence in a pass whose K and V attention stores itself */
 #define VLY_SPLIT_TOKENS 512 /* positions that a workgroup of the group form takes at a time */
+#define VLY_MAX_AHEAD  2   /* blocks in flight at a time where the device begins the next one by itself */
 
 #define VLY_NO_ID 0xffffffffu
 
@@ -60,7 +61,7 @@ struct vly_step {
     VLY_U32 n_tok;  /* tokens in the pass, <= VLY_MAX_CHUNK; of a decode pass <= VLY_MAX_BATCH */
     VLY_U32 n_rows; /* rows of logits wanted, <= VLY_MAX_BATCH */
     VLY_U32 stalled; /* set by a chained step that waited in vain: what followed is worthless */
-    VLY_U32 pad;
+    VLY_U32 n_advanced; /* blocks that an advance followed */
     VLY_U32 row[VLY_MAX_BATCH]; /* token index whose logits are row r */
     VLY_STRUCT(vly_step_draft) draft[VLY_MAX_BATCH]; /* draft steps: what row r is for */
     VLY_STRUCT(vly_step_sampling) sampling[VLY_MAX_SLOTS];
@@ -74,6 +75,9 @@ struct vly_results {
     /* The place of the token that was drafted for where row r picked another one, by the logits of row r,
      * from 1; 0: none was drafted, or that very one. */
     VLY_U32 rank[VLY_MAX_BATCH];
+    /* What block n decided, at n % VLY_MAX_AHEAD, n being step.n_advanced; VLY_NO_ID: nothing, and nothing
+     * after it. */
+    VLY_U32 advanced[VLY_MAX_AHEAD];
 };
 
 /* An entry of the page table: where a page lies. */
@@ -230,6 +234,13 @@ struct vly_push_pick {
     VLY_U32 block_rows;               /* rows of a block: a multiple of 4 */
     VLY_U32 scratch_stride;           /* >= 2 * width * ceil(blocks / width) * block_rows */
     VLY_U32 draft;                    /* 1: a draft step, which writes to both */
+};
+
+/* Makes the step of a block of one token, whose pick is in the results, that of the block after it. */
+struct vly_push_advance {
+    VLY_ADDRESS(RefStep) step;
+    VLY_ADDRESS(RefResults) results;
+    VLY_U32 n_vocab;
 };
 
 /* Reads `quads` quads from `weights`, a multiple of 4 * workgroups * width. */

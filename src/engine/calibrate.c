@@ -37,15 +37,15 @@ static double run_ns(vly_engine *e, vly_gpu_commands *const *commands, uint32_t 
     vly_gpu_commands *list[8];
     uint64_t ticket, t[2];
     uint32_t n_list = 0;
-    if (e->mark[0]) list[n_list++] = e->mark[0];
+    if (e->mark[0][0]) list[n_list++] = e->mark[0][0];
     for (uint32_t i = 0; i < n; i++) list[n_list++] = commands[i];
-    if (e->mark[0]) list[n_list++] = e->mark[1];
+    if (e->mark[0][0]) list[n_list++] = e->mark[0][1];
     uint64_t start_ns = vly_clock_ns();
     *rc = vly_gpu_submit(e->gpu, list, n_list, NULL, NULL, &ticket, err);
     if (*rc == 0) *rc = vly_gpu_wait(e->gpu, ticket, err);
     if (*rc) return 0;
-    if (e->mark[0] && !vly_gpu_commands_times(e->mark[0], 1, &t[0], NULL) &&
-        !vly_gpu_commands_times(e->mark[1], 1, &t[1], NULL))
+    if (e->mark[0][0] && !vly_gpu_commands_times(e->mark[0][0], 1, &t[0], NULL) &&
+        !vly_gpu_commands_times(e->mark[0][1], 1, &t[1], NULL))
         return (double)(t[1] - t[0]);
     return (double)(vly_clock_ns() - start_ns);
 }

@@ -9,11 +9,12 @@
 static int create_marks(vly_engine *e, vly_error *err)
 {
     if (vly_gpu_get_info(e->gpu)->timestamp_ns == 0) return 0;
-    for (int i = 0; i < VLY_N_MARKS; i++) {
-        int rc = vly_gpu_commands_create(e->gpu, "time mark", &e->mark[i], err);
+    for (int i = 0; i < VLY_MAX_AHEAD * VLY_N_MARKS; i++) {
+        vly_gpu_commands **mark = &e->mark[i / VLY_N_MARKS][i % VLY_N_MARKS];
+        int rc = vly_gpu_commands_create(e->gpu, "time mark", mark, err);
         if (rc) return rc;
-        vly_gpu_cmd_timestamp(e->mark[i], 0);
-        if ((rc = vly_gpu_commands_end(e->mark[i], err))) return rc;
+        vly_gpu_cmd_timestamp(*mark, 0);
+        if ((rc = vly_gpu_commands_end(*mark, err))) return rc;
     }
     return 0;
 }
@@ -72,7 +73,9 @@ void vly_engine_wake(vly_engine *e)
 static bool reap(vly_engine *e)
 {
     for (vly_sequence *s = e->first; s; s = s->next) {
-        if (s->cancelled)
+        if (s->ended)
+            vly_sequence_finish(s, VLY_FINISH_STOP, NULL);
+        else if (s->cancelled)
             vly_sequence_finish(s, VLY_FINISH_CANCELLED, NULL);
         else if (s->failure.code)
             vly_sequence_finish(s, VLY_FINISH_ERROR, &s->failure);
@@ -87,14 +90,14 @@ static bool reap(vly_engine *e)
 
 void vly_engine_advance(vly_engine *e)
 {
-    if (e->step.under_way || e->advancing || e->closing) return;
+    if (e->step.n_in_flight || e->advancing || e->closing) return;
     e->advancing = true;
     if (atomic_exchange(&e->interrupted, false))
         for (vly_sequence *s = e->first; s; s = s->next) s->cancelled = true;
     do {
         while (reap(e)) continue;
         vly_engine_admit(e);
-    } while (vly_engine_step_submit(e) && !e->step.under_way);
+    } while (vly_engine_step_submit(e) && !e->step.n_in_flight);
     e->advancing = false;
     if (e->n_sequences)
         uv_ref((uv_handle_t *)e->wake);
@@ -114,6 +117,7 @@ int vly_engine_create(const vly_engine_options *options, vly_engine **out, vly_e
     e->n_parallel = options->n_parallel ? options->n_parallel : 1;
     e->n_queued = options->n_queued;
     int rc = vly_engine_load(e, options, err);
+    if (rc == 0) vly_engine_set_ahead(e, vly_gpu_get_info(e->gpu)->type != VLY_GPU_CPU);
     if (rc == 0) rc = create_marks(e, err);
     if (rc == 0) rc = open_loop(e, options->loop, err);
     if (rc) {
@@ -131,8 +135,8 @@ void vly_engine_destroy(vly_engine *e)
     if (e->gpu) vly_gpu_loop_detach(e->gpu); /* waits for what is under way */
     while (e->first) vly_sequence_destroy(e->first);
     close_loop(e);
-    for (int i = 0; i < VLY_N_MARKS; i++)
-        if (e->mark[i]) vly_gpu_commands_destroy(e->mark[i]);
+    for (int i = 0; i < VLY_MAX_AHEAD * VLY_N_MARKS; i++)
+        vly_gpu_commands_destroy(e->mark[i / VLY_N_MARKS][i % VLY_N_MARKS]);
     vly_model_destroy(e->draft);
     vly_model_destroy(e->target);
     vly_vocab_map_deinit(&e->map);

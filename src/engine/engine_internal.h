@@ -21,7 +21,9 @@ typedef struct {
     vly_schedule_share share[VLY_MAX_PARALLEL];
     uint32_t n;
     vly_batch batch;
-    bool under_way;
+    vly_submission commands;
+    uint32_t n_in_flight; /* submissions of it: more than 1 only where blocks run ahead */
+    uint32_t n_submitted;
     uint64_t begin_ns, start_ns; /* of the host's work, of the device's */
 } vly_engine_step;
 
@@ -51,8 +53,10 @@ struct vly_engine {
     vly_engine_metrics metrics; /* counters only */
     vly_profile profile;        /* what blocks take and how often drafts are right */
     bool calibrated;
-    /* Time marks of a step. */
-    vly_gpu_commands *mark[VLY_N_MARKS];
+    bool ahead;       /* blocks may be in flight before the one before is read */
+    uint64_t n_ahead; /* those that were */
+    /* Time marks of a step, for each that may be in flight. */
+    vly_gpu_commands *mark[VLY_MAX_AHEAD][VLY_N_MARKS];
 };
 
 struct vly_sequence {
@@ -71,6 +75,7 @@ struct vly_sequence {
     bool begun;   /* it had its turn */
     bool running; /* it has its place in the caches; not any more where others needed it */
     bool cancelled, paused;
+    bool ended;        /* by what it says */
     vly_error failure; /* code 0: none. Why it will end */
     vly_stats stats;
     uint64_t queued_ns, start_ns, block_ns;
@@ -100,15 +105,25 @@ bool vly_engine_preempt(vly_engine *engine);
  * and nothing has changed. */
 bool vly_engine_step_submit(vly_engine *engine);
 
+/* Blocks that run ahead of the host (engine/ahead.c). Can those of the step that is being prepared
+ * be followed by others? Then it advances on the device. */
+bool vly_engine_ahead_begin(vly_engine *engine);
+/* Submits more of them behind those that are in flight, unless somebody waits for these. */
+void vly_engine_ahead_submit(vly_engine *engine, vly_gpu_done done);
+/* None is in flight any more. */
+void vly_engine_ahead_end(vly_engine *engine);
+
 /* Tokens that the text may still grow by. */
 uint32_t vly_sequence_room(const vly_sequence *sequence);
 /* Gives it its place in the caches. */
 int vly_sequence_begin(vly_sequence *sequence, vly_error *err);
 /* Takes it away: what the caches held is computed anew, with the same bits, when it resumes. */
 void vly_sequence_preempt(vly_sequence *sequence);
-/* Its block is complete, in a step that took what `step` says: takes and hands out the tokens. The
- * sequence may end by this. */
+/* Its block is complete, in a step that took what `step` says: takes and hands out the tokens.
+ * The sequence has ended or failed by this, or goes on. */
 void vly_sequence_block_done(vly_sequence *sequence, const vly_outcome *step);
+/* What is decided for good and computed may be shared. */
+void vly_sequence_offer(vly_sequence *sequence);
 /* Ends the sequence with callbacks. */
 void vly_sequence_finish(vly_sequence *sequence, vly_finish finish, const vly_error *err);
 /* Ends it without. */

@@ -139,6 +139,12 @@ static void observe(vly_sequence *s, vly_outcome o)
     if (s->draft && s->draft->ops->observe) s->draft->ops->observe(s->draft, &o);
 }
 
+void vly_sequence_offer(vly_sequence *s)
+{
+    uint32_t n = s->seq.n_tok < s->text.len ? s->seq.n_tok : (uint32_t)s->text.len;
+    if (s->engine->prompts_as_decoding) vly_kv_offer(&s->seq, s->text.data, n);
+}
+
 void vly_sequence_block_done(vly_sequence *s, const vly_outcome *step)
 {
     vly_error err;
@@ -154,13 +160,9 @@ void vly_sequence_block_done(vly_sequence *s, const vly_outcome *step)
         count_drafted(s, n_taken, ended);
         observe(s, *step);
     }
-    if (rc == 0 && s->engine->prompts_as_decoding)
-        vly_kv_offer(&s->seq, s->text.data,
-                     s->seq.n_tok < s->text.len ? s->seq.n_tok : (uint32_t)s->text.len);
-    if (rc)
-        vly_sequence_finish(s, VLY_FINISH_ERROR, &err);
-    else if (ended)
-        vly_sequence_finish(s, VLY_FINISH_STOP, NULL);
+    if (rc == 0 && !s->block.ahead) vly_sequence_offer(s);
+    if (rc) s->failure = err;
+    s->ended = ended;
 }
 
 uint32_t vly_sequence_room(const vly_sequence *s)
@@ -200,6 +202,8 @@ static int warm_up_blocks(vly_sequence *s, vly_error *err)
             (on_host || (rc = vly_engine_warm_up(e, e->target, VLY_PASS_PICK, n, err)) == 0) &&
             (on_host || read))
             rc = vly_engine_warm_up(e, e->target, VLY_PASS_READ, n, err);
+    if (rc == 0 && e->ahead && !s->draft)
+        rc = vly_engine_warm_up(e, e->target, VLY_PASS_ADVANCE, 1, err);
     if (rc || !s->draft || vly_draft_method_model_use(s->request.draft_method) != VLY_MODEL_NEEDED)
         return rc;
     for (int pass = VLY_PASS_DRAFT_LAYERS; rc == 0 && pass <= VLY_PASS_DRAFT_PICK; pass++)

@@ -128,15 +128,19 @@ static void fail_all(const vly_engine_step *step, const vly_error *err)
 
 /* ---- Completing ---- */
 
-/* What the step took; zeros where the device has no clock. */
+/* What the oldest submission of the step, which is complete, took; zeros where the device has no
+ * clock. */
 static void read_times(const vly_engine *e, double *chunk_ns, vly_outcome *o)
 {
+    const vly_engine_step *step = &e->step;
+    vly_gpu_commands *const *mark =
+        e->mark[(step->n_submitted - step->n_in_flight) % VLY_MAX_AHEAD];
     uint64_t t[VLY_N_MARKS];
     *chunk_ns = 0;
-    o->wall_ns = (double)(vly_clock_ns() - e->step.begin_ns);
-    o->n_tok = e->step.batch.n_pass;
+    o->wall_ns = (double)(vly_clock_ns() - step->begin_ns);
+    o->n_tok = step->batch.n_pass;
     for (int i = 0; i < VLY_N_MARKS; i++)
-        if (!e->mark[i] || vly_gpu_commands_times(e->mark[i], 1, &t[i], NULL)) return;
+        if (!mark[i] || vly_gpu_commands_times(mark[i], 1, &t[i], NULL)) return;
     *chunk_ns = (double)(t[VLY_MARK_DRAFT] - t[VLY_MARK_CHUNK]);
     o->draft_ns = (double)(t[VLY_MARK_VERIFY] - t[VLY_MARK_DRAFT]);
     o->verify_ns = (double)(t[VLY_MARK_END] - t[VLY_MARK_VERIFY]);
@@ -157,37 +161,39 @@ static void complete(void *arg, int rc, const vly_error *gpu_error)
     vly_engine *e = arg;
     vly_engine_step *step = &e->step;
     vly_outcome outcome = {0};
+    uint64_t now = vly_clock_ns();
     double chunk_ns;
     if (e->closing) return;
-    step->under_way = false;
     e->metrics.steps++;
     e->metrics.step_ms += vly_ms_since(step->start_ns);
-    if (rc) {
-        fail_all(step, gpu_error);
-        step->n = 0;
-    }
+    if (rc) fail_all(step, gpu_error);
     read_times(e, &chunk_ns, &outcome);
+    step->n_in_flight--;
     for (uint32_t i = 0; i < step->n; i++) {
         vly_sequence *s = step->sequence[i];
         if (s->block_ns == step->begin_ns) { /* its first block, behind the chunk */
             s->block_ns += (uint64_t)chunk_ns;
             s->stats.prompt_ms += chunk_ns * 1e-6;
         }
-        if (s->failure.code) continue;
+        if (s->failure.code || s->ended) continue;
         uint32_t n_known = s->seq.n_tok < s->n_prompt ? s->seq.n_tok : s->n_prompt;
-        vly_kv_offer(&s->seq, s->text.data, n_known);
+        if (!s->block.ahead) vly_kv_offer(&s->seq, s->text.data, n_known);
         draft_read_done(e, s, chunk_ns);
         if (s->block.n_fed == 0) continue;
         vly_sequence_block_done(s, &outcome);
         outcome.n_tok = 0; /* one of them tells what the pass took */
     }
+    step->begin_ns = step->start_ns = now; /* of what is in flight behind it */
+    if (step->batch.advances) vly_engine_ahead_submit(e, complete);
+    if (step->n_in_flight) return;
+    if (step->batch.advances) vly_engine_ahead_end(e);
     vly_engine_advance(e);
 }
 
 bool vly_engine_step_submit(vly_engine *e)
 {
     vly_engine_step *step = &e->step;
-    vly_submission list = {.n = 0};
+    vly_submission *list = &step->commands;
     vly_error err;
     step->begin_ns = vly_clock_ns();
     schedule(e);
@@ -197,13 +203,17 @@ bool vly_engine_step_submit(vly_engine *e)
     expect(step);
     add_blocks(e, true);
     add_blocks(e, false);
-    int rc = vly_batch_add_commands(&step->batch, e->mark, &list, &err);
-    if (rc == 0) rc = vly_gpu_submit(e->gpu, list.commands, list.n, complete, e, NULL, &err);
+    step->batch.advances = vly_engine_ahead_begin(e);
+    list->n = 0;
+    int rc = vly_batch_add_commands(&step->batch, e->mark[0], list, &err);
+    if (rc == 0) rc = vly_gpu_submit(e->gpu, list->commands, list->n, complete, e, NULL, &err);
     if (rc) {
         fail_all(step, &err);
+        if (step->batch.advances) vly_engine_ahead_end(e);
         return true;
     }
-    step->under_way = true;
+    step->n_in_flight = step->n_submitted = 1;
     step->start_ns = vly_clock_ns();
+    if (step->batch.advances) vly_engine_ahead_submit(e, complete);
     return true;
 }

@@ -429,6 +429,15 @@ static void pick(recorder *r)
                              1);
 }
 
+static void advance(recorder *r)
+{
+    const vly_model *m = r->m;
+    vly_gpu_kernel *k = kernel(r, VLY_SHADER_advance, &m->geometry.lanes, 1);
+    struct vly_push_advance p = {
+        .step = r->step, .results = m->results.address, .n_vocab = m->weights.head.rows_used};
+    if (k) vly_gpu_cmd_dispatch(r->commands, k, NULL, &p, sizeof p, 1, 1, 1);
+}
+
 /* Marks the time at the end of a step. */
 static void mark(recorder *r, vly_step_kind kind, uint32_t layer)
 {
@@ -535,6 +544,9 @@ int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_comm
     case VLY_PASS_PICK:
     case VLY_PASS_DRAFT_PICK:
         step(&r, VLY_STEP_PICK, 0);
+        break;
+    case VLY_PASS_ADVANCE:
+        advance(&r);
         break;
     default:
         vly_gpu_cmd_copy(commands, &model->act, model->at.logits * 16ull, &model->logits, 0,

@@ -355,9 +355,9 @@ bool vly_model_has_pass(const vly_model *m, vly_pass pass, uint32_t n)
 
 int vly_model_pass(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_commands **out, vly_error *err)
 {
-    static const char *const names[VLY_N_PASSES] = {"layers",           "head",      "pick",
-                                                    "logits read-back", "prompt",    "draft step",
-                                                    "draft head",       "draft pick"};
+    static const char *const names[VLY_N_PASSES] = {"layers",           "head",       "pick",
+                                                    "logits read-back", "prompt",     "advance",
+                                                    "draft step",       "draft head", "draft pick"};
     uint32_t bucket = bucket_of(pass, n);
     if (!m->passes[pass][bucket]) {
         char label[256];

@@ -54,7 +54,7 @@ int vly_model_link_draft(vly_model *model, vly_model *target, const uint32_t *ow
 /* The step buffers: each is written by the host before a submission, and belongs to some passes.
  * The memory is slow to read. */
 typedef enum {
-    VLY_STEP_BUFFER_DECODE, /* LAYERS, HEAD, PICK */
+    VLY_STEP_BUFFER_DECODE, /* LAYERS, HEAD, PICK, ADVANCE */
     VLY_STEP_BUFFER_PROMPT, /* PROMPT */
     VLY_STEP_BUFFER_DRAFT,  /* DRAFT_LAYERS, DRAFT_HEAD, DRAFT_PICK: draft steps after the first */
     VLY_N_STEP_BUFFERS
@@ -75,12 +75,13 @@ uint32_t vly_model_head_rows(const vly_model *model);
 /* Decoding and verifying (LAYERS) and reading prompts (PROMPT) may use kernels that differ in the
  * order of their sums. Each kind gives a token the same bits whatever else its pass has. */
 typedef enum {
-    VLY_PASS_LAYERS, /* step.n_tok tokens through embedding and all layers; K and V into the pages
-                      */
-    VLY_PASS_HEAD,   /* final norm and logits of step.n_rows rows */
-    VLY_PASS_PICK,   /* a token for each row; of a draft: the first draft step of each row */
-    VLY_PASS_READ,   /* the first n rows of logits to the host */
-    VLY_PASS_PROMPT, /* as LAYERS, for prompts */
+    VLY_PASS_LAYERS,  /* step.n_tok tokens through embedding and all layers; K and V into the pages
+                       */
+    VLY_PASS_HEAD,    /* final norm and logits of step.n_rows rows */
+    VLY_PASS_PICK,    /* a token for each row; of a draft: the first draft step of each row */
+    VLY_PASS_READ,    /* the first n rows of logits to the host */
+    VLY_PASS_PROMPT,  /* as LAYERS, for prompts */
+    VLY_PASS_ADVANCE, /* after a PICK of step.token[0], the only one: makes the next step of it */
     VLY_PASS_DRAFT_LAYERS, /* further draft steps of a linked draft */
     VLY_PASS_DRAFT_HEAD,
     VLY_PASS_DRAFT_PICK,

@@ -24,24 +24,41 @@ static void add_mark(vly_gpu_commands *mark, vly_submission *list)
     if (mark) list->commands[list->n++] = mark;
 }
 
+static int add_verify(vly_batch *b, vly_gpu_commands *const *mark, vly_submission *list,
+                      vly_error *err)
+{
+    add_mark(mark[VLY_MARK_VERIFY], list);
+    int rc = add(b, list, VLY_PASS_LAYERS, b->n_tok, err);
+    if (rc == 0) rc = add(b, list, VLY_PASS_HEAD, b->n_rows, err);
+    if (rc == 0 && b->picks) rc = add(b, list, VLY_PASS_PICK, b->n_rows, err);
+    if (rc == 0 && b->advances) rc = add(b, list, VLY_PASS_ADVANCE, 1, err);
+    if (rc == 0) rc = add(b, list, VLY_PASS_READ, b->n_host_rows, err);
+    add_mark(mark[VLY_MARK_END], list);
+    return rc;
+}
+
 int vly_batch_add_commands(vly_batch *b, vly_gpu_commands *const *mark, vly_submission *list,
                            vly_error *err)
 {
     struct vly_step *step = vly_model_step(b->target, VLY_STEP_BUFFER_DECODE);
     step->n_tok = b->n_tok;
     step->n_rows = b->n_rows;
+    step->n_advanced = 0;
     vly_model_step(b->target, VLY_STEP_BUFFER_PROMPT)->n_tok = b->n_read;
     add_mark(mark[VLY_MARK_CHUNK], list);
     int rc = add(b, list, VLY_PASS_PROMPT, b->n_read, err);
     if (rc == 0) rc = vly_draft_batch_add_chunk(&b->draft, list, err);
     add_mark(mark[VLY_MARK_DRAFT], list);
     if (rc == 0) rc = vly_draft_batch_add_steps(&b->draft, list, err);
-    add_mark(mark[VLY_MARK_VERIFY], list);
-    if (rc == 0) rc = add(b, list, VLY_PASS_LAYERS, b->n_tok, err);
-    if (rc == 0) rc = add(b, list, VLY_PASS_HEAD, b->n_rows, err);
-    if (rc == 0 && b->picks) rc = add(b, list, VLY_PASS_PICK, b->n_rows, err);
-    if (rc == 0) rc = add(b, list, VLY_PASS_READ, b->n_host_rows, err);
-    add_mark(mark[VLY_MARK_END], list);
+    if (rc == 0) rc = add_verify(b, mark, list, err);
     b->n_pass = b->n_tok ? vly_submission_size(b->target, VLY_PASS_LAYERS, b->n_tok) : 0;
     return rc;
+}
+
+int vly_batch_add_next(vly_batch *b, vly_gpu_commands *const *mark, vly_submission *list,
+                       vly_error *err)
+{
+    add_mark(mark[VLY_MARK_CHUNK], list);
+    add_mark(mark[VLY_MARK_DRAFT], list);
+    return add_verify(b, mark, list, err);
 }

@@ -13,7 +13,8 @@ typedef struct {
     uint32_t n_rows;      /* rows of logits of it */
     uint32_t n_host_rows; /* of these from the front: those that the host reads */
     bool picks;           /* the device picks */
-    uint32_t n_pass;      /* tokens that the verify pass computes, padding included */
+    bool advances;   /* and then makes the next step: that of a block of one token, alone here */
+    uint32_t n_pass; /* tokens that the verify pass computes, padding included */
     /* What to expect of the verify pass: the tokens that the blocks of this step had last, and how
      * many they decided. The caller's. */
     uint32_t usual_tok, usual_decided;
@@ -40,5 +41,10 @@ void vly_batch_read(vly_batch *batch, vly_kv_seq *seq, const uint32_t *ids, uint
  * Else it neither allocates nor records. */
 int vly_batch_add_commands(vly_batch *batch, vly_gpu_commands *const *mark, vly_submission *list,
                            vly_error *err);
+
+/* The same of the step after one that advances, which is in flight or complete: the device makes
+ * it, and the host writes nothing. */
+int vly_batch_add_next(vly_batch *batch, vly_gpu_commands *const *mark, vly_submission *list,
+                       vly_error *err);
 
 #endif

@@ -115,7 +115,9 @@ static uint32_t force_acceptance(vly_block *b)
 
 static int pick_on_device(vly_block *b, const uint32_t *drafted, vly_error *err)
 {
-    const uint32_t *pick = vly_model_results(b->target)->id + b->first_row;
+    const struct vly_results *results = vly_model_results(b->target);
+    const uint32_t *pick =
+        b->ahead ? &results->advanced[b->n_done++ % VLY_MAX_AHEAD] : results->id + b->first_row;
     b->n_accepted = vly_accept(drafted, pick, b->n_drafted);
     if (pick[b->n_accepted] == VLY_NO_ID)
         return vly_fail(err, VLY_E_FORMAT,
@@ -143,8 +145,7 @@ int vly_block_finish(vly_block *b, vly_error *err)
         rc = vly_sampling_needs_host(b->sampling) ? pick_on_host(b, drafted, err)
                                                   : pick_on_device(b, drafted, err);
     if (rc) return rc;
-    uint32_t pos = b->seq->n_tok + b->n_fed;
-    vly_kv_commit(b->seq, b->n_fed + b->n_drafted);
-    vly_kv_truncate(b->seq, pos + b->n_accepted);
+    vly_kv_commit(b->seq, b->n_fed + b->n_accepted);
+    if (!b->ahead) vly_kv_truncate(b->seq, b->seq->n_tok); /* what was reserved for the rest */
     return b->n_drafted ? b->draft->ops->settle(b->draft, b->n_accepted, err) : 0;
 }

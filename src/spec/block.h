@@ -37,6 +37,11 @@ typedef struct {
     double forced_length;
     double forced_rest; /* of a token, from the blocks before */
 
+    /* One of several in flight, each of one token and none drafted, that the device begins by
+     * itself: n_done of them are finished. The cache keeps what is reserved for those behind. */
+    bool ahead;
+    uint32_t n_done;
+
     /* Of the step under way: this block's place in the verify pass. */
     uint32_t first, first_row;
     uint32_t n_fed;  /* tokens of the text */

@@ -1,0 +1,300 @@
+/* Blocks that run ahead of the host: each text is the one that comes without that, wherever it
+ * ends. */
+#include "engine/inside.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include <cmocka.h>
+
+typedef struct {
+    vly_request request;
+    vly_sequence *sequence;
+    char text[8192];
+    size_t len;
+    uint32_t ids[1024], n_ids;
+    uint32_t cancel_after, pause_after, start_after; /* tokens; 0: never */
+    void *other;                                     /* job that starts then */
+    vly_finish finish;
+    vly_stats stats;
+    bool finished;
+} job;
+
+static vly_engine *engine;
+
+static void begin(job *j);
+
+static void on_tokens(void *arg, const uint32_t *ids, const vly_token_logprobs *logprobs,
+                      uint32_t n, const char *text, size_t len)
+{
+    job *j = arg;
+    (void)logprobs;
+    assert_false(j->finished);
+    memcpy(j->ids + j->n_ids, ids, n * sizeof *ids);
+    memcpy(j->text + j->len, text, len);
+    j->n_ids += n;
+    j->len += len;
+    if (j->cancel_after && j->n_ids >= j->cancel_after) vly_sequence_cancel(j->sequence);
+    if (j->pause_after && j->n_ids >= j->pause_after) vly_sequence_pause(j->sequence, true);
+    if (j->other && j->n_ids >= j->start_after) {
+        begin(j->other);
+        j->other = NULL;
+    }
+}
+
+static void on_finish(void *arg, vly_finish finish, const vly_stats *stats, const char *text,
+                      size_t len, const vly_error *err)
+{
+    job *j = arg;
+    assert_false(j->finished);
+    if (finish == VLY_FINISH_ERROR) print_message("%s\n", err->message);
+    memcpy(j->text + j->len, text, len);
+    j->len += len;
+    j->finish = finish;
+    j->stats = *stats;
+    j->finished = true;
+}
+
+static job make_job(const char *prompt, uint32_t max_tokens, uint64_t seed, float temperature)
+{
+    job j = {.request = {.prompt = prompt,
+                         .prompt_len = strlen(prompt),
+                         .max_tokens = max_tokens,
+                         .sampling = vly_sampling_default(),
+                         .draft_method = VLY_DRAFT_NONE}};
+    j.request.sampling.seed = seed;
+    j.request.sampling.temperature = temperature;
+    return j;
+}
+
+static void begin(job *j)
+{
+    vly_error err;
+    j->request.on_tokens = on_tokens;
+    j->request.on_finish = on_finish;
+    j->request.arg = j;
+    if (vly_engine_start(engine, &j->request, &j->sequence, NULL, NULL, &err))
+        fail_msg("%s", err.message);
+}
+
+static void run(void)
+{
+    vly_error err;
+    if (vly_engine_run(engine, &err)) fail_msg("%s", err.message);
+    vly_engine_metrics m;
+    vly_engine_get_metrics(engine, &m);
+    assert_int_equal(m.running + m.queued + m.paused, 0);
+    assert_int_equal(m.target.used + m.draft.used, 0);
+}
+
+/* Returns the blocks that ran ahead. */
+static uint64_t generate(job *j, bool ahead)
+{
+    uint64_t before = vly_engine_count_ahead(engine);
+    vly_engine_set_ahead(engine, ahead);
+    begin(j);
+    run();
+    assert_true(j->finished && j->finish != VLY_FINISH_ERROR);
+    return vly_engine_count_ahead(engine) - before;
+}
+
+static void check_equal(const job *a, const job *b)
+{
+    assert_int_equal(a->n_ids, b->n_ids);
+    assert_memory_equal(a->ids, b->ids, a->n_ids * sizeof *a->ids);
+    assert_int_equal(a->len, b->len);
+    assert_memory_equal(a->text, b->text, a->len);
+    assert_int_equal(a->finish, b->finish);
+    assert_int_equal(a->stats.generated_tokens, b->stats.generated_tokens);
+    assert_int_equal(a->stats.stop_index, b->stats.stop_index);
+    assert_int_equal(a->stats.blocks, b->stats.blocks);
+    assert_int_equal(a->stats.drafted, b->stats.drafted);
+    assert_int_equal(a->stats.accepted, b->stats.accepted);
+}
+
+/* Generates with and without, and compares; *with gets how it went with. */
+static void compare(const job *wanted, job *with)
+{
+    job without = *wanted;
+    *with = *wanted;
+    assert_int_equal(generate(&without, false), 0);
+    uint64_t n_ahead = generate(with, true);
+    if (with->n_ids > 2) assert_true(n_ahead >= with->n_ids - 2);
+    check_equal(with, &without);
+}
+
+#define TARGET "models/stories15M-q8_0.gguf"
+#define OTHER  "models/smol-stories-11M-q8_0.gguf" /* with another vocabulary, and ends of text */
+
+static int create(vly_engine_options o)
+{
+    vly_error err;
+    if (vly_engine_create(&o, &engine, &err)) fail_msg("%s", err.message);
+    return 0;
+}
+
+static int open_engine(void **state)
+{
+    (void)state;
+    return create((vly_engine_options){.target = TARGET, .n_parallel = 2, .n_queued = 4});
+}
+
+static int close_engine(void **state)
+{
+    (void)state;
+    vly_engine_destroy(engine);
+    return 0;
+}
+
+/* ---- tests ---- */
+
+static void texts_of_any_sampling_and_length_are_equal(void **state)
+{
+    (void)state;
+    static const char *const prompts[] = {"Once upon a time", "", "Lily and Tom saw a"};
+    static const uint32_t lengths[] = {1, 2, 3, 4, 31, 64, 100};
+    for (uint32_t i = 0; i < 14; i++) {
+        job with, j = make_job(prompts[i % 3], lengths[i % 7], 40 + i, (float)(i % 4) * 0.4f);
+        j.request.sampling.top_k = i % 5 == 4 ? 40 : 0;
+        j.request.ignore_end = i % 2;
+        j.request.no_prefix_reuse = i % 3 == 1;
+        compare(&j, &with);
+    }
+}
+
+static void ends_of_text_are_where_they_were(void **state)
+{
+    (void)state;
+    vly_engine *others = engine;
+    uint32_t n_ended = 0;
+    create((vly_engine_options){.target = OTHER});
+    for (uint32_t i = 0; i < 6; i++) {
+        job with, j = make_job(i % 2 ? "Tom and Lily were happy." : "So they played all day", 150,
+                               i, (float)i * 0.2f);
+        compare(&j, &with);
+        n_ended += with.finish == VLY_FINISH_STOP && with.n_ids > 0;
+    }
+    assert_true(n_ended > 1);
+    vly_engine_destroy(engine);
+    engine = others;
+}
+
+static void stop_strings_end_the_text(void **state)
+{
+    (void)state;
+    job whole = make_job("Once upon a time", 60, 0, 0);
+    generate(&whole, false);
+    for (size_t at = 1; at + 9 < whole.len; at += 31) {
+        char stop[8] = {0};
+        const char *strings[] = {"never in it", stop};
+        job with, j = make_job("Once upon a time", 60, 0, 0);
+        memcpy(stop, whole.text + at, 4);
+        j.request.stop = strings;
+        j.request.n_stop = 2;
+        compare(&j, &with);
+        assert_int_equal(with.finish, VLY_FINISH_STOP);
+        assert_memory_equal(with.text, whole.text, with.len);
+    }
+}
+
+static void a_context_is_filled_to_its_end(void **state)
+{
+    (void)state;
+    vly_engine *others = engine;
+    create((vly_engine_options){.target = TARGET, .n_ctx = 96});
+    job with, j = make_job("Once upon a time", 1000, 3, 0.8f);
+    j.request.ignore_end = true;
+    compare(&j, &with);
+    assert_int_equal(with.finish, VLY_FINISH_LENGTH);
+    assert_int_equal(with.stats.prompt_tokens + with.n_ids, 96);
+    vly_engine_destroy(engine);
+    engine = others;
+}
+
+static void a_cancelled_one_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    job whole = make_job("Once upon a time", 60, 7, 0.9f), after = whole;
+    generate(&whole, false);
+    for (uint32_t n = 1; n < 40; n += 6) {
+        job j = make_job("Once upon a time", 60, 7, 0.9f);
+        j.cancel_after = n;
+        generate(&j, true);
+        assert_int_equal(j.finish, VLY_FINISH_CANCELLED);
+        assert_in_range(j.n_ids, n, n + 1); /* what was in flight is handed out, too */
+        assert_memory_equal(j.ids, whole.ids, j.n_ids * sizeof *j.ids);
+    }
+    generate(&after, true);
+    check_equal(&after, &whole);
+}
+
+static void a_paused_one_goes_on_where_it_was(void **state)
+{
+    (void)state;
+    job whole = make_job("One day", 50, 9, 0.9f), j = whole;
+    generate(&whole, false);
+    j.pause_after = 10;
+    vly_engine_set_ahead(engine, true);
+    begin(&j);
+    while (j.n_ids < 10) uv_run(vly_engine_loop(engine), UV_RUN_ONCE);
+    for (int i = 0; i < 20; i++) {
+        uv_run(vly_engine_loop(engine), UV_RUN_NOWAIT);
+        uv_sleep(5);
+    }
+    assert_in_range(j.n_ids, 10, 11); /* with what was in flight */
+    j.pause_after = 0;
+    vly_sequence_pause(j.sequence, false);
+    run();
+    check_equal(&j, &whole);
+}
+
+static void another_may_come_at_any_time(void **state)
+{
+    (void)state;
+    job first = make_job("Once upon a time", 70, 1, 0.8f), second = make_job("Lily", 30, 2, 0.8f);
+    job with_first = first, with_second = second;
+    generate(&first, false);
+    generate(&second, false);
+    for (uint32_t at = 1; at < 60; at += 9) {
+        job a = with_first, b = with_second;
+        a.start_after = at;
+        a.other = &b;
+        uint64_t n_ahead = generate(&a, true);
+        assert_true(b.finished && n_ahead > 0);
+        check_equal(&a, &first);
+        check_equal(&b, &second);
+    }
+}
+
+static void what_needs_the_host_does_not_run_ahead(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        job j = make_job("Once upon a time", 20, 1, 0.8f);
+        if (i == 0)
+            j.request.logprobs = true;
+        else
+            j.request.sampling.repeat_penalty = 1.2f, j.request.sampling.penalty_last_n = 64;
+        assert_int_equal(generate(&j, true), 0);
+        assert_true(j.n_ids > 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(texts_of_any_sampling_and_length_are_equal),
+        cmocka_unit_test(ends_of_text_are_where_they_were),
+        cmocka_unit_test(stop_strings_end_the_text),
+        cmocka_unit_test(a_context_is_filled_to_its_end),
+        cmocka_unit_test(a_cancelled_one_leaves_nothing_behind),
+        cmocka_unit_test(a_paused_one_goes_on_where_it_was),
+        cmocka_unit_test(another_may_come_at_any_time),
+        cmocka_unit_test(what_needs_the_host_does_not_run_ahead),
+    };
+    return cmocka_run_group_tests(tests, open_engine, close_engine);
+}
