@@ -73,3 +73,5 @@ done
 check 'the shipped models are the ones that SHA256SUMS names' \
     sh -c 'cd models && sha256sum --quiet -c SHA256SUMS'
 check 'so are the test models' sh -c 'cd tests/models && sha256sum --quiet -c SHA256SUMS'
+check 'the compiled shaders for matrix units are of these sources (make spirv)' \
+    sha256sum --quiet -c shaders/spirv/SOURCES.sha256
