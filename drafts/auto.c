@@ -43,6 +43,16 @@ static bool model_can_draft(const draft_auto *d)
     return d->model && vly_draft_model_behind(d->model) != UINT32_MAX;
 }
 
+/* Adds to the governor's input what there is to choose from. */
+static void offer(const draft_auto *d, uint32_t n_ngram, uint32_t k, vly_governor_input *in)
+{
+    bool copy = n_ngram > 0 && vly_draft_ngram_match(d->ngram) >= COPY_MATCH;
+    in->k_max[copy ? VLY_ARM_COPY : VLY_ARM_NGRAM] = n_ngram;
+    if (!model_can_draft(d)) return;
+    in->k_max[VLY_ARM_MODEL] = k;
+    in->behind = vly_draft_model_behind(d->model);
+}
+
 /* Takes a decision, unless one waits for the model: what n-grams have to propose is known, it being
  * free to ask them. */
 static void decide(draft_auto *d, const vly_draft_input *block, uint32_t n_ngram, uint32_t k)
@@ -50,12 +60,7 @@ static void decide(draft_auto *d, const vly_draft_input *block, uint32_t n_ngram
     vly_governor_input in = {.left = block->left,
                              .beside_tok = block->beside_tok,
                              .beside_decided = block->beside_decided};
-    bool copy = n_ngram > 0 && vly_draft_ngram_match(d->ngram) >= COPY_MATCH;
-    in.k_max[copy ? VLY_ARM_COPY : VLY_ARM_NGRAM] = n_ngram;
-    if (model_can_draft(d)) {
-        in.k_max[VLY_ARM_MODEL] = k;
-        in.behind = vly_draft_model_behind(d->model);
-    }
+    offer(d, n_ngram, k, &in);
     if (d->reading && in.k_max[VLY_ARM_MODEL]) {
         if (in.behind > VLY_MAX_BATCH) return; /* it goes on reading */
         d->reading = false;
@@ -88,6 +93,15 @@ static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint
     }
     d->base.proposer = d->last->proposer;
     return rc;
+}
+
+static bool rests(vly_draft *draft, uint32_t k, uint32_t left)
+{
+    draft_auto *d = (draft_auto *)draft;
+    vly_governor_input in = {.left = left};
+    if (d->reading) return false;
+    offer(d, vly_draft_ngram_find(d->ngram) ? k : 0, k, &in);
+    return vly_governor_choose(&d->governor, &in).k == 0;
 }
 
 static const uint32_t *proposed(vly_draft *draft)
@@ -131,6 +145,7 @@ static const vly_draft_ops ops = {
     .propose = propose,
     .proposed = proposed,
     .settle = settle,
+    .rests = rests,
     .observe = observe,
     .destroy = destroy,
 };

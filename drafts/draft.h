@@ -57,6 +57,11 @@ typedef struct {
      * tokens that were not proposed. Not called where n was 0. */
     int (*settle)(vly_draft *draft, uint32_t accepted, vly_error *err);
 
+    /* Would it propose none of at most `k` tokens after the text as it is, which may still grow by
+     * `left`? Then blocks without a proposal may be in flight before the host has read the one
+     * before. Called while a step is under way. NULL: no, it always wants to be asked. */
+    bool (*rests)(vly_draft *draft, uint32_t k, uint32_t left);
+
     /* What a block took, after each one, with a proposal or without; NULL: no matter. */
     void (*observe)(vly_draft *draft, const vly_outcome *outcome);
 
@@ -86,6 +91,8 @@ uint32_t vly_draft_model_behind(const vly_draft *model);
 /* How many tokens before the last proposal match, of those looked at (VLY_NGRAM_LOOK at most). */
 #define VLY_NGRAM_LOOK 16
 uint32_t vly_draft_ngram_match(const vly_draft *ngram);
+/* Is there something to propose now? The match is then that of it. Not where memory is short. */
+bool vly_draft_ngram_find(vly_draft *ngram);
 
 /* Can `method` be used, with or without a draft model? VLY_E_INVALID says why not. */
 int vly_draft_check(vly_draft_method method, bool has_model, vly_error *err);

@@ -101,6 +101,15 @@ uint32_t vly_draft_ngram_match(const vly_draft *draft)
     return ((const draft_ngram *)draft)->n_match;
 }
 
+bool vly_draft_ngram_find(vly_draft *draft)
+{
+    draft_ngram *d = (draft_ngram *)draft;
+    vly_error err;
+    size_t from = index_text(d, &err) ? 0 : find_continuation(d);
+    if (from) d->n_match = match_length(d, from);
+    return from != 0;
+}
+
 static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint32_t *n,
                    vly_error *err)
 {

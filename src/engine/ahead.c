@@ -16,11 +16,20 @@ uint64_t vly_engine_count_ahead(const vly_engine *e)
     return e->n_ahead;
 }
 
+/* Is nothing to be drafted? */
+static bool rests(const vly_sequence *s)
+{
+    uint32_t room = vly_sequence_room(s), most = s->request.draft_max;
+    if (!s->draft) return true;
+    return s->draft->ops->rests && room > 0 &&
+           s->draft->ops->rests(s->draft, most < room ? most : room - 1, room);
+}
+
 /* Has the sequence to take another block, after those in flight, with nobody waiting for an end? */
 static bool goes_on(const vly_engine *e, const vly_sequence *s)
 {
     return e->n_sequences == 1 && !s->ended && !s->failure.code && !s->cancelled && !s->paused &&
-           !atomic_load(&e->interrupted) && vly_sequence_room(s) > e->step.n_in_flight;
+           !atomic_load(&e->interrupted) && vly_sequence_room(s) > e->step.n_in_flight && rests(s);
 }
 
 bool vly_engine_ahead_begin(vly_engine *e)
@@ -28,8 +37,8 @@ bool vly_engine_ahead_begin(vly_engine *e)
     const vly_engine_step *step = &e->step;
     vly_sequence *s = step->sequence[0];
     const vly_batch *b = &step->batch;
-    if (!e->ahead || step->n != 1 || !goes_on(e, s) || s->draft ||
-        vly_block_reads_logits(&s->block) || b->n_read > 0 || b->n_tok != 1 || b->n_rows != 1)
+    if (!e->ahead || step->n != 1 || b->n_read > 0 || b->draft.n_read > 0 ||
+        vly_block_reads_logits(&s->block) || b->n_tok != 1 || b->n_rows != 1 || !goes_on(e, s))
         return false;
     s->block.ahead = true;
     s->block.n_done = 0;

@@ -202,7 +202,7 @@ static int warm_up_blocks(vly_sequence *s, vly_error *err)
             (on_host || (rc = vly_engine_warm_up(e, e->target, VLY_PASS_PICK, n, err)) == 0) &&
             (on_host || read))
             rc = vly_engine_warm_up(e, e->target, VLY_PASS_READ, n, err);
-    if (rc == 0 && e->ahead && !s->draft)
+    if (rc == 0 && e->ahead && (!s->draft || s->draft->ops->rests))
         rc = vly_engine_warm_up(e, e->target, VLY_PASS_ADVANCE, 1, err);
     if (rc || !s->draft || vly_draft_method_model_use(s->request.draft_method) != VLY_MODEL_NEEDED)
         return rc;

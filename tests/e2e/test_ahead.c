@@ -102,7 +102,7 @@ static uint64_t generate(job *j, bool ahead)
     return vly_engine_count_ahead(engine) - before;
 }
 
-static void check_equal(const job *a, const job *b)
+static void check_text(const job *a, const job *b)
 {
     assert_int_equal(a->n_ids, b->n_ids);
     assert_memory_equal(a->ids, b->ids, a->n_ids * sizeof *a->ids);
@@ -111,6 +111,11 @@ static void check_equal(const job *a, const job *b)
     assert_int_equal(a->finish, b->finish);
     assert_int_equal(a->stats.generated_tokens, b->stats.generated_tokens);
     assert_int_equal(a->stats.stop_index, b->stats.stop_index);
+}
+
+static void check_equal(const job *a, const job *b)
+{
+    check_text(a, b);
     assert_int_equal(a->stats.blocks, b->stats.blocks);
     assert_int_equal(a->stats.drafted, b->stats.drafted);
     assert_int_equal(a->stats.accepted, b->stats.accepted);
@@ -284,6 +289,30 @@ static void what_needs_the_host_does_not_run_ahead(void **state)
     }
 }
 
+/* With another vocabulary's draft, and without: what is proposed in between is verified as ever. */
+static void auto_runs_ahead_while_it_proposes_nothing(void **state)
+{
+    (void)state;
+    vly_engine *others = engine;
+    for (int drafted = 0; drafted < 2; drafted++) {
+        uint64_t n_ahead = 0;
+        create((vly_engine_options){.target = TARGET, .draft = drafted ? OTHER : NULL});
+        for (uint32_t i = 0; i < 4; i++) {
+            job plain = make_job(i % 2 ? "the cat sat, the cat sat, the cat sat," : "Lily ran", 90,
+                                 i, (float)i * 0.25f);
+            job j = plain;
+            j.request.draft_method = VLY_DRAFT_AUTO;
+            j.request.draft_max = VLY_DRAFT_MAX_DEFAULT;
+            generate(&plain, false);
+            n_ahead += generate(&j, true);
+            check_text(&j, &plain);
+        }
+        assert_true(n_ahead > 0);
+        vly_engine_destroy(engine);
+    }
+    engine = others;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +324,7 @@ int main(void)
         cmocka_unit_test(a_paused_one_goes_on_where_it_was),
         cmocka_unit_test(another_may_come_at_any_time),
         cmocka_unit_test(what_needs_the_host_does_not_run_ahead),
+        cmocka_unit_test(auto_runs_ahead_while_it_proposes_nothing),
     };
     return cmocka_run_group_tests(tests, open_engine, close_engine);
 }
