@@ -205,8 +205,11 @@ static int open_tokenizer(const char *model, vly_tokenizer **out, vly_error *err
 
 static int open_analysis(const vly_spec *s, analysis *a, vly_error *err)
 {
-    vly_engine_options options = {
-        .target = s->draft, .device = s->options->device, .arch = s->options->arch};
+    const vly_ids *kvs = &s->options->kvs;
+    vly_engine_options options = {.target = s->draft,
+                                  .device = s->options->device,
+                                  .arch = s->options->arch,
+                                  .kv_f16 = kvs->data[kvs->len - 1]}; /* as s->engine is now */
     int rc = open_tokenizer(s->target, &a->target, err);
     if (rc == 0) rc = open_tokenizer(s->draft, &a->draft, err);
     if (rc == 0) rc = vly_engine_create(&options, &a->draft_engine, err);

@@ -1,5 +1,6 @@
 /* The picking kernel against src/sample: greedy, every filter, and draft steps. */
 #include "sample/sampler.h"
+#include "tests/support/chi_square.h"
 #include "tests/support/kernel_fixture.h"
 #include "tests/support/reference.h"
 
@@ -438,6 +439,112 @@ static void test_draft_steps(void **state)
     check_draft(true, 0.0f);
 }
 
+/* ---- The distribution of picks ---- */
+
+enum { N_CHI = 40, N_DRAWS = 512 * N_ROWS };
+
+/* The softmax over what the filters leave, decided token by token from what they mean. */
+static void restate(const vly_sampling *how, const float *row, double *probability)
+{
+    double weight[N_CHI], high = 0.0, kept = 0.0, total = 0.0;
+    bool stays[N_CHI];
+    for (int i = 0; i < N_CHI; i++) {
+        uint32_t n_above = 0;
+        for (int j = 0; j < N_CHI; j++) n_above += row[j] > row[i];
+        weight[i] = exp((double)row[i] / (double)how->temperature);
+        stays[i] = how->top_k == 0 || n_above < how->top_k;
+        high = fmax(high, weight[i]);
+        if (stays[i]) kept += weight[i];
+    }
+    for (int i = 0; i < N_CHI; i++) {
+        double above = 0.0;
+        for (int j = 0; j < N_CHI; j++)
+            if (stays[j] && row[j] > row[i]) above += weight[j];
+        bool in = stays[i] && (how->top_p >= 1.0f || above < (double)how->top_p * kept) &&
+                  weight[i] >= (double)how->min_p * high;
+        probability[i] = in ? weight[i] : 0.0;
+        total += probability[i];
+    }
+    for (int i = 0; i < N_CHI; i++) probability[i] /= total;
+}
+
+/* Draws at N_DRAWS positions of a text, or at one position under as many seeds. */
+static void draw(const vly_sampling *how, bool by_seed, bool texel, float *row, uint32_t *counts)
+{
+    problem p = problem_make(N_CHI, 16, N_ROWS, texel);
+    const struct vly_results *results = fixture.results.mapped;
+    memset(counts, 0, N_CHI * sizeof *counts);
+    for (int i = 0; i < N_CHI; i++) row[i] = 0.087f * (float)(7 * i % N_CHI);
+    for (uint32_t r = 0; r < N_ROWS; r++) {
+        memcpy(p.logits + (size_t)r * N_CHI, row, N_CHI * sizeof *row);
+        p.how[r] = *how;
+    }
+    place(&p);
+    struct vly_step *step = kernel_fixture_step(&fixture);
+    for (uint32_t i = 0; i < N_DRAWS; i += N_ROWS) {
+        for (uint32_t r = 0; r < N_ROWS; r++) {
+            step->token[token_of(r)].pos = by_seed ? 12 : i + r;
+            if (by_seed) step->sampling[r * 3 + 1].seed_lo = (uint32_t)how->seed + i + r;
+        }
+        run(&p);
+        for (uint32_t r = 0; r < N_ROWS; r++) {
+            assert_true(results->id[r] < N_CHI);
+            counts[results->id[r]]++;
+        }
+    }
+    problem_free(&p);
+}
+
+/* Seen of lavapipe: 0.1 to 0.4 of what chi-square may be. That draws of another distribution are
+ * found out is tried with the same draws: against twice the temperature and without the filter. */
+static void check_distribution(bool texel)
+{
+    const struct {
+        float temperature, top_p, min_p;
+        uint32_t top_k;
+    } cases[] = {{0.7f, 1.0f, 0.0f, 0},  {1.0f, 1.0f, 0.0f, 0}, {2.0f, 1.0f, 0.0f, 0},
+                 {1.0f, 1.0f, 0.0f, 12}, {0.7f, 0.8f, 0.0f, 0}, {1.0f, 1.0f, 0.25f, 0},
+                 {2.0f, 0.9f, 0.0f, 20}, {1.0f, 0.9f, 0.1f, 30}};
+    for (uint32_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        vly_sampling how = vly_sampling_default();
+        how.temperature = cases[c].temperature;
+        how.top_k = cases[c].top_k;
+        how.top_p = cases[c].top_p;
+        how.min_p = cases[c].min_p;
+        how.seed = 1000 * c;
+        float row[N_CHI];
+        uint32_t counts[N_CHI];
+        double probability[N_CHI];
+        draw(&how, c % 2, texel, row, counts);
+        restate(&how, row, probability);
+        double excess = chi_square_excess(counts, probability, N_CHI, N_DRAWS);
+        print_message("T %g, top-k %u, top-p %g, min-p %g: chi-square is %.2f of its limit\n",
+                      (double)how.temperature, how.top_k, (double)how.top_p, (double)how.min_p,
+                      excess);
+        assert_true(excess < 1.0);
+        vly_sampling warmer = how, unfiltered = vly_sampling_default();
+        warmer.temperature *= 2.0f;
+        restate(&warmer, row, probability);
+        assert_true(chi_square_excess(counts, probability, N_CHI, N_DRAWS) > 1.0);
+        unfiltered.temperature = how.temperature;
+        unfiltered.top_p = 1.0f;
+        restate(&unfiltered, row, probability);
+        if (c > 2) assert_true(chi_square_excess(counts, probability, N_CHI, N_DRAWS) > 1.0);
+    }
+}
+
+static void test_distribution(void **state)
+{
+    (void)state;
+    check_distribution(false);
+}
+
+static void test_distribution_texel(void **state)
+{
+    (void)state;
+    check_distribution(true);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -454,9 +561,10 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random),      cmocka_unit_test(test_random_texel),
-        cmocka_unit_test(test_greedy_ties), cmocka_unit_test(test_rows_that_are_no_numbers),
-        cmocka_unit_test(test_ranks),       cmocka_unit_test(test_draft_steps),
+        cmocka_unit_test(test_random),       cmocka_unit_test(test_random_texel),
+        cmocka_unit_test(test_greedy_ties),  cmocka_unit_test(test_rows_that_are_no_numbers),
+        cmocka_unit_test(test_ranks),        cmocka_unit_test(test_draft_steps),
+        cmocka_unit_test(test_distribution), cmocka_unit_test(test_distribution_texel),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

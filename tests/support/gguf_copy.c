@@ -52,10 +52,14 @@ static void copy_entry(gguf_writer *w, const vly_gguf *gguf, const vly_gguf_entr
     free(key);
 }
 
-static void copy_entries(gguf_writer *w, const vly_gguf *gguf)
+/* All but `key`, which may be NULL. */
+static void copy_entries_but(gguf_writer *w, const vly_gguf *gguf, const char *key)
 {
-    for (size_t i = 0; i < vly_gguf_n_entries(gguf); i++)
-        copy_entry(w, gguf, vly_gguf_entry_at(gguf, i));
+    for (size_t i = 0; i < vly_gguf_n_entries(gguf); i++) {
+        const vly_gguf_entry *entry = vly_gguf_entry_at(gguf, i);
+        if (!key || entry->key.len != strlen(key) || memcmp(entry->key.data, key, strlen(key)) != 0)
+            copy_entry(w, gguf, entry);
+    }
 }
 
 static void copy_tensor(gguf_writer *w, const vly_gguf_tensor *t)
@@ -65,15 +69,29 @@ static void copy_tensor(gguf_writer *w, const vly_gguf_tensor *t)
     free(name);
 }
 
-void gguf_copy_with(const vly_gguf *gguf, const char *key, const char *text, const char *path)
+/* Destroys `w`. */
+static void save_with_tensors(gguf_writer *w, const vly_gguf *gguf, const char *path)
 {
-    gguf_writer *w = gguf_writer_create(3);
-    copy_entries(w, gguf);
-    gguf_writer_string(w, key, text);
     for (size_t i = 0; i < vly_gguf_n_tensors(gguf); i++)
         copy_tensor(w, vly_gguf_tensor_at(gguf, i));
     if (gguf_writer_save(w, path)) abort();
     gguf_writer_destroy(w);
+}
+
+void gguf_copy_with(const vly_gguf *gguf, const char *key, const char *text, const char *path)
+{
+    gguf_writer *w = gguf_writer_create(3);
+    copy_entries_but(w, gguf, NULL);
+    gguf_writer_string(w, key, text);
+    save_with_tensors(w, gguf, path);
+}
+
+void gguf_copy_with_number(const vly_gguf *gguf, const char *key, uint32_t value, const char *path)
+{
+    gguf_writer *w = gguf_writer_create(3);
+    copy_entries_but(w, gguf, key);
+    gguf_writer_unsigned(w, key, VLY_GGUF_U32, value);
+    save_with_tensors(w, gguf, path);
 }
 
 void gguf_copy_split(const vly_gguf *gguf, const char *stem, unsigned n_parts)
@@ -81,7 +99,7 @@ void gguf_copy_split(const vly_gguf *gguf, const char *stem, unsigned n_parts)
     size_t n = vly_gguf_n_tensors(gguf);
     for (unsigned no = 0; no < n_parts; no++) {
         gguf_writer *w = gguf_writer_create(3);
-        if (no == 0) copy_entries(w, gguf);
+        if (no == 0) copy_entries_but(w, gguf, NULL);
         gguf_writer_unsigned(w, "split.no", VLY_GGUF_U16, no);
         gguf_writer_unsigned(w, "split.count", VLY_GGUF_U16, n_parts);
         gguf_writer_signed(w, "split.tensors.count", VLY_GGUF_I32, (int64_t)n);
@@ -97,7 +115,7 @@ void gguf_copy_split(const vly_gguf *gguf, const char *stem, unsigned n_parts)
 void gguf_copy_changed(const vly_gguf *gguf, const char *path, gguf_copy_fn *change, void *arg)
 {
     gguf_writer *w = gguf_writer_create(3);
-    copy_entries(w, gguf);
+    copy_entries_but(w, gguf, NULL);
     for (size_t i = 0; i < vly_gguf_n_tensors(gguf); i++) {
         const vly_gguf_tensor *t = vly_gguf_tensor_at(gguf, i);
         uint8_t *data;

@@ -11,6 +11,10 @@ void gguf_copy_split(const vly_gguf *gguf, const char *stem, unsigned n_parts);
 /* Writes `gguf` to the file `path`, with a string more in its metadata. Aborts on failure. */
 void gguf_copy_with(const vly_gguf *gguf, const char *key, const char *text, const char *path);
 
+/* Writes `gguf` to the file `path`, with `key` of its metadata being the u32 `value`. Aborts on
+ * failure. */
+void gguf_copy_with_number(const vly_gguf *gguf, const char *key, uint32_t value, const char *path);
+
 /* What becomes of tensor `i`: its format, and its data to *data (malloc'd). The shape stays. */
 typedef const vly_format *gguf_copy_fn(void *arg, size_t i, const vly_gguf_tensor *tensor,
                                        uint8_t **data);

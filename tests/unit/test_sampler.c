@@ -1,6 +1,7 @@
 /* The sampler: ranges, penalties, filters against a plain restatement, and that picks under keyed
  * noise are samples of the filtered softmax, position by position. */
 #include "sample/sampler.h"
+#include "tests/support/chi_square.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -382,31 +383,11 @@ static void test_rows_that_are_no_numbers(void **state)
 
 /* ---- The distribution of picks ---- */
 
-/* The 0.9999 quantile of chi-square with n degrees: Wilson and Hilferty, PNAS 17 (1931), 684. */
-static double chi_square_limit(double n)
-{
-    double z = 3.719, a = 2.0 / (9.0 * n);
-    return n * pow(1.0 - a + z * sqrt(a), 3.0);
-}
-
 static void expect_frequencies(const uint32_t *counts, const double *probability, uint32_t n,
-                               double n_picks, const char *what)
+                               uint32_t n_picks, const char *what)
 {
-    double chi = 0.0;
-    int degrees = -1;
-    for (uint32_t i = 0; i < n; i++) {
-        double expected = probability[i] * n_picks;
-        if (expected == 0.0) {
-            assert_int_equal(counts[i], 0);
-            continue;
-        }
-        assert_true(expected > 5.0); /* or the statistic means nothing */
-        chi += (counts[i] - expected) * (counts[i] - expected) / expected;
-        degrees++;
-    }
-    if (degrees > 0 && chi > chi_square_limit(degrees))
-        fail_msg("%s: chi-square %.1f with %d degrees, limit %.1f", what, chi, degrees,
-                 chi_square_limit(degrees));
+    double excess = chi_square_excess(counts, probability, n, n_picks);
+    if (excess > 1.0) fail_msg("%s: chi-square is %.2f of what it may be", what, excess);
 }
 
 enum { N_ROW = 24, N_PICKS = 30000 };
@@ -458,6 +439,40 @@ static void test_picks_follow_the_softmax(void **state)
         sampling.min_p = 0.3f;
         check_distribution(&sampling, false);
     }
+}
+
+/* Penalties and bias, restated from their meaning, and then a filter. */
+static void test_picks_follow_penalties_and_bias(void **state)
+{
+    (void)state;
+    enum { N = 8 };
+    const float logits[N] = {1.2f, 0.8f, -0.4f, 0.3f, 2.0f, -1.0f, 0.0f, 1.0f};
+    const uint32_t history[] = {4, 1, 4, 2, 7, 4}, count[N] = {0, 1, 1, 0, 3, 0, 0, 1};
+    const vly_logit_bias bias[] = {{3, 0.9f}, {7, -INFINITY}, {4, 0.5f}};
+    const double added[N] = {[3] = 0.9, [4] = 0.5, [7] = -INFINITY};
+    vly_sampling sampling = plain(0.9f);
+    sampling.repeat_penalty = 1.3f;
+    sampling.presence_penalty = 0.2f;
+    sampling.frequency_penalty = 0.1f;
+    sampling.penalty_last_n = 6;
+    sampling.bias = bias;
+    sampling.n_bias = 3;
+    sampling.top_k = 6; /* all but the forbidden one and the least */
+    float row[N];
+    memcpy(row, logits, sizeof row);
+    vly_sample_adjust(&sampling, history, 6, row, N);
+    double probability[N], unadjusted[N], total = 0.0, other = 0.0;
+    for (int i = 0; i < N; i++) {
+        double l = (double)logits[i];
+        if (count[i]) l = (l > 0 ? l / 1.3 : l * 1.3) - 0.2 - 0.1 * count[i];
+        total += probability[i] = i == 5 ? 0.0 : exp((l + added[i]) / 0.9);
+        other += unadjusted[i] = exp((double)logits[i] / 0.9);
+    }
+    uint32_t counts[N] = {0};
+    for (uint32_t i = 0; i < N_PICKS; i++) counts[pick(&sampling, row, N, i)]++;
+    for (int i = 0; i < N; i++) probability[i] /= total, unadjusted[i] /= other;
+    expect_frequencies(counts, probability, N, N_PICKS, "penalties and bias");
+    assert_true(chi_square_excess(counts, unadjusted, N, N_PICKS) > 1.0);
 }
 
 /* Picks at two positions, or under two seeds, tell nothing of each other: the table of both is the
@@ -551,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_filters_against_restatement),
         cmocka_unit_test(test_rows_that_are_no_numbers),
         cmocka_unit_test(test_picks_follow_the_softmax),
+        cmocka_unit_test(test_picks_follow_penalties_and_bias),
         cmocka_unit_test(test_positions_and_seeds_are_independent),
         cmocka_unit_test(test_noise),
         cmocka_unit_test(test_row_keys),
