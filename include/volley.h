@@ -226,8 +226,14 @@ typedef struct {
     double prompt_ms;          /* from there until the prompt is read */
     double generate_ms;        /* from there to the last token */
     uint32_t blocks;           /* target passes that decided tokens */
+    uint32_t blocks_by_length[VLY_MAX_DRAFT + 1]; /* by the tokens drafted */
+    uint32_t probes;                              /* of blocks, those that VLY_DRAFT_AUTO drafted in
+                                                     to learn, not because it expected a gain */
+    uint64_t generated_bytes;
     uint32_t drafted, accepted;
-    /* Of these, what each method proposed: a method made of others has nothing of its own. */
+    /* What each method proposed: a method made of others has nothing of its own, and blocks without
+     * a proposal are those of VLY_DRAFT_NONE. */
+    uint32_t blocks_by_method[VLY_N_DRAFT_METHODS];
     uint32_t drafted_by_method[VLY_N_DRAFT_METHODS], accepted_by_method[VLY_N_DRAFT_METHODS];
     /* Why drafted tokens were lost: drafted = accepted + all five. The first three: of a block the
      * first token lost. */
@@ -243,6 +249,11 @@ typedef struct {
     uint32_t accepted_by_position[VLY_MAX_DRAFT];
     /* Device time of draft steps and of target passes, after the prompt. */
     double draft_ms, verify_ms;
+    /* Host time of proposing, of which most goes into bringing text from one vocabulary into the
+     * other; time that blocks took beyond that and the device's. */
+    double map_ms, wait_ms;
+    double plain_ms; /* what the same text would have taken without a draft, estimated from the time
+                        of a pass over one token; 0: not known */
     uint64_t kv_target_bytes, kv_draft_bytes; /* the most that this engine's caches held */
 } vly_stats;
 

@@ -137,6 +137,7 @@ void vly_engine_destroy(vly_engine *e)
     close_loop(e);
     for (int i = 0; i < VLY_MAX_AHEAD * VLY_N_MARKS; i++)
         vly_gpu_commands_destroy(e->mark[i / VLY_N_MARKS][i % VLY_N_MARKS]);
+    vly_engine_save_profile(e);
     vly_model_destroy(e->draft);
     vly_model_destroy(e->target);
     vly_vocab_map_deinit(&e->map);

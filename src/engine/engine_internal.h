@@ -7,6 +7,7 @@
 #include "engine/output.h"
 #include "engine/scheduler.h"
 #include "spec/block.h"
+#include "spec/losses.h"
 #include "spec/vocab_map.h"
 #include "store/store.h"
 #include "text/chat_template.h"
@@ -52,9 +53,9 @@ struct vly_engine {
     atomic_bool interrupted;
     vly_engine_metrics metrics; /* counters only */
     vly_profile profile;        /* what blocks take and how often drafts are right */
-    bool calibrated;
-    bool ahead;       /* blocks may be in flight before the one before is read */
-    uint64_t n_ahead; /* those that were */
+    uint32_t n_calibrated; /* sizes of target passes that calibration went through; 0: none yet */
+    bool ahead;            /* blocks may be in flight before the one before is read */
+    uint64_t n_ahead;      /* those that were */
     /* Time marks of a step, for each that may be in flight. */
     vly_gpu_commands *mark[VLY_MAX_AHEAD][VLY_N_MARKS];
 };
@@ -70,6 +71,7 @@ struct vly_sequence {
     vly_kv_seq seq;
     vly_draft *draft;
     vly_block block;
+    vly_losses losses;
     uint32_t n_draft_read; /* tokens that the draft reads in the step under way */
     vly_output output;
     bool begun;   /* it had its turn */
@@ -134,9 +136,15 @@ void vly_sequence_destroy(vly_sequence *sequence);
 int vly_engine_warm_up(vly_engine *engine, vly_model *model, vly_pass pass, uint32_t n,
                        vly_error *err);
 
-/* For VLY_DRAFT_AUTO, once: warms up passes that blocks may take, and measures them where the
- * profile does not know what they take. Nothing may be under way. */
-int vly_engine_calibrate(vly_engine *engine, vly_error *err);
+/* The profile of earlier runs; where there is none, or none that can be used, it is as it was. */
+void vly_engine_load_profile(vly_engine *engine);
+/* Keeps it for later ones, where this one is worth it and there is a place. */
+void vly_engine_save_profile(const vly_engine *engine);
+
+/* Once: measures what a step of plain decoding takes; and with `all`, for VLY_DRAFT_AUTO, warms up
+ * other passes that blocks may take, and measures those that the profile does not know. Nothing may
+ * be under way. */
+int vly_engine_calibrate(vly_engine *engine, bool all, vly_error *err);
 
 double vly_ms_since(uint64_t start_ns);
 

@@ -104,10 +104,13 @@ static int too_large(vly_engine *e, loader *l, const memory_need *need, const me
 {
     char would[128];
     uint64_t others = smallest->all - l->total;
+    uint64_t draft = l->draft_memory.weights + l->draft_memory.activations + l->draft_memory.kv;
     if (n_ctx)
         snprintf(would, sizeof would, "a context of %u tokens would fit", n_ctx);
     else if (smallest->caches > have->caches)
         snprintf(would, sizeof would, "the least of any use are %.1f MiB", mib(smallest->caches));
+    else if (e->draft_file && smallest->all - draft <= have->all)
+        snprintf(would, sizeof would, "the target without the draft would fit");
     else
         snprintf(would, sizeof would, "models with weights of at most %.1f MiB would fit",
                  mib(have->all > others ? have->all - others : 0));
@@ -214,6 +217,11 @@ int vly_engine_load(vly_engine *e, const vly_engine_options *options, vly_error 
     e->info.device_name = vly_gpu_get_info(e->gpu)->name;
     if (options->draft && (rc = open_draft(e, &l, err))) return rc;
     if ((rc = check_memory(e, &l, err))) return rc;
+    if (l.draft_memory.weights > l.target_memory.weights)
+        vly_log(VLY_LOG_WARN, "engine",
+                "the draft's weights, %.1f MiB, are more than the target's, %.1f MiB: such a draft "
+                "hardly makes anything faster",
+                mib(l.draft_memory.weights), mib(l.target_memory.weights));
     if (options->progress) l.target.progress = l.draft.progress = on_progress;
     l.target.progress_arg = l.draft.progress_arg = &l;
     if ((rc = vly_model_create(e->gpu, e->target_file, &l.target, &e->target, err))) return rc;

@@ -83,23 +83,31 @@ static void count_drafted(vly_sequence *s, uint32_t n_taken, bool ended)
 {
     const vly_block *b = &s->block;
     vly_stats *st = &s->stats;
-    if (b->n_drafted == 0) return;
     bool cut = ended && n_taken <= b->n_accepted;
-    uint32_t accepted = cut ? n_taken : b->n_accepted, lost = b->n_drafted - accepted;
+    uint32_t accepted = cut ? n_taken : b->n_accepted;
+    vly_draft_method method = b->n_drafted ? s->draft->proposer : VLY_DRAFT_NONE;
+    st->blocks++;
+    st->blocks_by_length[b->n_drafted]++;
+    st->blocks_by_method[method]++;
+    st->probes += b->n_drafted && s->draft->probing;
     st->drafted += b->n_drafted;
     st->accepted += accepted;
-    st->drafted_by_method[s->draft->proposer] += b->n_drafted;
-    st->accepted_by_method[s->draft->proposer] += accepted;
+    st->drafted_by_method[method] += b->n_drafted;
+    st->accepted_by_method[method] += accepted;
     for (uint32_t i = 0; i < b->n_drafted; i++) {
         st->drafted_by_position[i]++;
         st->accepted_by_position[i] += i < accepted;
     }
-    if (cut) {
-        st->lost_to_end += lost;
-    } else if (lost > 0) {
-        st->lost_to_pick++;
-        st->lost_to_front += lost - 1;
-    }
+    vly_losses_block losses = {.drafted = b->n_drafted ? s->draft->ops->proposed(s->draft) : NULL,
+                               .decided = b->tokens,
+                               .n_drafted = b->n_drafted,
+                               .n_accepted = accepted,
+                               .n_decided = n_taken,
+                               .ended = cut,
+                               .by_model = method == VLY_DRAFT_MODEL,
+                               .pick = b->tokens[b->n_accepted],
+                               .rank = b->lost_rank};
+    vly_losses_add(&s->losses, &losses, st);
 }
 
 /* Adds decided tokens to the text, up to its end: *n_taken of them were looked at, of which the
@@ -115,6 +123,7 @@ static int take_tokens(vly_sequence *s, uint32_t *n_taken, bool *ended)
         *ended = !s->request.ignore_end && vly_tokenizer_is_end(s->engine->target_tokenizer, id);
         if (*ended) continue;
         if ((rc = vly_output_push(&s->output, id)) || (rc = vly_ids_push(&s->text, id))) return rc;
+        s->stats.generated_bytes += vly_tokenizer_bytes(s->engine->target_tokenizer, id).len;
         *ended = s->output.stop_index >= 0;
         n++;
     }
@@ -126,17 +135,31 @@ static int take_tokens(vly_sequence *s, uint32_t *n_taken, bool *ended)
     return 0;
 }
 
+/* What the step took: to the statistics, the profile and the draft. */
 static void observe(vly_sequence *s, vly_outcome o)
 {
     const vly_block *b = &s->block;
-    if (b->n_drafted) s->stats.draft_ms += o.draft_ns * 1e-6;
-    s->stats.verify_ms += o.verify_ns * 1e-6;
+    vly_profile *p = &s->engine->profile;
+    vly_stats *st = &s->stats;
+    bool by_model = b->n_drafted && s->draft->proposer == VLY_DRAFT_MODEL;
+    if (b->n_drafted) st->draft_ms += o.draft_ns * 1e-6;
+    st->verify_ms += o.verify_ns * 1e-6;
+    st->map_ms += b->map_ns * 1e-6;
+    double wait_ns = o.wall_ns - o.draft_ns - o.verify_ns - b->map_ns;
+    if (wait_ns > 0) st->wait_ms += wait_ns * 1e-6;
     /* The draft steps of all sequences take as long as those of the one with the most. */
     uint32_t n_steps = s->engine->step.batch.draft.n_steps;
     o.draft_ns = n_steps ? o.draft_ns * b->n_drafted / n_steps : 0;
     o.n_drafted = b->n_drafted;
     o.n_accepted = b->n_accepted;
+    vly_profile_learn(p,
+                      by_model       ? VLY_ARM_MODEL
+                      : b->n_drafted ? VLY_ARM_NGRAM
+                                     : VLY_ARM_NONE,
+                      &o);
     if (s->draft && s->draft->ops->observe) s->draft->ops->observe(s->draft, &o);
+    st->plain_ms =
+        st->generated_tokens * (p->verify_ns + vly_profile_overhead_ns(p, VLY_ARM_NONE)) * 1e-6;
 }
 
 void vly_sequence_offer(vly_sequence *s)
@@ -156,7 +179,6 @@ void vly_sequence_block_done(vly_sequence *s, const vly_outcome *step)
     if (rc == 0) {
         rc = take_tokens(s, &n_taken, &ended);
         if (rc) vly_fail(&err, rc, "no memory for the text");
-        s->stats.blocks++;
         count_drafted(s, n_taken, ended);
         observe(s, *step);
     }
@@ -252,8 +274,8 @@ int vly_sequence_begin(vly_sequence *s, vly_error *err)
     s->n_prompt = s->stats.prompt_tokens - 1;
     /* What it generated before it lost its place. */
     if (e->prompts_as_decoding) s->n_prompt = (uint32_t)s->text.len - 1;
-    if (s->request.draft_method == VLY_DRAFT_AUTO && s->request.draft_max > 0)
-        rc = vly_engine_calibrate(e, err);
+    if (s->request.draft_method != VLY_DRAFT_NONE && s->request.draft_max > 0)
+        rc = vly_engine_calibrate(e, s->request.draft_method == VLY_DRAFT_AUTO, err);
     if (rc == 0) rc = vly_kv_seq_init(vly_model_kv(e->target), &s->seq, err);
     if (rc == 0) share_prefix(s);
     if (rc == 0) rc = create_draft(s, err);
@@ -271,6 +293,8 @@ int vly_sequence_begin(vly_sequence *s, vly_error *err)
     b->text = &s->text;
     b->logprobs = s->request.logprobs;
     b->n_top = s->request.n_top_logprobs;
+    s->losses.tokenizer = e->target_tokenizer;
+    s->losses.map = e->draft ? &e->map : NULL;
     return rc;
 }
 

@@ -1,5 +1,6 @@
 #include "spec/block.h"
 
+#include "base/clock.h"
 #include "spec/accept.h"
 
 #include <string.h>
@@ -60,8 +61,10 @@ int vly_block_prepare(vly_block *b, vly_batch *batch, uint32_t n_feed, uint32_t 
     };
     b->n_drafted = 0;
     int rc = vly_kv_reserve(b->seq, b->seq->n_tok + n_feed + k, err);
+    uint64_t start_ns = vly_clock_ns();
     if (rc == 0 && k > 0 && b->draft)
         rc = b->draft->ops->propose(b->draft, &in, k, &b->n_drafted, err);
+    b->map_ns = (double)(vly_clock_ns() - start_ns);
     if (rc) return rc;
     b->n_rows = decides ? 1 + b->n_drafted : 0;
     step->sampling[b->seq->slot] = sampling;
@@ -83,6 +86,14 @@ static void take_logprobs(vly_block *b, uint32_t j)
                                 b->n_top, b->top + (size_t)j * b->n_top);
 }
 
+/* As pick.comp has it. */
+static uint32_t rank_of(const float *logits, uint32_t n_vocab, uint32_t id)
+{
+    uint32_t rank = 1;
+    for (uint32_t i = 0; i < n_vocab; i++) rank += logits[i] > logits[id];
+    return rank;
+}
+
 /* The target's picks with penalties and bias: row after row on the host, each with the tokens
  * before it as its history, up to the first that differs from the draft's. They are written behind
  * the text, where they will belong. */
@@ -98,7 +109,9 @@ static int pick_on_host(vly_block *b, const uint32_t *drafted, vly_error *err)
         take_logprobs(b, j);
         b->text->data[len + j] = b->tokens[j];
         b->n_accepted = j;
-        if (j < b->n_drafted && drafted[j] != b->tokens[j]) break;
+        if (j == b->n_drafted || drafted[j] == b->tokens[j]) continue;
+        b->lost_rank = rank_of(logits_of(b, j), n_vocab, drafted[j]);
+        break;
     }
     return rc;
 }
@@ -119,6 +132,7 @@ static int pick_on_device(vly_block *b, const uint32_t *drafted, vly_error *err)
     const uint32_t *pick =
         b->ahead ? &results->advanced[b->n_done++ % VLY_MAX_AHEAD] : results->id + b->first_row;
     b->n_accepted = vly_accept(drafted, pick, b->n_drafted);
+    if (b->n_accepted < b->n_drafted) b->lost_rank = results->rank[b->first_row + b->n_accepted];
     if (pick[b->n_accepted] == VLY_NO_ID)
         return vly_fail(err, VLY_E_FORMAT,
                         "position %u: expected finite logits, but those of %s leave no token "
@@ -140,12 +154,16 @@ int vly_block_finish(vly_block *b, vly_error *err)
                         "in order");
     const uint32_t *drafted = b->n_drafted ? b->draft->ops->proposed(b->draft) : NULL;
     int rc = 0;
-    b->n_accepted = 0;
+    b->n_accepted = b->lost_rank = 0;
     if (b->n_rows)
         rc = vly_sampling_needs_host(b->sampling) ? pick_on_host(b, drafted, err)
                                                   : pick_on_device(b, drafted, err);
     if (rc) return rc;
     vly_kv_commit(b->seq, b->n_fed + b->n_accepted);
     if (!b->ahead) vly_kv_truncate(b->seq, b->seq->n_tok); /* what was reserved for the rest */
-    return b->n_drafted ? b->draft->ops->settle(b->draft, b->n_accepted, err) : 0;
+    if (b->n_drafted == 0) return 0;
+    uint64_t start_ns = vly_clock_ns();
+    rc = b->draft->ops->settle(b->draft, b->n_accepted, err);
+    b->map_ns += (double)(vly_clock_ns() - start_ns);
+    return rc;
 }

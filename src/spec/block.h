@@ -48,7 +48,10 @@ typedef struct {
     uint32_t n_rows; /* rows of logits; 0: nothing is decided */
     uint32_t n_drafted;
 
+    double map_ns; /* host time that proposing took, and settling it */
     uint32_t n_accepted;
+    uint32_t lost_rank; /* of the first proposal that was not accepted by the target's logits, from
+                           1; 0: there is none */
     uint32_t tokens[VLY_BLOCK_TOKENS];           /* decided by this block: n_accepted + 1 */
     vly_token_logprobs likely[VLY_BLOCK_TOKENS]; /* with logprobs: how likely each was */
 } vly_block;

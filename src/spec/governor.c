@@ -92,8 +92,7 @@ static double block_ns(const vly_governor *g, vly_arm arm, uint32_t k, const vly
     uint32_t n = in->beside_tok + 1 + k;
     double verify = n <= VLY_MAX_BATCH ? vly_profile_verify_ns(p, n) : 0;
     if (!(verify > 0) || (arm == VLY_ARM_MODEL && !(p->step_ns[arm] > 0))) return 0;
-    double overhead = p->overhead_ns[p->overhead_ns[arm] > 0 ? arm : VLY_ARM_NONE];
-    return verify + overhead + k * p->step_ns[arm];
+    return verify + vly_profile_overhead_ns(p, arm) + k * p->step_ns[arm];
 }
 
 /* The best k of an arm by its score; with `hope`, if acceptance is that many standard errors above
@@ -182,29 +181,13 @@ static void watch_streak(vly_governor *g, vly_arm arm, bool hit)
     g->doubt[arm] = 1;
 }
 
-static void learn_times(vly_profile *p, vly_arm arm, const vly_outcome *o)
-{
-    double device_ns = o->draft_ns + o->verify_ns;
-    /* Without time stamps all of a block without draft steps is taken for the target's pass. */
-    double verify = o->verify_ns > 0 ? o->verify_ns : arm == VLY_ARM_MODEL ? 0 : o->wall_ns;
-    if (o->n_tok > 0 && o->n_tok <= VLY_MAX_BATCH) vly_profile_add_verify(p, o->n_tok, verify);
-    if (arm == VLY_ARM_MODEL && o->n_drafted > 0) {
-        double draft = o->draft_ns;
-        if (!(draft > 0)) draft = o->wall_ns - vly_profile_verify_ns(p, o->n_tok);
-        vly_profile_add_time(&p->step_ns[arm], draft / o->n_drafted);
-    }
-    if (o->verify_ns > 0 && o->wall_ns > device_ns)
-        vly_profile_add_time(&p->overhead_ns[arm], o->wall_ns - device_ns);
-    if (o->n_read > 0) vly_profile_add_time(&p->feed_ns, o->read_ns / o->n_read);
-}
-
 void vly_governor_learn(vly_governor *g, const vly_decision *d, const vly_outcome *o)
 {
     vly_profile *p = g->profile;
     vly_arm arm = o->n_drafted ? d->arm : VLY_ARM_NONE;
     double ns = o->wall_ns + o->read_ns;
     for (int i = 0; i < VLY_N_ARMS; i++) g->idle[i]++;
-    learn_times(p, arm, o);
+    if (o->n_read > 0) vly_profile_add_time(&p->feed_ns, o->read_ns / o->n_read);
     double most = p->probe_ns + MOST_CREDIT * p->verify_ns;
     p->elapsed_ns += ns;
     if (p->elapsed_ns * VLY_PROBE_SHARE > most) p->elapsed_ns = most / VLY_PROBE_SHARE;

@@ -17,7 +17,7 @@
 #define VLY_PROBE_SHARE 0.01
 
 typedef struct {
-    vly_profile *profile; /* shared, refined by vly_governor_learn */
+    vly_profile *profile; /* shared; vly_governor_learn counts acceptance in it */
     bool sampled;         /* temperature above 0 */
     vly_tally accepted[VLY_N_ARMS][VLY_MAX_DRAFT];
     double trust[VLY_N_ARMS];  /* in the profile's acceptance, in blocks */
@@ -50,16 +50,7 @@ typedef struct {
 
 vly_decision vly_governor_choose(vly_governor *governor, const vly_governor_input *input);
 
-/* What came of a decision. Times that were not measured are 0. */
-typedef struct {
-    uint32_t n_drafted, n_accepted;
-    uint32_t n_tok; /* of the pass as it was computed: those drafted, the last one, padding */
-    double draft_ns, verify_ns; /* on the device */
-    double wall_ns;             /* from the end of the block before to the end of this one */
-    uint32_t n_read; /* tokens that the draft model read before this block, in chunks of its own */
-    double read_ns;
-} vly_outcome;
-
+/* What came of it. The profile has to be told as well, of each block. */
 void vly_governor_learn(vly_governor *governor, const vly_decision *decision,
                         const vly_outcome *outcome);
 

@@ -27,25 +27,48 @@ typedef struct {
 typedef struct {
     double verify_ns;                      /* a target pass over one token */
     float verify_ratio[VLY_MAX_BATCH + 1]; /* over n tokens, as a multiple of that; 0: not known */
+    bool ready[VLY_MAX_BATCH + 1];         /* may it be run, without time to prepare it? */
     double step_ns[VLY_N_ARMS];            /* for each drafted token */
     double feed_ns;                        /* for each token that the draft model has to read */
-    double overhead_ns[VLY_N_ARMS];        /* of a block, beyond the device's work */
+    double overhead_ns[VLY_N_ARMS];        /* of a block: see vly_profile_overhead_ns */
     /* Of drafted tokens whose predecessors were all accepted, those that were. */
     vly_tally accepted[VLY_N_ACCEPTANCES][VLY_N_ARMS][VLY_MAX_DRAFT];
     double elapsed_ns, probe_ns; /* time of blocks, and the part of it that probes took too much */
+    uint32_t n_loaded;           /* how often it came from a file */
 } vly_profile;
+
+/* What a block took and came to. Times that were not measured are 0. */
+typedef struct {
+    uint32_t n_drafted, n_accepted;
+    uint32_t n_tok; /* of the target's pass as it was computed, padding included; 0: not known */
+    double draft_ns, verify_ns; /* on the device */
+    double wall_ns;             /* from the beginning of the step to its end */
+    double map_ns;              /* of that, the host's to propose */
+    uint32_t n_read; /* tokens that the draft model read before this block, in chunks of its own */
+    double read_ns;
+} vly_outcome;
+
+/* Takes in the times of a block. */
+void vly_profile_learn(vly_profile *profile, vly_arm arm, const vly_outcome *outcome);
 
 /* Takes in the time of a target pass over n tokens, 1 <= n <= VLY_MAX_BATCH. The time of one token
  * follows quickly, since it differs with load and context; ratios follow slowly. */
 void vly_profile_add_verify(vly_profile *profile, uint32_t n, double ns);
 
-/* Sets the ratio of n tokens to one, as calibration measured both. */
+/* Sets the ratio of n tokens to one, as calibration measured both; such a pass is ready. */
 void vly_profile_set_ratio(vly_profile *profile, uint32_t n, double ratio);
 
 /* Takes a time into *mean, a mean of the last few; outliers count as twice or half of it. */
 void vly_profile_add_time(double *mean, double ns);
 
-/* A target pass over n tokens: the least time known of one that holds them; 0 where none is. */
+/* Takes over a profile from elsewhere; no pass is ready yet. False, with `profile` as it was, where
+ * that holds what no measurement gives. */
+bool vly_profile_load(vly_profile *profile, const void *data, size_t n_bytes);
+
+/* What a block takes beyond the device's work. */
+double vly_profile_overhead_ns(const vly_profile *profile, vly_arm arm);
+
+/* A target pass over n tokens: the least time of one that holds them and is ready; 0: none is. */
 double vly_profile_verify_ns(const vly_profile *profile, uint32_t n);
 
 #endif

@@ -69,12 +69,16 @@ sums() {
     awk "$@" '
     /^drafted/ { drafted = +$2; accepted = +$5 }
     /^  by / { by_drafted += $3; by_accepted += $6 }
-    /^lost/ { gsub(/[^0-9 ]/, ""); lost = $1 + $2 + $3; behind_end = +$3 }
+    /^lost/ { lost = +$2; in_lost = 1; next }
+    in_lost && /its rank/ { gsub(/(4-10|11-100|[1-3]):/, ""); gsub(/[^0-9 ]/, ""); ranked = $1 + $2 + $3 + $4 + $5 + $6; picked = lost; next }
+    in_lost && $2 == "position" || /position/ { in_lost = 0 }
+    in_lost { lost += $1; behind_end = +$1 }
     END {
         if (drafted == 0 || drafted != by_drafted || accepted != by_accepted ||
             drafted != accepted + lost)
             print "drafted", drafted, "accepted", accepted, "by methods", by_drafted, by_accepted,
                 "lost", lost
+        if (ranked != picked) print picked, "not picked, with ranks", ranked
         if (ends && behind_end == 0) print "nothing was lost behind the end"
     }' "$scratch/stats"
 }
@@ -95,6 +99,8 @@ handover() {
     run -m $draft -d $target --ignore-eos --seed 3 --draft-method "$method" "$@"
     check_equal "$method, a full draft: said once" 1 \
         "$(grep -c "the draft's context of 256 tokens is full" "$scratch/stats")"
+    check_equal "$method, a draft larger than its target: said once" 1 \
+        "$(grep -c "the draft's weights, .* are more than the target's" "$scratch/stats")"
     check_match "$method, a full draft: n-grams go on" '^  by ngram +[0-9]+' "$(cat "$scratch/stats")"
     check_equal "$method, a full draft: the sums are right" '' "$(sums)"
     jq -c '[.tokens, .finish_reason]' "$scratch/run" >"$scratch/$method"
@@ -129,3 +135,26 @@ for command in run verify; do
     usage $command 'needs a draft' -d none --draft-method chain
     usage $command "'-d' is missing" -m $target --draft-method model
 done
+
+# ---- what auto keeps for later runs ----
+
+export XDG_CACHE_HOME=$scratch/cache
+kept() { "$volley" run -vv -p "$dialog" -n 40 --temp 0 2>"$scratch/log"; }
+first=$(kept)
+profile=$(echo "$scratch"/cache/volley/profile-*.bin)
+check 'auto: a profile is kept' test -s "$profile"
+check_equal 'auto: with a profile, the same text' "$first" "$(kept)"
+check 'auto: and it is used' grep -q 'profile from' "$scratch/log"
+size=$(stat -c %s "$profile")
+for damage in "truncate -s 100" "truncate -s $((size + 1))" "dd if=/dev/zero bs=1 count=8 seek=16 conv=notrunc status=none of=" "rm"; do
+    # shellcheck disable=SC2086 # words of a command
+    case $damage in *of=) $damage"$profile" ;; *) $damage "$profile" ;; esac
+    check_equal "auto: after ${damage%% *}, the same text" "$first" "$(kept)"
+    check "auto: after ${damage%% *}, nothing is taken from it" \
+        sh -c '! grep -q "profile from" "$1"' sh "$scratch/log"
+    check_equal "auto: after ${damage%% *}, it is whole again" "$size" "$(stat -c %s "$profile")"
+done
+rm -rf "$scratch/cache"
+touch "$scratch/cache"
+check_equal 'auto: no place for a profile, the same text' "$first" "$(kept)"
+unset XDG_CACHE_HOME

@@ -108,6 +108,7 @@ static void govern(run *r, vly_governor *g, const device *d, const text *t, uint
         vly_decision c = vly_governor_choose(g, &in);
         assert_true(c.k <= in.k_max[c.arm]);
         vly_outcome o = block(r, d, t, c);
+        vly_profile_learn(g->profile, c.arm, &o);
         vly_governor_learn(g, &c, &o);
     }
 }
@@ -246,11 +247,13 @@ static void test_unknown_times(void **state)
     assert_true(c.arm == VLY_ARM_NONE && c.k == 0);
     for (int i = 0; i < 50; i++) {
         vly_outcome o = {.n_tok = 1, .wall_ns = 1000};
+        vly_profile_learn(&p, c.arm, &o);
         vly_governor_learn(&g, &c, &o);
         c = vly_governor_choose(&g, &in);
         assert_true(c.arm == VLY_ARM_NONE && c.k == 0);
     }
     vly_outcome nothing = {0};
+    vly_profile_learn(&p, c.arm, &nothing);
     vly_governor_learn(&g, &c, &nothing);
     assert_true(p.verify_ns > 0);
 }

@@ -1,0 +1,100 @@
+/* Profiles: means that follow what is measured, and files that cannot do harm. */
+#include "spec/profile.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void expect_near(double actual, double expected)
+{
+    if (fabs(actual - expected) > 0.02 * expected) fail_msg("%g, expected %g", actual, expected);
+}
+
+static void test_times_are_followed(void **state)
+{
+    (void)state;
+    double mean = 0;
+    vly_profile_add_time(&mean, 100);
+    expect_near(mean, 100);
+    for (int i = 0; i < 100; i++) vly_profile_add_time(&mean, 300);
+    expect_near(mean, 300);
+    vly_profile_add_time(&mean, 1e12); /* the machine slept: no more than twice as long */
+    assert_true(mean < 330);
+    const double nonsense[] = {0, -1, NAN, INFINITY};
+    double before = mean;
+    for (int i = 0; i < 4; i++) vly_profile_add_time(&mean, nonsense[i]);
+    assert_true(mean == before);
+}
+
+/* A device of which all passes become slower keeps its ratios; one of which a size becomes slower
+ * changes that one. */
+static void test_levels_and_ratios(void **state)
+{
+    (void)state;
+    vly_profile p = {0};
+    assert_true(vly_profile_verify_ns(&p, 1) == 0);
+    vly_profile_add_verify(&p, 4, 130); /* of what? */
+    assert_true(vly_profile_verify_ns(&p, 4) == 0);
+    for (int i = 0; i < 50; i++) {
+        vly_profile_add_verify(&p, 1, 100);
+        vly_profile_add_verify(&p, 4, 130);
+    }
+    expect_near(vly_profile_verify_ns(&p, 4), 130);
+    expect_near(vly_profile_verify_ns(&p, 3), 130); /* the least that holds them */
+    assert_true(vly_profile_verify_ns(&p, 5) == 0);
+    for (int i = 0; i < 100; i++) vly_profile_add_verify(&p, 1, 200);
+    expect_near(vly_profile_verify_ns(&p, 4), 260);
+    for (int i = 0; i < 300; i++) {
+        vly_profile_add_verify(&p, 1, 200);
+        vly_profile_add_verify(&p, 4, 400);
+    }
+    expect_near(vly_profile_verify_ns(&p, 1), 200);
+    expect_near(vly_profile_verify_ns(&p, 4), 400);
+    vly_profile_set_ratio(&p, 8, 1.5); /* a pass over 8 holds 4 as well, and takes less */
+    expect_near(vly_profile_verify_ns(&p, 4), 300);
+}
+
+static void test_loading(void **state)
+{
+    (void)state;
+    vly_profile p, loaded = {.feed_ns = 7};
+    memset(&p, 0, sizeof p);
+    p.verify_ns = 1000;
+    p.verify_ratio[1] = 1;
+    p.accepted[1][VLY_ARM_MODEL][3] = (vly_tally){10, 5};
+    assert_false(vly_profile_load(&loaded, &p, sizeof p - 1));
+    assert_true(loaded.feed_ns == 7 && loaded.n_loaded == 0);
+    assert_true(vly_profile_load(&loaded, &p, sizeof p));
+    assert_true(loaded.verify_ns == 1000 && loaded.n_loaded == 1);
+    assert_true(vly_profile_verify_ns(&loaded, 1) == 0); /* until its pass is ready */
+    vly_profile_set_ratio(&loaded, 1, 1);
+    assert_true(vly_profile_verify_ns(&loaded, 1) == 1000);
+    vly_profile broken = p;
+    broken.verify_ns = NAN;
+    assert_false(vly_profile_load(&loaded, &broken, sizeof broken));
+    broken = p;
+    broken.verify_ratio[5] = -1;
+    assert_false(vly_profile_load(&loaded, &broken, sizeof broken));
+    broken = p;
+    broken.accepted[0][VLY_ARM_COPY][0] = (vly_tally){5, 10};
+    assert_false(vly_profile_load(&loaded, &broken, sizeof broken));
+    broken = p;
+    broken.probe_ns = INFINITY;
+    assert_false(vly_profile_load(&loaded, &broken, sizeof broken));
+    assert_true(loaded.verify_ns == 1000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_times_are_followed),
+        cmocka_unit_test(test_levels_and_ratios),
+        cmocka_unit_test(test_loading),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
