@@ -10,6 +10,10 @@ layout(constant_id = VLY_MATVEC_PAIRS) const uint PAIRS = 2;
 
 #define ROWS (2 * PAIRS)
 
+// A block is computed in so many turns of an unrolled loop: code grows with the columns, and with it the time
+// that compilers take (8 columns at once: twice as long).
+#define TURNS (COLUMNS > 4 ? 2 : 1)
+
 float sum[ROWS][COLUMNS];
 
 // Column c of this lane's rows, which begin with pair `first`; `block` numbers this subgroup's rows among
@@ -66,15 +70,17 @@ void main()
         start[r] = row_start(min(first * 2u + r, p.rows - 1u));
         [[unroll]] for (uint c = 0; c < COLUMNS; c++) sum[r][c] = 0.0;
     }
-    for (uint b = 0; b < p.blocks; b++) {
-        [[unroll]] for (uint i = 0; i < PARTS; i++) {
+    for (uint turn = 0; turn < p.blocks * TURNS; turn++) {
+        uint first_quad = QUADS == 8 ? turn % TURNS * (8 / TURNS) : 0; // of the part
+        [[unroll]] for (uint i = 0; i < 8 / TURNS; i += min(QUADS, 8 / TURNS)) {
+            uint part = (turn * (8 / TURNS) + i) / QUADS;
             Weights w[ROWS];
-            [[unroll]] for (uint r = 0; r < ROWS; r++) w[r] = read_weights(start[r], b * PARTS + i);
-            [[unroll]] for (uint j = 0; j < QUADS; j++) {
+            [[unroll]] for (uint r = 0; r < ROWS; r++) w[r] = read_weights(start[r], part);
+            [[unroll]] for (uint k = 0; k < min(QUADS, 8 / TURNS); k++) {
                 vec4 quad[ROWS];
-                [[unroll]] for (uint r = 0; r < ROWS; r++) quad[r] = weights_quad(w[r], j);
+                [[unroll]] for (uint r = 0; r < ROWS; r++) quad[r] = weights_quad(w[r], first_quad + k);
                 [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-                    vec4 x = READ_ACT(x_at[c] + b * 8u + i * QUADS + j);
+                    vec4 x = READ_ACT(x_at[c] + turn * (8 / TURNS) + i + k);
                     [[unroll]] for (uint r = 0; r < ROWS; r++)
                         sum[r][c] = dot_add(quad[r], x, sum[r][c]);
                 }

@@ -114,10 +114,11 @@ vec4 weights_quad(Weights w, uint j)
     uint half_block = HALVES * (j / 4u);
 #if SIGNED_CODES
     int s = int(q);
-    return vec4(s << 24 >> 24, s << 16 >> 24, s << 8 >> 24, s >> 24) * w.scale[half_block];
+    precise vec4 weights = vec4(s << 24 >> 24, s << 16 >> 24, s << 8 >> 24, s >> 24) * w.scale[half_block];
 #else
-    return fma(vec4(q & 255u, q >> 8 & 255u, q >> 16 & 255u, q >> 24), vec4(w.scale[half_block]),
-               vec4(w.least[half_block]));
+    precise vec4 weights = fma(vec4(q & 255u, q >> 8 & 255u, q >> 16 & 255u, q >> 24),
+                               vec4(w.scale[half_block]), vec4(w.least[half_block]));
 #endif
+    return weights;
 #endif
 }

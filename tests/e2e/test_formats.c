@@ -121,7 +121,7 @@ static void compare_models(const char *what)
     for (int i = 0; i < N_POS * N_VOCAB; i++) most = fmaxf(most, fabsf(expected[i]));
     assert_true(most > 0.1f && most < 100.0f);
     for (int i = 0; i < N_POS * N_VOCAB; i++)
-        if (!(fabsf(got[i] - expected[i]) <= 2e-3f * most))
+        if (!(fabsf(got[i] - expected[i]) <= 1e-4f * most))
             fail_msg("%s: position %d, token %d: %g, as f32 %g (of at most %g)", what, i / N_VOCAB,
                      i % N_VOCAB, (double)got[i], (double)expected[i], (double)most);
 }
