@@ -91,15 +91,19 @@ typedef struct {
     const char *chat_template;
     const char *arch; /* path of a JSON file that describes an architecture beside the ones that are
                          known (docs/models.md), or NULL */
-    /* Told while weights are uploaded: bytes done of all, both models together. May be NULL. */
-    void (*progress)(void *arg, uint64_t done, uint64_t total);
+    bool warm_up; /* record, compile and measure all that n_parallel sequences may run now, and not
+                     when they first do, which holds others up */
+    /* Told while loading: bytes of weights that were uploaded, of all, both models together; 0 of 0
+     * before that is known, all while warming up. A return other than 0 ends loading. May be NULL.
+     */
+    int (*progress)(void *arg, uint64_t done, uint64_t total);
     void *progress_arg;
 } vly_engine_options;
 
-/* Loads. Errors: VLY_E_INVALID (n_parallel), those of the files (VLY_E_NOT_FOUND, VLY_E_FORMAT,
- * VLY_E_UNSUPPORTED), of the device (VLY_E_NO_DEVICE, VLY_E_DEVICE, VLY_E_DEVICE_MEMORY: how much
- * was needed, how much there was, and what would fit), VLY_E_DRAFT (the draft shares no tokens with
- * the target), VLY_E_HOST_MEMORY. */
+/* Loads. Errors: VLY_E_INVALID (n_parallel), VLY_E_CANCELLED (progress ended it), those of the
+ * files (VLY_E_NOT_FOUND, VLY_E_FORMAT, VLY_E_UNSUPPORTED), of the device (VLY_E_NO_DEVICE,
+ * VLY_E_DEVICE, VLY_E_DEVICE_MEMORY: how much was needed, how much there was, and what would fit),
+ * VLY_E_DRAFT (the draft shares no tokens with the target), VLY_E_HOST_MEMORY. */
 int vly_engine_create(const vly_engine_options *options, vly_engine **out, vly_error *err);
 /* Ends sequences that still run, without callbacks; not from within one. A loop of the caller's
  * must run once more before it is closed. */

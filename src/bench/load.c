@@ -38,13 +38,14 @@ typedef struct {
     uint64_t first_ns, last_ns, bytes;
 } upload_times;
 
-static void on_progress(void *arg, uint64_t done, uint64_t total)
+static int on_progress(void *arg, uint64_t done, uint64_t total)
 {
     upload_times *t = arg;
-    (void)done;
+    if (done == 0) return 0;
     t->last_ns = vly_clock_ns();
     if (t->first_ns == 0) t->first_ns = t->last_ns;
     t->bytes = total;
+    return 0;
 }
 
 /* Memory of this process that is no file's, now. */

@@ -23,13 +23,13 @@ typedef struct {
     bool on_terminal, drawn;
 } progress_bar;
 
-static void draw_progress(void *arg, uint64_t done, uint64_t total)
+static int draw_progress(void *arg, uint64_t done, uint64_t total)
 {
     progress_bar *bar = arg;
     uint64_t now = vly_clock_ns();
     if (!bar->on_terminal || total == 0 || now - bar->started_ns < SECOND_NS ||
         now - bar->drawn_ns < SECOND_NS / 10)
-        return;
+        return 0;
     static const char full[] = "########################################";
     int width = (int)sizeof full - 1;
     double part = (double)done / (double)total;
@@ -37,6 +37,7 @@ static void draw_progress(void *arg, uint64_t done, uint64_t total)
             (int)(part * width), full, 100 * part, total >> 20);
     bar->drawn_ns = now;
     bar->drawn = true;
+    return 0;
 }
 
 static void clear_progress(const progress_bar *bar)

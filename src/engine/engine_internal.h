@@ -146,6 +146,18 @@ void vly_engine_save_profile(const vly_engine *engine);
  * be under way. */
 int vly_engine_calibrate(vly_engine *engine, bool all, vly_error *err);
 
+/* What all blocks of the sequence run. */
+int vly_sequence_warm_up(vly_sequence *sequence, vly_error *err);
+
+/* Everything that the steps of n_parallel sequences may run; and calibrates. VLY_E_CANCELLED. */
+int vly_engine_warm_up_all(vly_engine *engine, const vly_engine_options *options, vly_error *err);
+
+/* Fails for a progress that wants loading to end: VLY_E_CANCELLED. */
+int vly_engine_loading_stopped(vly_error *err);
+
+/* Bytes of both models' weights on the device. */
+uint64_t vly_engine_weights_bytes(const vly_engine *engine);
+
 double vly_ms_since(uint64_t start_ns);
 
 #endif

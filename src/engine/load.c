@@ -16,11 +16,24 @@ typedef struct {
     const vly_engine_options *options;
 } loader;
 
-static void on_progress(void *arg, uint64_t done, uint64_t total)
+int vly_engine_loading_stopped(vly_error *err)
+{
+    return vly_fail(err, VLY_E_CANCELLED, "loading was stopped");
+}
+
+/* vly_progress of the model whose weights are on their way */
+static int on_progress(void *arg, uint64_t done, uint64_t total)
 {
     loader *l = arg;
+    const vly_engine_options *o = l->options;
     (void)total;
-    l->options->progress(l->options->progress_arg, l->done + done, l->total);
+    return o->progress ? o->progress(o->progress_arg, l->done + done, l->total) : 0;
+}
+
+/* After each part of loading that has no progress of its own. */
+static int go_on(loader *l, vly_error *err)
+{
+    return on_progress(l, 0, 0) ? vly_engine_loading_stopped(err) : 0;
 }
 
 typedef struct {
@@ -212,17 +225,18 @@ int vly_engine_load(vly_engine *e, const vly_engine_options *options, vly_error 
                                         .stop = (const char *const *)params->stop,
                                         .n_stop = params->n_stop,
                                         .system = e->store.system};
-    if ((rc = vly_engine_load_template(e, options->chat_template, err))) return rc;
-    if ((rc = vly_gpu_create(options->device, &e->gpu, err))) return rc;
+    if ((rc = vly_engine_load_template(e, options->chat_template, err)) || (rc = go_on(&l, err)))
+        return rc;
+    if ((rc = vly_gpu_create(options->device, &e->gpu, err)) || (rc = go_on(&l, err))) return rc;
     e->info.device_name = vly_gpu_get_info(e->gpu)->name;
     if (options->draft && (rc = open_draft(e, &l, err))) return rc;
-    if ((rc = check_memory(e, &l, err))) return rc;
+    if ((rc = check_memory(e, &l, err)) || (rc = go_on(&l, err))) return rc;
     if (l.draft_memory.weights > l.target_memory.weights)
         vly_log(VLY_LOG_WARN, "engine",
                 "the draft's weights, %.1f MiB, are more than the target's, %.1f MiB: such a draft "
                 "hardly makes anything faster",
                 mib(l.draft_memory.weights), mib(l.target_memory.weights));
-    if (options->progress) l.target.progress = l.draft.progress = on_progress;
+    l.target.progress = l.draft.progress = on_progress;
     l.target.progress_arg = l.draft.progress_arg = &l;
     if ((rc = vly_model_create(e->gpu, e->target_file, &l.target, &e->target, err))) return rc;
     l.done = vly_model_get_memory(e->target)->weights;
@@ -237,4 +251,10 @@ int vly_engine_load(vly_engine *e, const vly_engine_options *options, vly_error 
     e->info.target_bytes =
         vly_model_get_memory(e->target)->weights + vly_model_get_memory(e->target)->activations;
     return 0;
+}
+
+uint64_t vly_engine_weights_bytes(const vly_engine *e)
+{
+    return vly_model_get_memory(e->target)->weights +
+           (e->draft ? vly_model_get_memory(e->draft)->weights : 0);
 }

@@ -196,50 +196,6 @@ uint32_t vly_sequence_room(const vly_sequence *s)
 
 /* ---- Its place ---- */
 
-int vly_engine_warm_up(vly_engine *e, vly_model *model, vly_pass pass, uint32_t n, vly_error *err)
-{
-    vly_gpu_commands *commands;
-    uint64_t ticket;
-    if (vly_model_has_pass(model, pass, n)) return 0;
-    vly_step_buffer which =
-        pass >= VLY_PASS_DRAFT_LAYERS ? VLY_STEP_BUFFER_DRAFT : VLY_STEP_BUFFER_DECODE;
-    vly_model_step(model, which)->n_tok = vly_model_step(model, which)->n_rows = 0;
-    int rc = vly_model_pass(model, pass, n, &commands, err);
-    if (rc == 0) rc = vly_gpu_submit(e->gpu, &commands, 1, NULL, NULL, &ticket, err);
-    return rc ? rc : vly_gpu_wait(e->gpu, ticket, err);
-}
-
-/* Everything that the blocks of a sequence run: the target's passes over one token and over a whole
- * proposal, the draft's over one token and over what it has to take in. */
-static int warm_up_blocks(vly_sequence *s, vly_error *err)
-{
-    vly_engine *e = s->engine;
-    bool governed = s->draft && s->request.draft_method == VLY_DRAFT_AUTO;
-    uint32_t most = (s->draft && !governed ? s->request.draft_max : 0) + 1;
-    bool on_host = vly_sampling_needs_host(&s->request.sampling), read = s->request.logprobs;
-    int rc = 0;
-    for (uint32_t n = 1; rc == 0 && n <= most; n += most > 1 ? most - 1 : 1)
-        if ((rc = vly_engine_warm_up(e, e->target, VLY_PASS_LAYERS, n, err)) == 0 &&
-            (rc = vly_engine_warm_up(e, e->target, VLY_PASS_HEAD, n, err)) == 0 &&
-            (on_host || (rc = vly_engine_warm_up(e, e->target, VLY_PASS_PICK, n, err)) == 0) &&
-            (on_host || read))
-            rc = vly_engine_warm_up(e, e->target, VLY_PASS_READ, n, err);
-    if (rc == 0 && e->ahead && (!s->draft || s->draft->ops->rests))
-        rc = vly_engine_warm_up(e, e->target, VLY_PASS_ADVANCE, 1, err);
-    if (rc || !s->draft || vly_draft_method_model_use(s->request.draft_method) != VLY_MODEL_NEEDED)
-        return rc;
-    for (int pass = VLY_PASS_DRAFT_LAYERS; rc == 0 && pass <= VLY_PASS_DRAFT_PICK; pass++)
-        rc = vly_engine_warm_up(e, e->draft, pass, 1, err);
-    if (rc || (rc = vly_engine_warm_up(e, e->draft, VLY_PASS_HEAD, 1, err)) ||
-        (rc = vly_engine_warm_up(e, e->draft, VLY_PASS_PICK, 1, err)))
-        return rc;
-    /* The draft takes in what a block wrote without it: a pick, or a whole block of n-grams. */
-    uint32_t fed = s->request.draft_method == VLY_DRAFT_MODEL ? 4 : 16;
-    for (uint32_t n = 1; rc == 0 && n <= fed; n *= 2)
-        rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, n, err);
-    return rc;
-}
-
 /* What earlier texts left in the target's cache. */
 static void share_prefix(vly_sequence *s)
 {
@@ -279,7 +235,7 @@ int vly_sequence_begin(vly_sequence *s, vly_error *err)
     if (rc == 0) rc = vly_kv_seq_init(vly_model_kv(e->target), &s->seq, err);
     if (rc == 0) share_prefix(s);
     if (rc == 0) rc = create_draft(s, err);
-    if (rc == 0) rc = warm_up_blocks(s, err);
+    if (rc == 0) rc = vly_sequence_warm_up(s, err);
     if (!s->begun) {
         s->start_ns = vly_clock_ns();
         s->stats.queue_ms = (double)(s->start_ns - s->queued_ns) * 1e-6;

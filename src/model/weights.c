@@ -204,6 +204,12 @@ typedef struct {
     uint64_t bytes[4];
 } band;
 
+static int tell_progress(const uploader *u)
+{
+    if (!u->progress || !u->progress(u->progress_arg, u->done, u->weights->n_bytes)) return 0;
+    return vly_fail(u->err, VLY_E_CANCELLED, "loading was stopped");
+}
+
 /* Lays out the `n` parts of a band. */
 static int lay_out(band *b, uint64_t n, vly_work_fn *fn)
 {
@@ -293,7 +299,7 @@ static int upload_rows(uploader *u, const vly_matrix *m)
             memcpy(space, scales, n * scale_row);
         }
         u->done += n * (row_bytes + scale_row);
-        if (u->progress) u->progress(u->progress_arg, u->done, u->weights->n_bytes);
+        rc = tell_progress(u);
     }
     free(scales);
     return rc;
@@ -367,7 +373,7 @@ static int upload_tiles(uploader *u, const vly_matrix *m)
         for (int i = 0; rc == 0 && i < 4; i++)
             rc = stage_plane(u, m, start[i] + b.first * b.bytes[i], b.plane[i], n * b.bytes[i]);
         u->done += n * all;
-        if (rc == 0 && u->progress) u->progress(u->progress_arg, u->done, u->weights->n_bytes);
+        if (rc == 0) rc = tell_progress(u);
     }
     free(space);
     return rc;

@@ -54,8 +54,8 @@ typedef struct {
     uint64_t n_bytes; /* of all chunks */
 } vly_weights;
 
-/* Told as weights arrive: bytes done of all. */
-typedef void (*vly_progress)(void *arg, uint64_t done, uint64_t total);
+/* Told as weights arrive: bytes done of all. A return other than 0 ends that. */
+typedef int (*vly_progress)(void *arg, uint64_t done, uint64_t total);
 
 /* Finds every tensor and decides where it will lie. `head_rows` [n_head_rows], where not NULL,
  * keeps only these rows of the head, in this order (it must outlive the upload). `tiled`: matrices
@@ -65,8 +65,8 @@ int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const
                      const uint32_t *head_rows, uint32_t n_head_rows, bool tiled, vly_weights *out,
                      vly_error *err);
 
-/* Allocates and uploads what was planned. VLY_E_FORMAT names a tensor whose weights are no numbers.
- */
+/* Allocates and uploads what was planned. VLY_E_FORMAT names a tensor whose weights are no numbers;
+ * VLY_E_CANCELLED (progress). */
 int vly_weights_upload(vly_gpu *gpu, vly_weights *weights, vly_progress progress,
                        void *progress_arg, vly_error *err);
 

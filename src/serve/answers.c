@@ -33,7 +33,10 @@ void vly_answer_health(vly_connection *c)
     }
     bool loading = s->state == VLY_SERVER_LOADING;
     double progress = s->total_bytes ? (double)s->loaded_bytes / (double)s->total_bytes : 0;
-    vly_writer_format(&body, "{\"status\":\"%s\",", loading ? "loading model" : "shutting down");
+    const char *status = !loading                                              ? "shutting down"
+                         : s->total_bytes && s->loaded_bytes == s->total_bytes ? "warming up"
+                                                                               : "loading model";
+    vly_writer_format(&body, "{\"status\":\"%s\",", status);
     if (loading) vly_writer_format(&body, "\"progress\":%.3f,", progress);
     vly_writer_format(&body,
                       "\"error\":{\"message\":\"%s\",\"type\":\"unavailable_error\","

@@ -224,7 +224,7 @@ static int open_handles(vly_server *s, vly_error *err)
 }
 
 /* Loading calls this often; in between it does not return to the loop. */
-static void on_progress(void *arg, uint64_t done, uint64_t total)
+static int on_progress(void *arg, uint64_t done, uint64_t total)
 {
     vly_server *s = arg;
     s->loaded_bytes = done;
@@ -232,6 +232,7 @@ static void on_progress(void *arg, uint64_t done, uint64_t total)
     /* The second turn sends what the first one answered. */
     if (s->state == VLY_SERVER_LOADING) uv_run(&s->loop, UV_RUN_NOWAIT);
     if (s->state == VLY_SERVER_LOADING) uv_run(&s->loop, UV_RUN_NOWAIT);
+    return s->state != VLY_SERVER_LOADING;
 }
 
 /* Do texts begin with a space that tokens have and they have not? */
@@ -252,10 +253,11 @@ static int load(vly_server *s, const vly_engine_options *engine, vly_error *err)
     options.loop = &s->loop;
     options.progress = on_progress;
     options.progress_arg = s;
+    options.warm_up = true;
     uint64_t start_ns = vly_clock_ns();
-    on_progress(s, 0, 0);
-    int rc = vly_engine_create(&options, &s->engine, err);
-    if (rc || s->state == VLY_SERVER_STOPPED) return rc;
+    int rc = on_progress(s, 0, 0) ? 0 : vly_engine_create(&options, &s->engine, err);
+    if (s->state == VLY_SERVER_STOPPED) return 0;
+    if (rc) return rc;
     const vly_engine_info *info = vly_engine_get_info(s->engine);
     s->n_parallel = options.n_parallel ? options.n_parallel : 1;
     s->n_queued = options.n_queued;

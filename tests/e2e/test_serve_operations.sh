@@ -110,13 +110,17 @@ check_equal 'the deadline has passed: exit status 0' 0 $status
 wait "$reader"
 check_match 'the deadline has passed: the stream is told' '"code":"shutdown"' "$(cat "$scratch/stream")"
 
-start_loading
+start_loading -m synthetic:tinyllama:q8_0
 wait_for 10 test -S "$socket"
-kill -TERM "$server"
-status=0
-wait "$server" || status=$?
-server=''
-check 'SIGTERM while loading ends it' test $status = 0 -o $status = 143
+request /health
+check 'while loading: 503, how far it is, an error as the API has them' \
+    jq -e '.status == "loading model" and .progress >= 0 and .progress < 1
+    and .error.code == 503 and .error.type == "unavailable_error"' "$scratch/body"
+request /v1/models
+check_equal 'while loading: other requests' 503 "$code"
+stop_server
+check_equal 'SIGTERM while loading: exit status 0' 0 $status
+check_equal 'SIGTERM while loading: it was not waited for' '' "$(grep ready "$scratch/log")"
 check 'SIGTERM while loading: the socket is gone' test ! -e "$socket"
 
 # ---- TCP and keys ----

@@ -1,0 +1,97 @@
+/* Running passes before they are needed: what is recorded, and compiled by the driver at the first
+ * dispatch, would hold up the texts that are being written. */
+#include "engine/engine_internal.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+int vly_engine_warm_up(vly_engine *e, vly_model *model, vly_pass pass, uint32_t n, vly_error *err)
+{
+    vly_gpu_commands *commands;
+    uint64_t ticket;
+    if (vly_model_has_pass(model, pass, n)) return 0;
+    vly_step_buffer which = pass >= VLY_PASS_DRAFT_LAYERS ? VLY_STEP_BUFFER_DRAFT
+                            : pass == VLY_PASS_PROMPT     ? VLY_STEP_BUFFER_PROMPT
+                                                          : VLY_STEP_BUFFER_DECODE;
+    vly_model_step(model, which)->n_tok = vly_model_step(model, which)->n_rows = 0;
+    int rc = vly_model_pass(model, pass, n, &commands, err);
+    if (rc == 0) rc = vly_gpu_submit(e->gpu, &commands, 1, NULL, NULL, &ticket, err);
+    return rc ? rc : vly_gpu_wait(e->gpu, ticket, err);
+}
+
+/* ---- One sequence ---- */
+
+int vly_sequence_warm_up(vly_sequence *s, vly_error *err)
+{
+    vly_engine *e = s->engine;
+    bool governed = s->draft && s->request.draft_method == VLY_DRAFT_AUTO;
+    uint32_t most = (s->draft && !governed ? s->request.draft_max : 0) + 1;
+    bool on_host = vly_sampling_needs_host(&s->request.sampling), read = s->request.logprobs;
+    int rc = 0;
+    for (uint32_t n = 1; rc == 0 && n <= most; n += most > 1 ? most - 1 : 1)
+        if ((rc = vly_engine_warm_up(e, e->target, VLY_PASS_LAYERS, n, err)) == 0 &&
+            (rc = vly_engine_warm_up(e, e->target, VLY_PASS_HEAD, n, err)) == 0 &&
+            (on_host || (rc = vly_engine_warm_up(e, e->target, VLY_PASS_PICK, n, err)) == 0) &&
+            (on_host || read))
+            rc = vly_engine_warm_up(e, e->target, VLY_PASS_READ, n, err);
+    if (rc == 0 && e->ahead && (!s->draft || s->draft->ops->rests))
+        rc = vly_engine_warm_up(e, e->target, VLY_PASS_ADVANCE, 1, err);
+    if (rc || !s->draft || vly_draft_method_model_use(s->request.draft_method) != VLY_MODEL_NEEDED)
+        return rc;
+    for (int pass = VLY_PASS_DRAFT_LAYERS; rc == 0 && pass <= VLY_PASS_DRAFT_PICK; pass++)
+        rc = vly_engine_warm_up(e, e->draft, pass, 1, err);
+    if (rc || (rc = vly_engine_warm_up(e, e->draft, VLY_PASS_HEAD, 1, err)) ||
+        (rc = vly_engine_warm_up(e, e->draft, VLY_PASS_PICK, 1, err)))
+        return rc;
+    /* The draft takes in what a block wrote without it: a pick, or a whole block of n-grams. */
+    uint32_t fed = s->request.draft_method == VLY_DRAFT_MODEL ? 4 : 16;
+    for (uint32_t n = 1; rc == 0 && n <= fed; n *= 2)
+        rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, n, err);
+    return rc;
+}
+
+/* ---- All of them ---- */
+
+typedef struct {
+    vly_engine *engine;
+    const vly_engine_options *options;
+    uint64_t total; /* bytes, as progress was told */
+} all;
+
+/* The passes of every size up to that for `most` tokens or rows. */
+static int warm_up_sizes(const all *a, vly_model *model, vly_pass pass, uint32_t most,
+                         vly_error *err)
+{
+    const vly_engine_options *o = a->options;
+    for (uint32_t n = 1, size; n <= most; n = size + 1) {
+        size = vly_model_bucket(pass, n);
+        int rc = vly_engine_warm_up(a->engine, model, pass, size, err);
+        if (rc) return rc;
+        if (o->progress && o->progress(o->progress_arg, a->total, a->total))
+            return vly_engine_loading_stopped(err);
+    }
+    return 0;
+}
+
+int vly_engine_warm_up_all(vly_engine *e, const vly_engine_options *options, vly_error *err)
+{
+    const all a = {e, options, vly_engine_weights_bytes(e)};
+    uint64_t start_ns = vly_clock_ns();
+    uint32_t blocks = e->n_parallel * (VLY_MAX_DRAFT + 1);
+    if (blocks > VLY_MAX_BATCH) blocks = VLY_MAX_BATCH;
+    int rc = warm_up_sizes(&a, e->target, VLY_PASS_PROMPT, VLY_MAX_CHUNK, err);
+    for (int pass = VLY_PASS_LAYERS; rc == 0 && pass <= VLY_PASS_READ; pass++)
+        rc = warm_up_sizes(&a, e->target, pass, blocks, err);
+    if (rc == 0 && e->ahead) rc = vly_engine_warm_up(e, e->target, VLY_PASS_ADVANCE, 1, err);
+    if (rc == 0 && e->draft) {
+        rc = warm_up_sizes(&a, e->draft, VLY_PASS_PROMPT, VLY_MAX_CHUNK, err);
+        if (rc == 0) rc = warm_up_sizes(&a, e->draft, VLY_PASS_LAYERS, blocks, err);
+        if (rc == 0) rc = warm_up_sizes(&a, e->draft, VLY_PASS_HEAD, e->n_parallel, err);
+        if (rc == 0) rc = warm_up_sizes(&a, e->draft, VLY_PASS_PICK, e->n_parallel, err);
+        for (int pass = VLY_PASS_DRAFT_LAYERS; rc == 0 && pass <= VLY_PASS_DRAFT_PICK; pass++)
+            rc = warm_up_sizes(&a, e->draft, pass, e->n_parallel, err);
+    }
+    if (rc == 0) rc = vly_engine_calibrate(e, true, err);
+    if (rc == 0) vly_log(VLY_LOG_INFO, "engine", "warmed up in %.0f ms", vly_ms_since(start_ns));
+    return rc;
+}
