@@ -9,7 +9,7 @@
 #
 # CONFIG          the configurations to test, instead of each suite's own
 # TEST_SECONDS    the longest that one program may take (900)
-# FUZZ_SECONDS    how long each fuzzer runs (60)
+# FUZZ_SECONDS    how long each fuzzer runs (30)
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -106,7 +106,7 @@ for suite in "$@"; do
         parallel=$(nproc)
         for source in tests/fuzz/fuzz_*.c; do
             name=$(basename "$source" .c)
-            start "fuzz/$name" make -s "${name/fuzz_/fuzz-}" FUZZ_SECONDS="${FUZZ_SECONDS:-60}"
+            start "fuzz/$name" make -s "${name/fuzz_/fuzz-}" FUZZ_SECONDS="${FUZZ_SECONDS:-30}"
         done
         ;;
     *)

@@ -17,8 +17,9 @@ extern const uint32_t vly_buckets[VLY_N_BUCKETS];
 typedef struct {
     bool lane_form;
     bool tile_form;
-    bool chained; /* tile form: decode passes wait in their kernels and not for barriers (chain.c) */
-    bool dot;       /* group form: packed 8-bit dot products for the formats that have them */
+    bool
+        chained; /* tile form: decode passes wait in their kernels and not for barriers (chain.c) */
+    bool dot;    /* group form: packed 8-bit dot products for the formats that have them */
     uint32_t lanes; /* of a subgroup */
     uint32_t width; /* of a workgroup */
     uint32_t pairs, groups;
