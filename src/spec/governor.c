@@ -103,14 +103,16 @@ static vly_decision best_of_arm(const vly_governor *g, vly_arm arm, const vly_go
     double a[VLY_MAX_DRAFT];
     vly_decision best = {.arm = arm};
     uint32_t k_max = in->k_max[arm] < VLY_MAX_DRAFT ? in->k_max[arm] : VLY_MAX_DRAFT;
+    double tokens = 1, all = 1;
     estimate(g, arm, k_max, a);
     for (uint32_t i = 0; i < k_max && hope > 0; i++) {
         double tries = (double)g->accepted[arm][i].tries + g->trust[arm];
         a[i] = clamp(a[i] + hope * sqrt(a[i] * (1 - a[i]) / tries), 0, 0.99);
     }
-    for (uint32_t k = arm == VLY_ARM_NONE ? 0 : 1; k <= k_max; k++) {
-        double ns = block_ns(g, arm, k, in), tokens = expect(a, k);
-        if (!(ns > 0)) continue;
+    for (uint32_t k = 0; k <= k_max; k++) {
+        if (k > 0) tokens += all *= a[k - 1];
+        double ns = block_ns(g, arm, k, in);
+        if (!(ns > 0) || (k == 0 && arm != VLY_ARM_NONE)) continue;
         double blocks = clamp(in->left / tokens, 1, READ_BLOCKS);
         double score = (in->beside_decided + tokens) / (ns + read_ns(g, arm, in) / blocks);
         if (score > best.score) best = (vly_decision){.arm = arm, .k = k, .score = score};

@@ -20,11 +20,21 @@ void vly_profile_add_time(double *mean, double ns)
     *mean = *mean > 0 ? *mean * pow(clamp(ns / *mean, 0.5, 2), FAST) : ns;
 }
 
+static void find_least_ratios(vly_profile *p)
+{
+    float least = 0;
+    for (uint32_t n = VLY_MAX_BATCH; n > 0; n--) {
+        if (p->ready[n] && (least == 0 || p->verify_ratio[n] < least)) least = p->verify_ratio[n];
+        p->least_ratio[n] = least;
+    }
+}
+
 void vly_profile_set_ratio(vly_profile *p, uint32_t n, double ratio)
 {
     if (!(ratio > 0) || !isfinite(ratio)) return;
     p->verify_ratio[n] = (float)clamp(ratio, MIN_RATIO, MAX_RATIO);
     p->ready[n] = true;
+    find_least_ratios(p);
 }
 
 /* A time of several tokens does not tell whether the level or the ratio was wrong: most of the
@@ -108,16 +118,12 @@ bool vly_profile_load(vly_profile *p, const void *data, size_t n_bytes)
     if (!is_sane(&loaded)) return false;
     *p = loaded;
     memset(p->ready, 0, sizeof p->ready);
+    find_least_ratios(p);
     p->n_loaded++;
     return true;
 }
 
 double vly_profile_verify_ns(const vly_profile *p, uint32_t n)
 {
-    double least = 0;
-    for (; n <= VLY_MAX_BATCH; n++) {
-        double ratio = (double)p->verify_ratio[n];
-        if (p->ready[n] && (least == 0 || ratio < least)) least = ratio;
-    }
-    return p->verify_ns * least;
+    return n <= VLY_MAX_BATCH ? p->verify_ns * (double)p->least_ratio[n] : 0;
 }

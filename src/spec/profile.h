@@ -28,6 +28,7 @@ typedef struct {
     double verify_ns;                      /* a target pass over one token */
     float verify_ratio[VLY_MAX_BATCH + 1]; /* over n tokens, as a multiple of that; 0: not known */
     bool ready[VLY_MAX_BATCH + 1];         /* may it be run, without time to prepare it? */
+    float least_ratio[VLY_MAX_BATCH + 1];  /* of all sizes from n on that are ready; 0: none is */
     double step_ns[VLY_N_ARMS];            /* for each drafted token */
     double feed_ns;                        /* for each token that the draft model has to read */
     double overhead_ns[VLY_N_ARMS];        /* of a block: see vly_profile_overhead_ns */
