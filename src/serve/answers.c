@@ -78,12 +78,33 @@ void vly_answer_models(vly_connection *c)
     reply(c, 200, &body);
 }
 
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'                 ? c - '0'
+           : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                : -1;
+}
+
+/* Is `path` [n], with its %XX, this name? */
+static bool is_name(const char *path, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++, name++) {
+        int c = (unsigned char)path[i];
+        if (c == '%' && n - i > 2 && hex_digit(path[i + 1]) >= 0 && hex_digit(path[i + 2]) >= 0) {
+            c = hex_digit(path[i + 1]) * 16 + hex_digit(path[i + 2]);
+            i += 2;
+        }
+        if (c == 0 || c != (unsigned char)*name) return false;
+    }
+    return *name == '\0';
+}
+
 void vly_answer_model(vly_connection *c)
 {
     const char *name = vly_engine_get_info(c->server->engine)->target_name;
     const char *asked = c->reader.request.target.data + sizeof "/v1/models/" - 1;
     size_t len = strcspn(asked, "?");
-    if (len != strlen(name) || memcmp(asked, name, len) != 0) {
+    if (!is_name(asked, len, name)) {
         vly_api_error err;
         vly_api_fail(&err, 404, "model_not_found", "model", "there is no model '%.*s' but '%s'",
                      (int)(len < 128 ? len : 128), asked, name);

@@ -184,7 +184,7 @@ static void count(vly_completion *q, vly_outcome outcome, const vly_stats *stats
     m->completions[outcome]++;
     vly_metrics_count(m, stats);
     vly_histogram_add(&m->duration, seconds, 1);
-    m->mean_duration_s += (seconds - m->mean_duration_s) / 8;
+    m->mean_run_s += (seconds - stats->queue_ms / 1000 - m->mean_run_s) / 8;
     q->record.outcome = vly_outcome_name(outcome);
     q->record.stats = *stats;
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define LINGER_S      2.0f
+#define KEEPALIVE_S   30    /* of silence, after which TCP asks whether the client is still there */
 #define MAX_KEPT      65536 /* bytes of memory that a connection keeps for what it sends */
 #define MAX_PIPELINED 65536 /* bytes that wait behind a request: then the reading stops */
 
@@ -493,6 +494,7 @@ void vly_connection_accept(uv_stream_t *listener, int status)
         return;
     }
     if (!is_unix) uv_tcp_nodelay(&c->uv.tcp, 1);
+    if (!is_unix) uv_tcp_keepalive(&c->uv.tcp, 1, KEEPALIVE_S);
     server->metrics.connections_accepted++;
     server->n_connections++;
     c->next = server->connections;

@@ -36,6 +36,8 @@ void vly_metrics_count(vly_serve_metrics *m, const vly_stats *s)
     for (int i = 0; i < VLY_MAX_DRAFT; i++)
         m->accepted_by_position[i] += s->accepted_by_position[i];
     m->lost_to_pick += s->lost_to_pick;
+    m->lost_unmapped += s->lost_unmapped;
+    m->lost_split += s->lost_split;
     m->lost_to_front += s->lost_to_front;
     m->lost_to_end += s->lost_to_end;
 }
@@ -96,9 +98,12 @@ static void write_speculation(const vly_serve_metrics *m, vly_writer *out)
                (double)m->accepted_by_position[i]);
     }
     head(out, "draft_tokens_lost_total", "counter",
-         "Drafted tokens that were not accepted: the target picked another one, they came behind "
-         "such a one, or behind the end of the text.");
+         "Drafted tokens that were not accepted: the target picked another one, one that the draft "
+         "does not have, or the same text cut into other tokens; they came behind such a one, or "
+         "behind the end of the text.");
     sample(out, "draft_tokens_lost_total", "{reason=\"pick\"}", (double)m->lost_to_pick);
+    sample(out, "draft_tokens_lost_total", "{reason=\"unmapped\"}", (double)m->lost_unmapped);
+    sample(out, "draft_tokens_lost_total", "{reason=\"split\"}", (double)m->lost_split);
     sample(out, "draft_tokens_lost_total", "{reason=\"front\"}", (double)m->lost_to_front);
     sample(out, "draft_tokens_lost_total", "{reason=\"end\"}", (double)m->lost_to_end);
 }
@@ -126,6 +131,8 @@ static void write_engine(const vly_engine *engine, vly_writer *out)
     gauge(out, "num_requests_running", e.running, "Sequences that run.");
     gauge(out, "num_requests_waiting", e.queued, "Requests that wait for their turn.");
     gauge(out, "num_requests_paused", e.paused, "Running sequences that are paused.");
+    counter(out, "num_preemptions_total", (double)e.preempted,
+            "How often one sequence gave up its pages for others.");
     head(out, "kv_pages", "gauge",
          "Pages of the caches. Used: held by sequences; shared: of these by more than one; free: "
          "for the taking.");

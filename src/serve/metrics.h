@@ -36,11 +36,11 @@ typedef struct {
     uint64_t completions[VLY_N_OUTCOMES];
     uint64_t prompt_tokens, generated_tokens;
     uint64_t drafts, drafted, accepted, accepted_by_position[VLY_MAX_DRAFT];
-    uint64_t lost_to_pick, lost_to_front, lost_to_end;
+    uint64_t lost_to_pick, lost_unmapped, lost_split, lost_to_front, lost_to_end;
     vly_histogram first_token, inter_token, duration;
     uint64_t connections_accepted, connections_refused;
-    double serve_s;         /* spent on writing and sending answers, without the engine's work */
-    double mean_duration_s; /* of late completions, the newest counting most */
+    double serve_s;    /* spent on writing and sending answers, without the engine's work */
+    double mean_run_s; /* of late completions, without waiting, the newest counting most */
 } vly_serve_metrics;
 
 /* Counts what a completion did that ran. */

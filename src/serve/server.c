@@ -134,12 +134,24 @@ static void on_before_waiting(uv_prepare_t *prepare)
     s->metrics.serve_s += (double)(vly_clock_ns() - start_ns) * 1e-9;
 }
 
+/* Clients of OpenAI's API heed a minute at most. */
+#define MAX_RETRY_AFTER_S 60
+
 uint32_t vly_server_retry_after(const vly_server *s)
 {
-    /* When about half of those that wait have had their turn. */
-    double seconds =
-        s->metrics.mean_duration_s * (1 + 0.5 * s->n_queued / (s->n_parallel ? s->n_parallel : 1));
-    return seconds < 1 ? 1 : seconds > 60 ? 60 : (uint32_t)ceil(seconds);
+    double seconds = 0;
+    if (s->state == VLY_SERVER_LOADING && s->loaded_bytes > 0) {
+        double elapsed_s = (double)(vly_clock_ns() - s->start_ns) * 1e-9;
+        seconds = elapsed_s * (double)(s->total_bytes - s->loaded_bytes) / (double)s->loaded_bytes;
+    } else if (s->engine) {
+        /* When half of those that wait have had their turn, if they take as long as the last. */
+        vly_engine_metrics e;
+        vly_engine_get_metrics(s->engine, &e);
+        seconds = s->metrics.mean_run_s * (1 + 0.5 * e.queued) / (e.running ? e.running : 1);
+    }
+    return seconds < 1                   ? 1
+           : seconds > MAX_RETRY_AFTER_S ? MAX_RETRY_AFTER_S
+                                         : (uint32_t)ceil(seconds);
 }
 
 /* ---- beginning ---- */
@@ -254,7 +266,7 @@ static int load(vly_server *s, const vly_engine_options *engine, vly_error *err)
     options.progress = on_progress;
     options.progress_arg = s;
     options.warm_up = true;
-    uint64_t start_ns = vly_clock_ns();
+    s->start_ns = vly_clock_ns();
     int rc = on_progress(s, 0, 0) ? 0 : vly_engine_create(&options, &s->engine, err);
     if (s->state == VLY_SERVER_STOPPED) return 0;
     if (rc) return rc;
@@ -265,7 +277,7 @@ static int load(vly_server *s, const vly_engine_options *engine, vly_error *err)
     s->state = VLY_SERVER_READY;
     vly_log(VLY_LOG_INFO, "serve", "ready: %s, %s, loaded in %.2f s", info->target_name,
             info->draft_name ? info->draft_name : "no draft",
-            (double)(vly_clock_ns() - start_ns) * 1e-9);
+            (double)(vly_clock_ns() - s->start_ns) * 1e-9);
     vly_notify_systemd("READY=1");
     return 0;
 }

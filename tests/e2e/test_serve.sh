@@ -98,6 +98,30 @@ check 'log-probabilities: of each token, the best first' jq -e '.choices[0].logp
 request /v1/completions '{"prompt":"Once\u0000upon \ud83d\ude00","max_tokens":4,"temperature":0,"ignore_eos":true}'
 check_equal 'any characters in a prompt' 200 "$code"
 
+# ---- prompts that begin alike ----
+
+cached() { # how much of the prompt was there already
+    jq '.usage.prompt_tokens_details.cached_tokens' "$scratch/body"
+}
+words=$(printf 'The cat and the dog played in the park all day. %.0s' {1..8})
+tale="\"prompt\":\"$words\",\"max_tokens\":12,\"seed\":3"
+request /v1/completions "{$tale}"
+text=$(jq -r '.choices[0].text' "$scratch/body")
+check_equal 'a new prompt' 0 "$(cached)"
+hits=$(metric prefix_cache_hit_tokens_total)
+request /v1/completions "{$tale}"
+check 'the same again: its whole pages are reused' jq -e '.usage as $u
+    | ($u.prompt_tokens_details.cached_tokens | . >= 64 and . % 32 == 0 and . < $u.prompt_tokens)
+    and .timings.cache_n == $u.prompt_tokens_details.cached_tokens
+    and .timings.prompt_n == $u.prompt_tokens - .timings.cache_n' "$scratch/body"
+check_equal 'with the same text' "$text" "$(jq -r '.choices[0].text' "$scratch/body")"
+check_equal 'which the metrics tell' "$((hits + $(cached)))" "$(metric prefix_cache_hit_tokens_total)"
+request /v1/completions "{$tale,\"cache_prompt\":false}"
+check_equal 'without reuse: all is computed, to the same text' "0 $text" \
+    "$(cached) $(jq -r '.choices[0].text' "$scratch/body")"
+request /v1/completions "{\"prompt\":\"$words They were happy.\",\"max_tokens\":2}"
+check 'another prompt that begins so' test "$(cached)" -ge 64
+
 wrong() { # FIELD JSON [PATH]
     request "${3:-/v1/completions}" "$2"
     check_equal "$2: 400 and '$1'" "400 $1 invalid_request_error" \
@@ -152,6 +176,8 @@ request /v1/models
 check '/v1/models' jq -e '.object == "list" and .data[0].id == "stories15M"' "$scratch/body"
 request /v1/models/stories15M
 check '/v1/models/NAME' jq -e '.id == "stories15M" and .object == "model"' "$scratch/body"
+request /v1/models/stories%315M
+check_equal 'a name with escaped characters' 200 "$code"
 request /v1/models/gpt
 check_equal 'a model that is not there' '404 model_not_found' "$code $(jq -r .error.code "$scratch/body")"
 request /props
@@ -175,8 +201,10 @@ check 'the four counters of speculation' test -n "$(metric spec_decode_num_draft
     -n "$(metric spec_decode_num_draft_tokens_total)" -a \
     -n "$(metric spec_decode_num_accepted_tokens_total)" -a \
     -n "$(metric 'spec_decode_num_accepted_tokens_per_pos_total{position="0"}')"
-lost=$(($(metric 'draft_tokens_lost_total{reason="pick"}') + $(metric 'draft_tokens_lost_total{reason="front"}') +
-    $(metric 'draft_tokens_lost_total{reason="end"}')))
+lost=0
+for reason in pick unmapped split front end; do
+    lost=$((lost + $(metric "draft_tokens_lost_total{reason=\"$reason\"}")))
+done
 check_equal 'drafted tokens are accepted or lost' "$(metric spec_decode_num_draft_tokens_total)" \
     $(($(metric spec_decode_num_accepted_tokens_total) + lost))
 check_equal 'nothing runs any more' '0 0 0' \
@@ -225,6 +253,13 @@ check 'chat: the same text as volley run --chat' cmp "$scratch/run" "$scratch/se
 request /v1/completions '{"prompt":"The cat sat on the mat and","temperature":0}'
 check 'the end of a text: stop' jq -e '.choices[0].finish_reason == "stop"
     and .usage.completion_tokens > 5' "$scratch/body"
+messages='{"role":"system","content":"You tell long stories about animals, in simple words, to small children."},
+    {"role":"user","content":"Tell me about a cat."}'
+request /v1/chat/completions "{\"messages\":[$messages],\"max_tokens\":20,\"seed\":1}"
+answer=$(jq -c '{role:"assistant",content:.choices[0].message.content}' "$scratch/body")
+asked=$(jq .usage.prompt_tokens "$scratch/body")
+request /v1/chat/completions "{\"messages\":[$messages,$answer,{\"role\":\"user\",\"content\":\"And then?\"}],\"max_tokens\":4,\"seed\":1}"
+check 'the next turn computes only what is new' test "$(cached)" -ge $((asked / 32 * 32))
 request /v1/chat/completions '{"messages":[{"role":"assistant"}]}'
 check_equal 'a message without content' '400 messages[0].content' "$code $(jq -r .error.param "$scratch/body")"
 stop_server

@@ -27,14 +27,14 @@ static const char *const prompts[N_STORIES] = {"Once upon a time", "The dog was 
                                                "\"Where are you?\" asked", "Tim and Lily"};
 
 /* What `volley run` writes for the story of this number. */
-static char *run_story(int i)
+static char *run_story(int i, int n_tokens)
 {
     const char *program = getenv("VOLLEY");
     char command[512], *text = calloc(1, 65536);
     assert_non_null(text);
     snprintf(command, sizeof command,
-             "'%s' run --json -p '%s' --seed %d -n 30 --temp 1 --top-p 1 2>/dev/null",
-             program ? program : "build/release/volley", prompts[i], i + 100);
+             "'%s' run --json -p '%s' --seed %d -n %d --temp 1 --top-p 1 2>/dev/null",
+             program ? program : "build/release/volley", prompts[i], i + 100, n_tokens);
     FILE *pipe = popen(command, "r");
     assert_non_null(pipe);
     text[fread(text, 1, 65535, pipe)] = '\0';
@@ -45,7 +45,7 @@ static char *run_story(int i)
     return text;
 }
 
-static void post_story(server_client *c, int i)
+static void post_story(server_client *c, int i, int n_tokens)
 {
     static const char *const also[] = {"\"stream\":true",
                                        "\"stream\":false",
@@ -55,8 +55,8 @@ static void post_story(server_client *c, int i)
                                        "\"stream\":true,\"draft_max\":2,\"priority\":\"high\""};
     cJSON *prompt = cJSON_CreateString(prompts[i % N_STORIES]);
     char *quoted = cJSON_PrintUnformatted(prompt), body[512];
-    snprintf(body, sizeof body, "{\"prompt\":%s,\"seed\":%d,\"max_tokens\":30,%s}", quoted,
-             i % N_STORIES + 100, also[i % 6]);
+    snprintf(body, sizeof body, "{\"prompt\":%s,\"seed\":%d,\"max_tokens\":%d,%s}", quoted,
+             i % N_STORIES + 100, n_tokens, also[i % 6]);
     client_open(c, &server);
     client_post(c, "1.0", "/v1/completions", body);
     cJSON_free(quoted);
@@ -68,8 +68,8 @@ static void many_clients_at_once(void **state)
     (void)state;
     static server_client c[N_CLIENTS];
     char *expected[N_STORIES];
-    for (int i = 0; i < N_STORIES; i++) expected[i] = run_story(i);
-    for (int i = 0; i < N_CLIENTS; i++) post_story(&c[i], i);
+    for (int i = 0; i < N_STORIES; i++) expected[i] = run_story(i, 30);
+    for (int i = 0; i < N_CLIENTS; i++) post_story(&c[i], i, 30);
     for (int i = 0; i < N_CLIENTS; i++) {
         assert_true(client_read_end(&c[i], 300));
         char *story = client_story(&c[i]);
@@ -79,6 +79,75 @@ static void many_clients_at_once(void **state)
     }
     for (int i = 0; i < N_STORIES; i++) free(expected[i]);
     server_expect_idle(&server);
+}
+
+/* ---- more than there are pages for ---- */
+
+static void page_shortage_changes_no_text(void **state)
+{
+    (void)state;
+    enum { N = 12 };
+    static server_client c[N];
+    char *expected[N_STORIES];
+    for (int i = 0; i < N_STORIES; i++) expected[i] = run_story(i, 120);
+    for (int i = 0; i < N; i++) post_story(&c[i], i, 120);
+    for (int i = 0; i < N; i++) {
+        assert_true(client_read_end(&c[i], 300));
+        char *story = client_story(&c[i]);
+        assert_string_equal(story, expected[i % N_STORIES]);
+        free(story);
+        client_close(&c[i]);
+    }
+    for (int i = 0; i < N_STORIES; i++) free(expected[i]);
+    assert_true(server_metric(&server, "num_preemptions_total") > 0);
+    server_expect_idle(&server);
+}
+
+/* The tokens of the last `n` completions, in the order in which the log has them. */
+static void read_ends(int n, int *n_tokens)
+{
+    char line[1024];
+    FILE *log = fopen(server.log, "r");
+    assert_non_null(log);
+    for (int i = 0; i < n; i++) n_tokens[i] = -1;
+    while (fgets(line, sizeof line, log)) {
+        const char *at = strstr(line, " completion_tokens=");
+        if (!at) continue;
+        memmove(n_tokens, n_tokens + 1, (size_t)(n - 1) * sizeof *n_tokens);
+        n_tokens[n - 1] = atoi(strchr(at, '=') + 1);
+    }
+    fclose(log);
+}
+
+/* Of those that wait the high come first and the low last, else the oldest. */
+static void priorities_decide_who_is_next(void **state)
+{
+    (void)state;
+    enum { N = 6 };
+    static const char *const priorities[N] = {"low", "normal", "high", "low", "normal", "high"};
+    static const int order[N] = {2, 5, 1, 4, 0, 3};
+    server_client c[N], first;
+    char body[256];
+    int n_tokens[N];
+    client_open(&first, &server);
+    client_post(&first, "1.0", "/v1/completions",
+                "{\"prompt\":\"Once\",\"max_tokens\":200,\"priority\":\"low\",\"draft_max\":0}");
+    while (server_metric(&server, "num_requests_running") != 1) continue;
+    for (int i = 0; i < N; i++) {
+        snprintf(body, sizeof body,
+                 "{\"prompt\":\"The\",\"max_tokens\":%d,\"ignore_eos\":true,\"priority\":\"%s\"}",
+                 10 + i, priorities[i]);
+        client_open(&c[i], &server);
+        client_post(&c[i], "1.0", "/v1/completions", body);
+        while (server_metric(&server, "num_requests_waiting") != i + 1) continue;
+    }
+    for (int i = 0; i < N; i++) assert_true(client_read_end(&c[i], 120));
+    assert_true(client_read_end(&first, 60));
+    server_expect_idle(&server);
+    read_ends(N, n_tokens);
+    for (int i = 0; i < N; i++) assert_int_equal(n_tokens[i], 10 + order[i]);
+    client_close(&first);
+    for (int i = 0; i < N; i++) client_close(&c[i]);
 }
 
 /* ---- 1000 in turn ---- */
@@ -227,11 +296,33 @@ static int start_pair(void **state)
     return 0;
 }
 
+static int start_short(void **state)
+{
+    static const char *const options[] = {"--parallel", "8", "--kv-memory", "2M", NULL};
+    (void)state;
+    server_start(&server, options, -1);
+    return 0;
+}
+
+static int start_single(void **state)
+{
+    static const char *const options[] = {"--parallel", "1", NULL};
+    (void)state;
+    server_start(&server, options, -1);
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest pair[] = {
         cmocka_unit_test(many_clients_at_once),
         cmocka_unit_test(memory_does_not_grow),
+    };
+    const struct CMUnitTest few_pages[] = {
+        cmocka_unit_test(page_shortage_changes_no_text),
+    };
+    const struct CMUnitTest single[] = {
+        cmocka_unit_test(priorities_decide_who_is_next),
     };
     const struct CMUnitTest one[] = {
         cmocka_unit_test(a_slow_reader_pauses_alone),
@@ -239,5 +330,7 @@ int main(void)
         cmocka_unit_test(an_answer_takes_no_longer_than_allowed),
     };
     int n_failed = cmocka_run_group_tests(pair, start_pair, stop);
+    n_failed += cmocka_run_group_tests(few_pages, start_short, stop);
+    n_failed += cmocka_run_group_tests(single, start_single, stop);
     return n_failed + cmocka_run_group_tests(one, start_long, stop);
 }
