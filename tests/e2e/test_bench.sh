@@ -90,6 +90,28 @@ check_equal 'file: the model is the synthetic one' "$(cat "$scratch/synthetic")"
 check_exit 'file: an unknown shape' 1 "$volley" bench file gpt:q8_0 "$scratch/gpt.gguf"
 check_exit 'file: one argument' 2 "$volley" bench file $target:q8_0
 
+# ---- bench/formats
+
+formats() {
+    VOLLEY=$volley "$root/bench/formats" --folder "$scratch" --context 8 -n 4 -r 2 "$@"
+}
+check_exit 'formats: all that are asked for' 0 formats --formats q8_0,f16 --files q8_0 $target
+check_equal 'formats: a line for each, with six columns or the word file' 'q8_0 6,f16 6,q8_0 7' \
+    "$(awk '/^(q8_0|f16) / { print $1, NF }' <<<"$out" | paste -sd,)"
+check 'formats: figures' awk '/^(q8_0|f16) / && !($(NF - 4) > 0 && $(NF - 1) > 0 && $NF > 0) { exit 1 }' \
+    <(printf '%s\n' "$out")
+check_exit 'formats: one that there is not' 1 formats --formats q9,f16 $target
+check_match 'formats: it is named' 'q9 +failed: .*expected one of' "$out"
+check_match 'formats: the others go on' '(^|[^a-z])f16 +[0-9]' "$out"
+check_equal 'formats: they leave nothing behind' '' "$(ls -d "$scratch"/volley-formats-* 2>/dev/null)"
+printf '#!/bin/sh\necho "${4#*:}" >>"%s/asked"\n' "$scratch" >"$scratch/no-volley"
+chmod +x "$scratch/no-volley"
+VOLLEY=$scratch/no-volley "$root/bench/formats" --folder "$scratch" >/dev/null
+check_equal 'formats: without a choice, all that Volley computes with' \
+    "$("$volley" bench file ${target%%,*},layers=1:no x 2>&1 | sed 's/.*one of: //; s/, /\n/g' | sort)" \
+    "$(sort "$scratch/asked")"
+check_exit 'formats: an unknown option' 2 formats --what 1 $target
+
 # ---- files and wrong usage
 
 check_exit 'tables beside files' 0 "$volley" bench verify --synthetic $target:q8_0 --sizes 1,2 -r 1 \
