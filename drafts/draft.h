@@ -13,15 +13,19 @@
 #include "spec/governor.h"
 #include "text/tokenizer.h"
 
+/* What the draft model has read of the text (drafts/context.h). */
+typedef struct vly_draft_context vly_draft_context;
+
 /* What a method works on: the caller's, for the draft's life. */
 typedef struct {
     const vly_ids *text; /* target tokens so far; grows at the end between blocks, never changes */
     const vly_tokenizer *text_tokenizer; /* the target's */
     vly_model *model; /* linked to the target by vly_model_link_draft; NULL: none */
     const vly_tokenizer *model_tokenizer; /* its own */
-    vly_profile *profile; /* what is known of times and acceptance; NULL: a new one */
-    bool sampled;         /* temperature above 0 */
-    bool compute_all;     /* share no pages with earlier texts */
+    vly_profile *profile;       /* what is known of times and acceptance; NULL: a new one */
+    bool sampled;               /* temperature above 0 */
+    bool compute_all;           /* share no pages with earlier texts */
+    vly_draft_context *context; /* shared by several methods; NULL: a method has its own */
 } vly_draft_source;
 
 /* What a method proposes for. The first proposed token will have position text->len. */

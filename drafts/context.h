@@ -1,0 +1,50 @@
+/* The draft model's context in one sequence: the text as its own tokens, of which the cache holds
+ * those in front, and the rest is pending. Text that the model did not propose itself is encoded by
+ * its own tokenizer from bytes, never mapped by id. */
+#ifndef VLY_DRAFT_CONTEXT_H
+#define VLY_DRAFT_CONTEXT_H
+
+#include "drafts/draft.h"
+
+struct vly_draft_context {
+    vly_draft_source source;
+    vly_model *model;
+    vly_kv_seq seq;
+    vly_ids own;      /* own tokens of the text: first those in the cache, then those pending */
+    size_t n_seen;    /* tokens of the text that `own` stands for */
+    uint32_t n_ahead; /* bytes of the one after these that it stands for, too */
+    vly_text bytes;   /* of those that are being encoded */
+    bool started;     /* pages of earlier texts were looked for */
+    bool reading;     /* chunk by chunk, until one token is left */
+    bool full;        /* there is no room for the text: nothing more to do */
+};
+
+/* VLY_E_HOST_MEMORY, VLY_E_CONTEXT. */
+int vly_draft_context_init(vly_draft_context *context, const vly_draft_source *source,
+                           vly_error *err);
+void vly_draft_context_deinit(vly_draft_context *context);
+
+/* Encodes what the text has grown by. */
+int vly_draft_context_take(vly_draft_context *context, vly_error *err);
+
+/* Own tokens that are not in the cache yet, [vly_draft_context_n_pending]. */
+const uint32_t *vly_draft_context_pending(const vly_draft_context *context);
+uint32_t vly_draft_context_n_pending(const vly_draft_context *context);
+
+/* Tokens that there is room for after the pending ones; -1 where there is none for these: then it
+ * is full from here on, and says so. */
+int64_t vly_draft_context_room(vly_draft_context *context);
+
+/* Makes room in the cache for `n` more tokens; *ok is false where others hold all pages, which is
+ * no error: then nothing is drafted until they leave. */
+int vly_draft_context_reserve(vly_draft_context *context, uint32_t n, bool *ok, vly_error *err);
+
+/* As vly_draft_ops.read. All but the last token, which the next proposal feeds. Once the prompt is
+ * read, a proposal feeds what there is, unless nothing was proposed for long. */
+int vly_draft_context_read(vly_draft_context *context, vly_draft_batch *batch, uint32_t most,
+                           uint32_t *n, vly_error *err);
+
+/* Tokens to be read before something can be proposed; UINT32_MAX where it is full. */
+uint32_t vly_draft_context_behind(const vly_draft_context *context);
+
+#endif
