@@ -36,6 +36,7 @@ struct vly_engine {
     uv_async_t *wake;                   /* work that waits for the loop */
     vly_gguf *target_file, *draft_file; /* open only while loading */
     vly_tokenizer *target_tokenizer, *draft_tokenizer;
+    size_t max_token_bytes; /* of a prompt that one target token can stand for */
     vly_model *target, *draft; /* draft: NULL without one */
     vly_store_model store;     /* what the target has besides its file */
     vly_engine_defaults defaults;

@@ -208,6 +208,20 @@ static int load_draft(vly_engine *e, loader *l, vly_error *err)
     return vly_model_link_draft(e->draft, e->target, e->map.draft_id, e->map.target_id, err);
 }
 
+/* Bytes of text that one token can stand for: SentencePiece takes U+2581 in text for a space, so
+ * that its pieces may be longer than what they write. */
+static size_t longest_token(const vly_tokenizer *tokenizer)
+{
+    size_t longest = 1;
+    for (uint32_t id = 0; id < vly_tokenizer_n_vocab(tokenizer); id++) {
+        size_t piece = vly_tokenizer_piece(tokenizer, id).len;
+        size_t text = vly_tokenizer_bytes(tokenizer, id).len;
+        if (piece > longest) longest = piece;
+        if (text > longest) longest = text;
+    }
+    return longest;
+}
+
 int vly_engine_load(vly_engine *e, const vly_engine_options *options, vly_error *err)
 {
     loader l = {.options = options};
@@ -248,6 +262,7 @@ int vly_engine_load(vly_engine *e, const vly_engine_options *options, vly_error 
     e->info.target_name = vly_model_get_config(e->target)->name;
     e->info.n_ctx = vly_model_get_memory(e->target)->n_ctx;
     e->info.n_vocab = vly_model_get_config(e->target)->n_vocab;
+    e->max_token_bytes = longest_token(e->target_tokenizer);
     e->info.target_bytes =
         vly_model_get_memory(e->target)->weights + vly_model_get_memory(e->target)->activations;
     return 0;

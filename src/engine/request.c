@@ -19,6 +19,13 @@ static int take_prompt(vly_sequence *s, const vly_request *r, vly_error *err)
         rc = vly_ids_append(&s->text, r->prompt_tokens, r->n_prompt_tokens);
         if (rc) return vly_fail(err, rc, "no memory for the prompt");
     } else {
+        /* Text that is far too long should not take the time that cutting it into tokens takes. */
+        size_t most = e->info.n_ctx * e->max_token_bytes;
+        if (r->prompt_len > most)
+            return vly_fail(err, VLY_E_CONTEXT,
+                            "the prompt has %zu bytes; the context of %u tokens has room for %zu "
+                            "at most",
+                            r->prompt_len, e->info.n_ctx, most);
         unsigned flags = r->parse_special ? VLY_ENCODE_PARSE_SPECIAL : 0;
         if (vly_tokenizer_adds_bos(e->target_tokenizer)) flags |= VLY_ENCODE_BOS;
         rc = vly_tokenizer_encode(e->target_tokenizer, r->prompt, r->prompt_len, flags, &s->text,

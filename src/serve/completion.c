@@ -286,6 +286,15 @@ static int check_prompt(const vly_server *server, vly_openai_request *request, c
                         "the prompt has %zu tokens; this server takes %u", n, limit);
 }
 
+/* Does the prompt have any text? */
+static bool has_text(const vly_server *server, const vly_request *r)
+{
+    size_t len = r->prompt_tokens ? 0 : r->prompt_len;
+    for (size_t i = 0; i < r->n_prompt_tokens && len == 0; i++)
+        vly_engine_token_bytes(server->engine, r->prompt_tokens[i], &len);
+    return len > 0;
+}
+
 /* Reads the body and begins the sequence, for which all else is ready. */
 static int begin(vly_completion *q, vly_openai_request *request, vly_api_error *err)
 {
@@ -297,6 +306,7 @@ static int begin(vly_completion *q, vly_openai_request *request, vly_api_error *
     if (!rc) rc = check_prompt(server, request, param, err);
     if (rc) return rc;
     q->draft_max = request->engine.draft_max;
+    q->logprobs.drops_space = server->drops_space && !has_text(server, &request->engine);
     q->record.stream = q->connection->exchange.record.stream = request->stream;
     vly_openai_answer_init(&q->answer, request, q->record.id, (int64_t)time(NULL),
                            info->target_name);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define LINGER_S      2.0f
 #define KEEPALIVE_S   30    /* of silence, after which TCP asks whether the client is still there */
@@ -191,13 +192,17 @@ static void end_exchange(vly_connection *c)
 static void write_head(vly_connection *c, int status, const char *content_type)
 {
     vly_exchange *x = &c->exchange;
+    char date[40];
+    struct tm tm;
+    time_t now = time(NULL);
+    strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &tm));
     x->keep_alive = c->reader.state == VLY_HTTP_COMPLETE && c->reader.request.keep_alive &&
                     c->server->state <= VLY_SERVER_READY && !(c->eof && c->input.len == 0);
     x->record.status = status;
     vly_writer_format(&c->pending,
-                      "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nX-Request-Id: %s\r\n"
+                      "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nX-Request-Id: %s\r\n"
                       "Connection: %s\r\n",
-                      status, vly_http_status_name(status), content_type, x->record.id,
+                      status, vly_http_status_name(status), date, content_type, x->record.id,
                       x->keep_alive ? "keep-alive" : "close");
 }
 
@@ -210,8 +215,10 @@ void vly_reply(vly_connection *c, int status, const char *content_type, const vl
     }
     write_head(c, status, content_type);
     vly_writer_format(&c->pending, "Content-Length: %zu\r\n%s\r\n", body->text.len, fields);
-    vly_writer_put(&c->pending, body->text.data, body->text.len);
-    c->exchange.record.n_bytes = body->text.len;
+    if (strcmp(c->reader.request.method, "HEAD") != 0) {
+        vly_writer_put(&c->pending, body->text.data, body->text.len);
+        c->exchange.record.n_bytes = body->text.len;
+    }
     end_exchange(c);
 }
 

@@ -77,6 +77,17 @@ static bool field_is(const vly_http_reader *r, vly_http_field field, const char 
     return text->len == strlen(value) && strncasecmp(text->data, value, text->len) == 0;
 }
 
+/* A target may name the server too: http://HOST/PATH (RFC 9112, section 3.2.2). */
+static void cut_origin(vly_text *target)
+{
+    static const char scheme[] = "http://";
+    size_t n = sizeof scheme - 1;
+    if (target->len < n || strncasecmp(target->data, scheme, n) != 0) return;
+    const char *path = memchr(target->data + n, '/', target->len - n);
+    target->len = path ? (size_t)(target->data + target->len - path) : 1;
+    memmove(target->data, path ? path : "/", target->len);
+}
+
 static int on_headers_complete(http_parser *p)
 {
     vly_http_reader *r = reader_of(p);
@@ -84,6 +95,7 @@ static int on_headers_complete(http_parser *p)
     if (p->http_major != 1) return refuse(r, 505, "expected HTTP/1.1 or HTTP/1.0");
     q->keep_alive = http_should_keep_alive(p);
     q->chunks = p->http_minor >= 1;
+    cut_origin(&q->target);
     if (q->field[VLY_HTTP_CONTENT_ENCODING].len &&
         !field_is(r, VLY_HTTP_CONTENT_ENCODING, "identity"))
         return refuse(r, 415, "a body with a content encoding is not understood");

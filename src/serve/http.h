@@ -23,7 +23,7 @@ typedef enum {
 /* A request as far as it has been read. */
 typedef struct {
     const char *method; /* "GET"; static */
-    vly_text target;    /* the path with its query, as sent */
+    vly_text target;    /* the path with its query, as sent but for http://HOST before it */
     vly_text field[VLY_HTTP_N_FIELDS];
     vly_text body;
     bool keep_alive;

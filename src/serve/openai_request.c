@@ -54,16 +54,24 @@ static int read_seed(const vly_field *field, const cJSON *item, void *target, vl
     return 0;
 }
 
+/* There is one model, whatever it is called. */
+static int read_model(const vly_field *field, const cJSON *item, void *target, vly_api_error *err)
+{
+    (void)target;
+    return cJSON_IsString(item) ? 0 : vly_field_fail(field->name, "a string", item, err);
+}
+
 static int read_stream_options(const vly_field *field, const cJSON *item, void *target,
                                vly_api_error *err)
 {
-    static const vly_field fields[] = {
-        {"include_usage", 1, vly_field_bool, offsetof(vly_openai_request, include_usage), 0, 0}};
+    static const vly_field usage = {.name = "stream_options.include_usage",
+                                    .offset = offsetof(vly_openai_request, include_usage)};
     if (!cJSON_IsObject(item)) return vly_field_fail(field->name, "an object", item, err);
     if (!((vly_openai_request *)target)->stream)
         return vly_api_fail(err, 400, NULL, field->name,
                             "'stream_options': only to be given where 'stream' is true");
-    return vly_fields_read(fields, 1, 1, item, target, err);
+    const cJSON *asked = cJSON_GetObjectItemCaseSensitive(item, "include_usage");
+    return asked && !cJSON_IsNull(asked) ? vly_field_bool(&usage, asked, target, err) : 0;
 }
 
 static int add_stop(const vly_field *field, const cJSON *item, vly_openai_request *q,
@@ -307,6 +315,7 @@ void vly_openai_messages_deinit(vly_openai_messages *messages)
 
 /* In the order in which they are read: some look at those before them. */
 static const vly_field fields[] = {
+    {"model", BOTH, read_model, 0, 0, 0},
     {"stream", BOTH, vly_field_bool, AT(stream), 0, 0},
     {"stream_options", BOTH, read_stream_options, 0, 0, 0},
     {"n", BOTH, read_n, 0, 1, 1},

@@ -65,7 +65,9 @@ static void add_text_token(vly_openai_logprobs *l, const vly_engine *engine, uin
     }
     vly_writer_text(&l->part[2], "}");
     vly_writer_format(&l->part[3], "%" PRIu64, l->offset);
-    for (size_t i = 0; i < len; i++) l->offset += ((unsigned char)bytes[i] & 0xC0) != 0x80;
+    bool dropped = l->drops_space && len && bytes[0] == ' ';
+    for (size_t i = dropped; i < len; i++) l->offset += ((unsigned char)bytes[i] & 0xC0) != 0x80;
+    if (len) l->drops_space = false;
 }
 
 void vly_openai_logprobs_add(vly_openai_logprobs *l, vly_openai_kind kind, const vly_engine *engine,
@@ -191,7 +193,7 @@ void vly_openai_answer_init(vly_openai_answer *a, const vly_openai_request *q, c
                       "{\"id\":\"%s%s\",\"object\":\"%s\",\"created\":%" PRId64 ",\"model\":",
                       vly_openai_id_prefix(q->kind), id, object, created);
     vly_writer_bytes(&a->start, model, strlen(model));
-    vly_writer_text(&a->start, ",\"choices\":[");
+    vly_writer_text(&a->start, ",\"system_fingerprint\":\"volley-" VLY_VERSION "\",\"choices\":[");
 }
 
 void vly_openai_answer_deinit(vly_openai_answer *a)

@@ -8,7 +8,8 @@
 typedef struct {
     vly_writer part[4]; /* JSON lists without their brackets */
     size_t n;
-    uint64_t offset; /* characters of text so far */
+    uint64_t offset;  /* characters of text so far */
+    bool drops_space; /* one before the first of them is none of the text's */
 } vly_openai_logprobs;
 
 void vly_openai_logprobs_add(vly_openai_logprobs *logprobs, vly_openai_kind kind,

@@ -3,10 +3,11 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 typedef struct {
-    const char *path; /* one that ends in '*' stands for all that begin like it */
-    const char *method;
+    const char *path;   /* one that ends in '*' stands for all that begin like it */
+    const char *method; /* "GET" stands for "HEAD" too */
     void (*answer)(vly_connection *connection);
     bool needs_engine; /* answered with 503 while it is loaded */
     bool open;         /* to those without a key too */
@@ -53,7 +54,7 @@ static bool has_key(const vly_server *server, const vly_http_request *request)
     const vly_text *field = &request->field[VLY_HTTP_AUTHORIZATION];
     size_t n = sizeof scheme - 1;
     if (server->keys.len == 0) return true;
-    if (field->len < n || memcmp(field->data, scheme, n) != 0) return false;
+    if (field->len < n || strncasecmp(field->data, scheme, n) != 0) return false;
     bool found = false;
     for (size_t at = 0; at < server->keys.len;) {
         const char *key = server->keys.data + at;
@@ -63,16 +64,28 @@ static bool has_key(const vly_server *server, const vly_http_request *request)
     return found;
 }
 
-static void refuse_method(vly_connection *c, const route *r)
+static bool takes_method(const route *r, const char *method)
 {
+    return strcmp(r->method, method) == 0 ||
+           (strcmp(method, "HEAD") == 0 && strcmp(r->method, "GET") == 0);
+}
+
+/* Another method than the one that the path takes: OPTIONS asks for which it is. */
+static void answer_method(vly_connection *c, const route *r)
+{
+    const char *method = c->reader.request.method;
     vly_api_error err;
     vly_writer body = {0};
-    char fields[32];
-    vly_api_fail(&err, 405, "method_not_allowed", NULL, "%s is to be requested with %s, not %s",
-                 r->path, r->method, c->reader.request.method);
-    vly_api_error_write(&err, &body);
-    snprintf(fields, sizeof fields, "Allow: %s\r\n", r->method);
-    vly_reply(c, err.status, "application/json", &body, fields);
+    char fields[40];
+    bool asks = strcmp(method, "OPTIONS") == 0;
+    if (!asks) {
+        vly_api_fail(&err, 405, "method_not_allowed", NULL, "%s is to be requested with %s, not %s",
+                     r->path, r->method, method);
+        vly_api_error_write(&err, &body);
+    }
+    snprintf(fields, sizeof fields, "Allow: %s, OPTIONS\r\n",
+             takes_method(r, "HEAD") ? "GET, HEAD" : r->method);
+    vly_reply(c, asks ? 200 : err.status, "application/json", &body, fields);
     vly_text_free(&body.text);
 }
 
@@ -93,8 +106,8 @@ void vly_route(vly_connection *c)
                      "expected a header field 'Authorization: Bearer KEY' with a key of this "
                      "server's");
         vly_reply_error(c, &err);
-    } else if (strcmp(r->method, q->method) != 0) {
-        refuse_method(c, r);
+    } else if (!takes_method(r, q->method)) {
+        answer_method(c, r);
     } else if (r->needs_engine && server->state != VLY_SERVER_READY) {
         vly_api_fail(&err, 503, NULL, NULL,
                      server->state == VLY_SERVER_LOADING ? "the models are being loaded"

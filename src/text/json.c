@@ -51,8 +51,9 @@ int vly_json_parse(const char *text, size_t len, cJSON **out, vly_error *err)
     if (!*out || at < n) {
         cJSON_Delete(*out);
         *out = NULL;
-        rc = vly_fail(err, VLY_E_FORMAT,
-                      "expected one JSON value, found something else at byte %zu", at + 1);
+        rc = at < n ? vly_fail(err, VLY_E_FORMAT,
+                               "expected one JSON value, found something else at byte %zu", at + 1)
+                    : vly_fail(err, VLY_E_FORMAT, "expected one JSON value, found its end early");
     }
     free(copy);
     return rc;

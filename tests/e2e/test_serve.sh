@@ -95,6 +95,11 @@ request /v1/completions "{$start,\"max_tokens\":16,\"logprobs\":3}"
 check 'log-probabilities: of each token, the best first' jq -e '.choices[0].logprobs
     | (.tokens | length) == 16 and (.token_logprobs | all(. <= 0)) and (.text_offset[0] == 0)
     and (.top_logprobs | all(length == 3)) and (.tokens | join("")) != ""' "$scratch/body"
+request /v1/completions '{"prompt":"","temperature":0,"max_tokens":6,"logprobs":0,"stop":[" time"]}'
+check 'and where it stands in the text, before which a space may be dropped' jq -e '.choices[0]
+    | .text as $t | .logprobs | [.tokens, .text_offset] | transpose
+    | .[0] == [" Once", 0] and all(.[1:][]; . as [$token, $at] | $t[$at:] | startswith($token))' \
+    <(jq -c '.choices[0].logprobs |= with_entries(.value |= .[:3])' "$scratch/body")
 request /v1/completions '{"prompt":"Once\u0000upon \ud83d\ude00","max_tokens":4,"temperature":0,"ignore_eos":true}'
 check_equal 'any characters in a prompt' 200 "$code"
 
@@ -140,8 +145,12 @@ wrong stop '{"prompt":"a","stop":[""]}'
 wrong stop '{"prompt":"a","stop":5}'
 wrong stream '{"prompt":"a","stream":"yes"}'
 wrong stream_options '{"prompt":"a","stream_options":{"include_usage":true}}'
-wrong include_usage '{"prompt":"a","stream":true,"stream_options":{"include_usage":1}}'
+wrong stream_options.include_usage '{"prompt":"a","stream":true,"stream_options":{"include_usage":1}}'
+wrong stream_options '{"prompt":"a","stream":true,"stream_options":true}'
+wrong model '{"prompt":"a","model":5}'
 wrong logprobs '{"prompt":"a","logprobs":21}'
+wrong logprobs '{"prompt":"a","logprobs":true}'
+wrong logprobs '{"messages":[{"role":"user","content":"a"}],"logprobs":1}' /v1/chat/completions
 wrong logit_bias '{"prompt":"a","logit_bias":{"x":1}}'
 wrong logit_bias '{"prompt":"a","logit_bias":{"32000":1}}'
 wrong logit_bias '{"prompt":"a","logit_bias":{"5":101}}'
@@ -169,6 +178,9 @@ request /v1/completions "{\"prompt\":\"$(printf 'word %.0s' {1..300})\"}"
 check_equal 'a prompt longer than the context' '400 context_length_exceeded' \
     "$code $(jq -r .error.code "$scratch/body")"
 check_match 'a prompt longer than the context: both numbers' '30[0-9] tokens.*256' "$out"
+{ printf '{"prompt":"'; head -c 3000000 /dev/zero | tr '\0' a; printf '"}'; } >"$scratch/long"
+request /v1/completions "@$scratch/long"
+check_match 'one far longer: its bytes' '400 .*3000000 bytes.*256 tokens' "$code $out"
 
 # ---- the other endpoints ----
 
@@ -193,7 +205,14 @@ check_equal '/detokenize' '{"content":"Once upon a time"}' "$out"
 request /nothing
 check_equal 'a path that is none' '404 unknown_url' "$code $(jq -r .error.code "$scratch/body")"
 request /v1/completions '' -X DELETE -i
-check_match 'a method that is none' '405 .*Allow: POST' "$(tr -d '\r' <"$scratch/body" | paste -sd' ')"
+check_match 'a method that is none' '405 .*Allow: POST, OPTIONS' "$(tr -d '\r' <"$scratch/body" | paste -sd' ')"
+request /v1/models '' -X OPTIONS -i
+check_match 'OPTIONS: the methods' '200 .*Allow: GET, HEAD, OPTIONS' "$(tr -d '\r' <"$scratch/body" | paste -sd' ')"
+length=$(curl -s --unix-socket "$socket" http://volley/v1/models | wc -c)
+request /v1/models '' -I
+check_match 'HEAD: as GET, without the body' \
+    "200 .*Date: [A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} 20[0-9: ]+ GMT .*Content-Length: $length *$" \
+    "$(tr -d '\r' <"$scratch/body" | paste -sd' ')"
 
 # ---- metrics ----
 

@@ -293,6 +293,23 @@ static void pipelined_requests_are_answered_in_order(void **state)
     expect_witness();
 }
 
+/* HEAD has no body, and a target may name the server: the next answer follows at once. */
+static void unusual_requests_keep_the_order(void **state)
+{
+    (void)state;
+    server_client c;
+    client_open(&c, &server);
+    assert_true(client_send_text(&c, "HEAD /health HTTP/1.1\r\n\r\n"
+                                     "OPTIONS /v1/completions HTTP/1.1\r\n\r\n\r\n"
+                                     "GET HTTP://volley:80/health?x HTTP/1.1\r\n\r\n"
+                                     "GET http://volley HTTP/1.0\r\n\r\n"));
+    assert_true(client_read_end(&c, 20));
+    assert_true(client_read_until(&c, "HTTP/1.1 200 OK\r\n", 3, 0));
+    assert_non_null(strstr(c.data, "Content-Length: 15\r\n\r\nHTTP/1.1 200 OK\r\n"));
+    assert_non_null(strstr(c.data, "{\"status\":\"ok\"}HTTP/1.1 404 "));
+    client_close(&c);
+}
+
 /* ---- too many ---- */
 
 static void a_client_has_its_share_of_connections(void **state)
@@ -383,6 +400,7 @@ int main(void)
         cmocka_unit_test(drip_fed),
         cmocka_unit_test(idle_connections_end),
         cmocka_unit_test(pipelined_requests_are_answered_in_order),
+        cmocka_unit_test(unusual_requests_keep_the_order),
         cmocka_unit_test(a_client_has_its_share_of_connections),
         cmocka_unit_test(a_full_queue_is_refused),
         cmocka_unit_test(a_passed_socket_is_served_and_left),
