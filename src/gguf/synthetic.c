@@ -242,7 +242,7 @@ static void put_vocabulary(image *m)
     put_number(m, 0, 1);
 }
 
-#define N_ENTRIES 20
+#define N_ENTRIES 21
 
 static int write_head(image *m, vly_error *err)
 {
@@ -262,6 +262,7 @@ static int write_head(image *m, vly_error *err)
     put_u32_entry(m, arch_key(m, "attention.head_count", key), s->n_head);
     put_u32_entry(m, arch_key(m, "attention.head_count_kv", key), s->n_head_kv);
     put_u32_entry(m, arch_key(m, "attention.key_length", key), s->head_dim);
+    put_u32_entry(m, arch_key(m, "attention.value_length", key), s->head_dim);
     put_float_entry(m, arch_key(m, "attention.layer_norm_rms_epsilon", key), 1e-5f);
     put_float_entry(m, arch_key(m, "rope.freq_base", key), s->rope_base);
     put_vocabulary(m); /* eight entries */
