@@ -5,6 +5,7 @@
 #include "kv/kv.h"
 #include "model/config.h"
 #include "model/repack.h"
+#include "text/tokenizer.h"
 
 #include <cjson/cJSON.h>
 #include <getopt.h>
@@ -16,7 +17,7 @@
 
 #define SHOWN_ITEMS  8  /* of an array */
 #define SHOWN_BYTES  72 /* of a string, in the listing for people */
-#define MAX_PROBLEMS 2
+#define MAX_PROBLEMS 3
 
 typedef struct {
     const vly_gguf *gguf;
@@ -107,6 +108,11 @@ static void find_problems(inspection *in)
         problem++;
     else if (vly_config_all_windowed(&config))
         in->window = config.window;
+    vly_tokenizer *tokenizer;
+    if (in->totals.all.n_tensors && vly_tokenizer_create(in->gguf, &tokenizer, problem))
+        problem++;
+    else if (in->totals.all.n_tensors)
+        vly_tokenizer_destroy(tokenizer);
     char missing[256] = "";
     for (size_t i = 0; i < VLY_N_FORMATS; i++) {
         const vly_format *format = vly_format_by_id((vly_format_id)i);

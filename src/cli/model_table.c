@@ -37,6 +37,21 @@ static void find_inode(const vly_gguf *gguf, dev_t *device, ino_t *inode)
     *inode = st.st_ino;
 }
 
+/* What a program finds out when it loads the file. */
+static void find_problem(const vly_gguf *gguf, const vly_arch *arch, vly_error *problem)
+{
+    vly_model_config config;
+    vly_tokenizer *tokenizer;
+    if (vly_gguf_n_tensors(gguf) == 0) {
+        vly_fail(problem, VLY_E_UNSUPPORTED, "it has a vocabulary only");
+        return;
+    }
+    if (vly_model_check(gguf, arch, &config, problem) ||
+        vly_tokenizer_create(gguf, &tokenizer, problem))
+        return;
+    vly_tokenizer_destroy(tokenizer);
+}
+
 static void read_file(const vly_gguf *gguf, vly_cli_model *out)
 {
     const vly_gguf_totals totals = vly_gguf_count(gguf);
@@ -54,17 +69,13 @@ static void read_file(const vly_gguf *gguf, vly_cli_model *out)
         out->format = vly_format_by_id((vly_format_id)id);
     }
     find_inode(gguf, &out->device, &out->inode);
-    vly_model_config config;
-    if (totals.all.n_tensors == 0)
-        vly_fail(&out->problem, VLY_E_UNSUPPORTED, "it has a vocabulary only");
-    else
-        vly_model_check(gguf, NULL, &config, &out->problem);
+    find_problem(gguf, out->described, &out->problem);
 }
 
-void vly_cli_model_read(const vly_store_entry *entry, vly_cli_model *out)
+void vly_cli_model_read(const vly_store_entry *entry, const vly_arch *arch, vly_cli_model *out)
 {
     vly_gguf *gguf;
-    *out = (vly_cli_model){.entry = entry, .problem = entry->problem};
+    *out = (vly_cli_model){.entry = entry, .described = arch, .problem = entry->problem};
     if (!entry->path || vly_gguf_open(entry->path, &gguf, &out->problem)) return;
     read_file(gguf, out);
     vly_gguf_close(gguf);
@@ -72,11 +83,11 @@ void vly_cli_model_read(const vly_store_entry *entry, vly_cli_model *out)
 
 /* ---- the target ---- */
 
-int vly_cli_target_open(const char *name, vly_cli_target *out, vly_error *err)
+int vly_cli_target_open(const char *name, const vly_arch *arch, vly_cli_target *out, vly_error *err)
 {
     *out = (vly_cli_target){0};
     int rc = vly_store_open(name, &out->gguf, err);
-    if (rc == 0) rc = vly_model_check(out->gguf, NULL, &out->config, err);
+    if (rc == 0) rc = vly_model_check(out->gguf, arch, &out->config, err);
     if (rc == 0) rc = vly_tokenizer_create(out->gguf, &out->tokenizer, err);
     if (rc) return rc;
     out->n_weights = vly_gguf_count(out->gguf).all.n_weights;
@@ -101,7 +112,7 @@ int vly_cli_model_fit(vly_cli_model *model, const vly_cli_target *target, const 
     vly_tokenizer *tokenizer;
     int rc = vly_gguf_open(model->entry->path, &gguf, err);
     if (rc) return rc;
-    rc = vly_model_check(gguf, NULL, &config, err);
+    rc = vly_model_check(gguf, model->described, &config, err);
     if (rc == 0 && (rc = vly_tokenizer_create(gguf, &tokenizer, err)) == 0) {
         const vly_fit_model from = {gguf, &config, tokenizer};
         rc = vly_draft_fit_measure(&from, &to, text, len, &model->fit, err);

@@ -11,8 +11,9 @@ typedef enum { VLY_DRAFT_GOOD, VLY_DRAFT_FAIR, VLY_DRAFT_POOR, VLY_DRAFT_UNFIT }
 
 typedef struct {
     const vly_store_entry *entry;
-    vly_error problem; /* why Volley does not run it; code 0: it does */
-    bool readable;     /* the rest is known */
+    const vly_arch *described; /* an architecture beside the known ones, or NULL */
+    vly_error problem;         /* why Volley does not run it; code 0: it does */
+    bool readable;             /* the rest is known */
     char arch[32], tokenizer[16];
     uint64_t n_weights, n_bytes; /* of its tensors; of its files */
     const vly_format *format;    /* that most of its bytes have; NULL: it has no tensors */
@@ -26,8 +27,9 @@ typedef struct {
     char why[1024];
 } vly_cli_model;
 
-/* Reads what the file tells; what goes wrong is the model's `problem`. */
-void vly_cli_model_read(const vly_store_entry *entry, vly_cli_model *out);
+/* Reads what the file tells; what goes wrong is the model's `problem`. `arch` is an architecture
+ * beside the known ones, or NULL; it must outlive the model. */
+void vly_cli_model_read(const vly_store_entry *entry, const vly_arch *arch, vly_cli_model *out);
 
 /* The model that drafts are wanted for. */
 typedef struct {
@@ -42,7 +44,8 @@ typedef struct {
 
 /* Errors: those of vly_store_open, vly_model_check and vly_tokenizer_create. To be closed in any
  * case. */
-int vly_cli_target_open(const char *name, vly_cli_target *out, vly_error *err);
+int vly_cli_target_open(const char *name, const vly_arch *arch, vly_cli_target *out,
+                        vly_error *err);
 void vly_cli_target_close(vly_cli_target *target);
 
 /* vly_draft_fit_measure over the sample `text` [len], to model->fit. */

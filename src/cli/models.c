@@ -28,6 +28,7 @@ static const char sample_text[] =
 typedef struct {
     bool json;
     const char *target, *text; /* --for; the sample's file */
+    const char *arch;          /* a description's file */
     vly_text sample;
 } options;
 
@@ -37,13 +38,15 @@ static const vly_option_row rows[] = {
      "tell of each model how it would do as a draft for TARGET, a file or a name; best first"},
     {1, 0, "text", NULL, "FILE", &vly_option_text, AT(text), 0, 0,
      "the sample text for that, '-' being standard input (one of prose, lists and code)"},
+    {1, 0, "arch", NULL, "FILE", &vly_option_text, AT(arch), 0, 0,
+     "JSON file that describes an architecture beside the known ones (docs/models.md)"},
     {1, 0, "json", NULL, NULL, &vly_option_flag, AT(json), 0, 0,
      "print one JSON object: models, and with --for target and of each model draft"},
     {1, 'h', "help", NULL, NULL, &vly_option_help, 0, 0, 0, "show this help"},
 };
 
 static const char intro[] =
-    "usage: volley models [--for TARGET [--text FILE]] [--json]\n\n"
+    "usage: volley models [--for TARGET [--text FILE]] [--arch FILE] [--json]\n\n"
     "Lists the models that are found; -m and -d take their names. Looked at are the\n"
     "folder $VOLLEY_MODELS, the shipped models, and Ollama's store: $OLLAMA_MODELS,\n"
     "~/.ollama/models and its system service's folder.\n\n"
@@ -144,12 +147,12 @@ static int read_sample(options *o, vly_error *err)
     return rc;
 }
 
-static int describe_all(const options *o, const vly_store_list *list, const vly_cli_target *target,
-                        vly_cli_model *models, vly_error *err)
+static int describe_all(const options *o, const vly_store_list *list, const vly_arch *arch,
+                        const vly_cli_target *target, vly_cli_model *models, vly_error *err)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < list->n; i++) {
-        vly_cli_model_read(&list->entries[i], &models[i]);
+        vly_cli_model_read(&list->entries[i], arch, &models[i]);
         if (target) rc = compare(&models[i], target, &o->sample, err);
     }
     if (rc == 0 && target) qsort(models, list->n, sizeof *models, by_fit);
@@ -161,13 +164,16 @@ static int list_models(options *o, vly_error *err)
     vly_store_list list = {0};
     vly_cli_target target = {0};
     vly_cli_model *models = NULL;
+    vly_arch described;
+    const vly_arch *arch = o->arch ? &described : NULL;
+    const vly_cli_target *shown = o->target ? &target : NULL;
     int rc = o->target ? read_sample(o, err) : 0;
-    if (rc == 0 && o->target) rc = vly_cli_target_open(o->target, &target, err);
+    if (rc == 0 && arch) rc = vly_arch_read(o->arch, &described, err);
+    if (rc == 0 && o->target) rc = vly_cli_target_open(o->target, arch, &target, err);
     if (rc == 0) rc = vly_store_list_all(&list, err);
     if (rc == 0 && !(models = calloc(list.n + 1, sizeof *models)))
         rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the list of models");
-    if (rc == 0) rc = describe_all(o, &list, o->target ? &target : NULL, models, err);
-    const vly_cli_target *shown = o->target ? &target : NULL;
+    if (rc == 0) rc = describe_all(o, &list, arch, shown, models, err);
     if (rc == 0 && o->json) rc = vly_cli_models_print_json(models, list.n, shown, err);
     if (rc == 0 && !o->json) vly_cli_models_print(models, list.n, shown);
     free(models);

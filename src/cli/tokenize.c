@@ -181,10 +181,7 @@ static int tokenize(const request *r, vly_error *err)
     if (rc) return rc;
     rc = vly_tokenizer_create(gguf, &t, err);
     vly_gguf_close(gguf);
-    if (rc) {
-        vly_fail_within(err, "%s", r->model);
-        return rc;
-    }
+    if (rc) return rc;
     vly_text text = {0};
     if (r->jsonl) {
         rc = tokenize_lines(r, t, err);

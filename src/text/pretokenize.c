@@ -25,6 +25,14 @@
     "*[\\r\\n]+|" SPACES
 #define LLAMA3 GPT4("\\p{N}{1,3}")
 #define QWEN2  GPT4("\\p{N}")
+/* Words end where a capital follows a small letter; letters without case, and marks, go with both.
+ */
+#define LARGE  "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define SMALL  "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+#define BEFORE "[^\\r\\n\\p{L}\\p{N}]?"
+#define TEKKEN                                                                                     \
+    BEFORE LARGE "*" SMALL "+|" BEFORE LARGE "+" SMALL "*|\\p{N}| ?" OTHER "+[\\r\\n/]*|" SPACE    \
+                 "*[\\r\\n]+|" SPACES
 
 typedef struct {
     const char *name;
@@ -44,6 +52,7 @@ static const row rows[] = {
     {"smaug-bpe", LLAMA3, false, false}, {"dbrx", LLAMA3, false, false},
     {"qwen2", QWEN2, false, false},      {"deepseek-r1-qwen", QWEN2, false, false},
     {"megrez", QWEN2, false, false},     {"stablelm2", QWEN2, false, false},
+    {"tekken", TEKKEN, true, true},
 };
 
 struct vly_pretokenizer {
@@ -54,7 +63,7 @@ struct vly_pretokenizer {
 
 static int unknown_name(vly_bytes name, vly_error *err)
 {
-    char known[512] = "";
+    char known[768] = "";
     size_t n = 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows && n < sizeof known; i++)
         n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", rows[i].name);

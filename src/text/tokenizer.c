@@ -215,7 +215,10 @@ int vly_tokenizer_create(const vly_gguf *gguf, vly_tokenizer **out, vly_error *e
     if (!t) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a tokenizer");
     int rc = load(t, gguf, err);
     if (rc) {
+        /* What reads metadata names the file itself. */
+        const char *path = vly_gguf_path(gguf);
         vly_tokenizer_destroy(t);
+        if (err && strncmp(err->message, path, strlen(path)) != 0) vly_fail_within(err, "%s", path);
         return rc;
     }
     *out = t;

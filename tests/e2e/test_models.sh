@@ -11,6 +11,8 @@ cp models/smol-stories-11M-q8_0.gguf \
     "$scratch/own/publisher/a-repository-with-a-name-longer-than-the-column-of-names/smol.gguf"
 cp tests/data/tokenizers/mistral-v0.1.gguf "$scratch/own/vocabulary.gguf"
 head -c 5000000 models/stories15M-q8_0.gguf >"$scratch/own/cut.gguf"
+sed 's/smollm/smollx/g' models/smol-stories-11M-q8_0.gguf >"$scratch/own/cutter.gguf"
+cp tests/data/archs/described.gguf "$scratch/own/described.gguf"
 printf 'GGUF' >"$scratch/own/"$'control\x1b[31m.gguf'
 digest=$(sha256sum models/stories15M-q8_0.gguf | cut -c 1-64)
 cp models/stories15M-q8_0.gguf "$scratch/store/blobs/sha256-$digest"
@@ -32,6 +34,11 @@ check_match 'the list: a file that was cut' "does not run: tensor 'token_embd.we
     "$(tr -s '\n ' ' ' <<<"$list")"
 check_match 'the list: a broken manifest' 'does not run: .*/broken: expected a manifest' \
     "$(tr -d '\n' <<<"$list" | tr -s ' ')"
+check_match 'the list: a tokenizer that does not work' \
+    "does not run: tokenizer.ggml.pre is 'smollx'; the pre-tokenizers that work are smollm" \
+    "$(tr -s '\n ' ' ' <<<"$list")"
+check_match 'inspect says so too' "does not run this model.*: tokenizer.ggml.pre is 'smollx'" \
+    "$("$volley" inspect cutter | tr '\n' ' ')"
 check_equal 'the list: no control characters' '' "$(grep $'\x1b' <<<"$list")"
 widest() { awk '{ if (length($0) > n) n = length($0) } END { print n <= 100 }' <<<"$1"; }
 check_equal 'the list: at most 100 columns' 1 "$(widest "$list")"
@@ -86,6 +93,17 @@ for text in english newlines; do
 done
 check_equal "a sample of one's own: all of one and nothing of the other" '1 0' \
     "$(cat "$scratch/english.share") $(cat "$scratch/newlines.share")"
+
+# ---- a described architecture ----
+
+check_exit 'a described architecture' 0 "$volley" models --arch tests/data/archs/described.json --json
+check_equal 'a described architecture: it runs' 'true' \
+    "$(jq '.models[] | select(.name == "described") | .runs' "$scratch/out")"
+check_exit 'a described target' 0 \
+    "$volley" models --arch tests/data/archs/described.json --for described
+check_match 'a described target: its drafts' '^Drafts for described \(130 K' "$out"
+check_exit 'a described target that nobody describes' 1 "$volley" models --for described
+check_exit 'a description that is not there' 1 "$volley" models --arch "$scratch/nothing"
 
 # ---- wrong usage, nothing there ----
 

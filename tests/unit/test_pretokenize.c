@@ -103,6 +103,24 @@ static void test_qwen2_splits(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_split("qwen2", cases[i]);
 }
 
+static void test_tekken_splits(void **state)
+{
+    (void)state;
+    static const char *const cases[] = {
+        "Hello| world",
+        "camel|Case| HTTPServer| i|Phone",
+        "\xC3\x89tude| \xC3\x89LAN\xC3\xA9lan|\xC3\x89", /* capitals beyond ASCII */
+        "\xD0\xBC\xD0\xB8\xD1\x80|\xD0\x9C\xD0\x98\xD0\xA0",
+        "\xE4\xBD\xA0\xE5\xA5\xBDxyz| \xE4\xBD\xA0Xyz", /* letters without case */
+        "e\xCC\x81|X\xCC\x81z",                         /* marks belong to words */
+        "1|2|3| |4",
+        "don|'t| it|'S",
+        "foo|();\n/\n|bar| //\n|x",
+        "x|\n\n| | y|  ",
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_split("tekken", cases[i]);
+}
+
 static void test_unknown_pretokenizer(void **state)
 {
     (void)state;
@@ -119,7 +137,7 @@ static void test_unknown_pretokenizer(void **state)
 static void test_long_runs(void **state)
 {
     (void)state;
-    static const char *const pres[] = {"gpt-2", "smollm", "llama-bpe", "qwen2"};
+    static const char *const pres[] = {"gpt-2", "smollm", "llama-bpe", "qwen2", "tekken"};
     size_t n_text = 1000001, n;
     char *text = malloc(n_text);
     memset(text, ' ', n_text);
@@ -140,9 +158,10 @@ static void test_long_runs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gpt2_splits),          cmocka_unit_test(test_smollm_splits),
-        cmocka_unit_test(test_llama_bpe_splits),     cmocka_unit_test(test_qwen2_splits),
-        cmocka_unit_test(test_unknown_pretokenizer), cmocka_unit_test(test_long_runs),
+        cmocka_unit_test(test_gpt2_splits),      cmocka_unit_test(test_smollm_splits),
+        cmocka_unit_test(test_llama_bpe_splits), cmocka_unit_test(test_qwen2_splits),
+        cmocka_unit_test(test_tekken_splits),    cmocka_unit_test(test_unknown_pretokenizer),
+        cmocka_unit_test(test_long_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
