@@ -43,6 +43,7 @@ lib_src  := $(sort $(wildcard src/*/*.c drafts/*.c))
 lib_obj  := $(lib_src:%.c=$(build)/%.o)
 test_src := $(sort $(wildcard tests/unit/test_*.c tests/kernels/test_*.c tests/e2e/test_*.c))
 test_bin := $(test_src:%.c=$(build)/%)
+preload := $(patsubst %.c,$(build)/%.so,$(sort $(wildcard tests/preload/*.c)))
 test_support := $(patsubst %.c,$(build)/%.o,$(sort $(wildcard tests/support/*.c)))
 
 # $(call say,WHAT) before a command shows one short line instead of it; V=1 shows the command.
@@ -81,9 +82,14 @@ $(build)/tests/kernels/test_gpu_submit: private LDFLAGS += \
 $(test_bin): $(build)/%: $(build)/%.o $(test_support) $(sanitizer) $(build)/libvolley.a
 	$(call say,LINK) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
+# Faults between a program and its libraries, for LD_PRELOAD; built without sanitizers.
+$(preload): $(build)/%.so: %.c $(build)/flags
+	@mkdir -p $(@D)
+	$(call say,CC) $(CC) $(filter-out -fsanitize=% -fno-sanitize%,$(CFLAGS)) -fPIC -shared -o $@ $<
+
 unit-bin:   $(filter $(build)/tests/unit/%,$(test_bin))
 kernel-bin: $(filter $(build)/tests/kernels/%,$(test_bin))
-e2e-bin:    $(filter $(build)/tests/e2e/%,$(test_bin)) $(build)/volley
+e2e-bin:    $(filter $(build)/tests/e2e/%,$(test_bin)) $(build)/volley $(preload)
 
 demo: ## write a story with the shipped pair of models
 	$(MAKE) -j$(jobs) all
@@ -144,4 +150,4 @@ help: ## list the targets
 .PHONY: all always demo test test-asan test-kernels bench format lint install uninstall help \
         unit-bin kernel-bin e2e-bin
 .SECONDARY:
--include $(lib_obj:.o=.d) $(build)/src/main.d $(test_src:%.c=$(build)/%.d) $(test_support:.o=.d)
+-include $(lib_obj:.o=.d) $(build)/src/main.d $(preload:.so=.d) $(test_src:%.c=$(build)/%.d) $(test_support:.o=.d)

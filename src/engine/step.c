@@ -121,9 +121,13 @@ static void add_blocks(vly_engine *e, bool on_host)
     }
 }
 
-static void fail_all(const vly_engine_step *step, const vly_error *err)
+/* What the step cannot do fails all that take part; a lost device all that there are, since those
+ * that are paused would not find out before they go on. */
+static void fail_all(vly_engine *e, const vly_error *err)
 {
-    for (uint32_t i = 0; i < step->n; i++) step->sequence[i]->failure = *err;
+    for (uint32_t i = 0; i < e->step.n; i++) e->step.sequence[i]->failure = *err;
+    if (err->code != VLY_E_DEVICE_LOST) return;
+    for (vly_sequence *s = e->first; s; s = s->next) s->failure = *err;
 }
 
 /* ---- Completing ---- */
@@ -166,7 +170,7 @@ static void complete(void *arg, int rc, const vly_error *gpu_error)
     if (e->closing) return;
     e->metrics.steps++;
     e->metrics.step_ms += vly_ms_since(step->start_ns);
-    if (rc) fail_all(step, gpu_error);
+    if (rc) fail_all(e, gpu_error);
     read_times(e, &chunk_ns, &outcome);
     step->n_in_flight--;
     for (uint32_t i = 0; i < step->n; i++) {
@@ -208,7 +212,7 @@ bool vly_engine_step_submit(vly_engine *e)
     int rc = vly_batch_add_commands(&step->batch, e->mark[0], list, &err);
     if (rc == 0) rc = vly_gpu_submit(e->gpu, list->commands, list->n, complete, e, NULL, &err);
     if (rc) {
-        fail_all(step, &err);
+        fail_all(e, &err);
         if (step->batch.advances) vly_engine_ahead_end(e);
         return true;
     }

@@ -36,6 +36,8 @@ int vly_api_fail_engine(vly_api_error *err, const vly_error *cause, const char *
     case VLY_E_HOST_MEMORY:
     case VLY_E_DEVICE_MEMORY:
         return vly_api_fail(err, 503, "out_of_memory", NULL, "%s", cause->message);
+    case VLY_E_DEVICE_LOST:
+        return vly_api_fail(err, 500, "device_lost", NULL, "%s", cause->message);
     default:
         return vly_api_fail(err, 500, NULL, NULL, "%s", cause->message);
     }

@@ -2,6 +2,7 @@
 #include "serve/server.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "serve/openai_response.h"
 
 #include <errno.h>
@@ -199,7 +200,8 @@ static void on_finish(void *arg, vly_finish finish, const vly_stats *stats, cons
     count(q, outcome, stats);
     if (finish == VLY_FINISH_ERROR && cause->code == VLY_E_DEVICE_LOST && !server->failure.code) {
         server->failure = *cause;
-        vly_server_drain(server);
+        vly_log(VLY_LOG_ERROR, "serve", "%s", cause->message);
+        if (server->state == VLY_SERVER_READY) vly_server_drain(server);
     }
     /* Sending may find that the client is gone. */
     bool good = finish == VLY_FINISH_STOP || finish == VLY_FINISH_LENGTH;

@@ -109,8 +109,9 @@ void vly_route(vly_connection *c)
     } else if (!takes_method(r, q->method)) {
         answer_method(c, r);
     } else if (r->needs_engine && server->state != VLY_SERVER_READY) {
-        vly_api_fail(&err, 503, NULL, NULL,
+        vly_api_fail(&err, 503, NULL, NULL, "%s",
                      server->state == VLY_SERVER_LOADING ? "the models are being loaded"
+                     : server->failure.code              ? server->failure.message
                                                          : "the server is about to end");
         vly_reply_error(c, &err);
     } else {

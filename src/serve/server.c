@@ -77,7 +77,8 @@ void vly_server_drain(vly_server *s)
     vly_log(VLY_LOG_INFO, "serve", "ending: %u connections, at most %g s", s->n_connections,
             (double)o->drain_timeout_s);
     vly_notify_systemd("STOPPING=1");
-    close_listeners(s);
+    /* Who asks meanwhile is told of a failure. */
+    if (!s->failure.code) close_listeners(s);
     for (vly_connection *c = s->connections; c; c = c->next)
         if (c->phase == VLY_CONNECTION_IDLE && vly_connection_unsent(c) == 0)
             vly_connection_close(c);
