@@ -1,4 +1,5 @@
-/* Are weights numbers? Only exponents are looked at, which costs less than reading the weights. */
+/* Are weights numbers, and ones that f16 has? Only exponents are looked at, which costs less than
+ * reading the weights. */
 #include "gguf/cursor.h"
 #include "gguf/gguf.h"
 #include "gguf/quote.h"
@@ -6,8 +7,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* The masks of the exponents of floats that lie side by side in 8 bytes: NaN and infinity have all
- * of an exponent's bits. 0: the format has no such floats. */
+/* The masks of the exponents of floats that lie side by side in 8 bytes. 0: the format has no such
+ * floats. */
 static uint64_t exponents_of(const vly_format *format)
 {
     switch (format->id) {
@@ -22,51 +23,92 @@ static uint64_t exponents_of(const vly_format *format)
     }
 }
 
-/* Not 0 where one of the floats in `bits` has a full exponent: adding its lowest bit carries into
- * the place of the sign, which was masked out. */
-static inline uint64_t full_exponents(uint64_t bits, uint64_t mask)
+/* NaN and infinity have all bits of an exponent, which is 1 less than this. */
+static inline uint64_t above_all(const vly_format *format)
 {
-    return ((bits & mask) + (mask & ~(mask << 1))) & ~mask;
+    return format->id == VLY_FORMAT_f32 || format->id == VLY_FORMAT_bf16 ? 256 : 32;
 }
 
-static bool floats_finite(const uint8_t *p, size_t n_bytes, uint64_t mask)
+/* What has to be added to exponents so that those that are `steps` or fewer below `above_all` carry
+ * into the place of the sign. */
+static inline uint64_t carry(uint64_t mask, uint64_t steps)
 {
-    uint64_t full = 0, bits = 0;
+    return (mask & ~(mask << 1)) * steps;
+}
+
+/* Not 0 where one of the floats in `bits` carries so; signs are masked out. */
+static inline uint64_t carries(uint64_t bits, uint64_t mask, uint64_t add)
+{
+    return ((bits & mask) + add) & ~mask;
+}
+
+/* Whether any of the floats has an exponent from `steps` below above_all on. */
+static bool any_float(const uint8_t *p, size_t n_bytes, uint64_t mask, uint64_t steps)
+{
+    uint64_t any = 0, bits = 0, add = carry(mask, steps);
     size_t whole = n_bytes / sizeof bits * sizeof bits;
     for (size_t i = 0; i < whole; i += sizeof bits) {
         memcpy(&bits, p + i, sizeof bits);
-        full |= full_exponents(bits, mask);
+        any |= carries(bits, mask, add);
     }
     bits = 0;
     memcpy(&bits, p + whole, n_bytes - whole);
-    return !(full | full_exponents(bits, mask));
+    return any | carries(bits, mask, add);
 }
 
 /* `n_bytes`, 2 or 4, of each block: a constant where it is called, so that they are one load. */
-static inline bool scales_finite(const uint8_t *p, size_t n_blocks, size_t stride, size_t n_bytes)
+static inline bool any_scale_of(const uint8_t *p, size_t n_blocks, size_t stride, size_t n_bytes,
+                                uint64_t steps)
 {
-    uint64_t full = 0, mask = exponents_of(vly_format_by_id(VLY_FORMAT_f16));
+    uint64_t any = 0, mask = exponents_of(vly_format_by_id(VLY_FORMAT_f16));
+    uint64_t add = carry(mask, steps);
     for (size_t i = 0; i < n_blocks; i++) {
         uint32_t bits = 0;
         memcpy(&bits, p + i * stride, n_bytes);
-        full |= full_exponents(bits, mask);
+        any |= carries(bits, mask, add);
     }
-    return !full;
+    return any;
+}
+
+static bool any_scale(const vly_format *format, const void *blocks, size_t n_blocks, uint64_t steps)
+{
+    const uint8_t *scales = (const uint8_t *)blocks + format->scale_at;
+    switch (format->n_scales) {
+    case 1:
+        return any_scale_of(scales, n_blocks, format->block_bytes, 2, steps);
+    case 2:
+        return any_scale_of(scales, n_blocks, format->block_bytes, 4, steps);
+    default:
+        return false;
+    }
 }
 
 bool vly_format_finite(const vly_format *format, const void *blocks, size_t n_blocks)
 {
-    uint64_t exponents = exponents_of(format);
-    if (exponents) return floats_finite(blocks, n_blocks * format->block_bytes, exponents);
-    const uint8_t *scales = (const uint8_t *)blocks + format->scale_at;
-    switch (format->n_scales) {
-    case 1:
-        return scales_finite(scales, n_blocks, format->block_bytes, 2);
-    case 2:
-        return scales_finite(scales, n_blocks, format->block_bytes, 4);
-    default:
-        return true;
-    }
+    uint64_t mask = exponents_of(format);
+    return mask ? !any_float(blocks, n_blocks * format->block_bytes, mask, 1)
+                : !any_scale(format, blocks, n_blocks, 1);
+}
+
+unsigned vly_format_range(const vly_format *format, const void *blocks, size_t n_blocks)
+{
+    enum { F32_BIAS = 127, F16_BIAS = 15 };
+    uint64_t mask = exponents_of(format), all = above_all(format);
+    size_t n_bytes = n_blocks * format->block_bytes;
+    if (format->id == VLY_FORMAT_f16) return VLY_RANGE_MIDDLE;
+    if (!mask) /* codes and factors make at most 4064 times the scale of it */
+        return VLY_RANGE_MIDDLE |
+               (any_scale(format, blocks, n_blocks, all - (F16_BIAS + 3)) ? VLY_RANGE_HIGH : 0);
+    unsigned range = 0;
+    if (any_float(blocks, n_bytes, mask, all - (F32_BIAS + 15))) range |= VLY_RANGE_HIGH;
+    if (any_float(blocks, n_bytes, mask, all - (F32_BIAS - 13))) range |= VLY_RANGE_MIDDLE;
+    if (any_float(blocks, n_bytes, mask, all - 1)) range |= VLY_RANGE_LOW;
+    return range;
+}
+
+bool vly_range_is_f16(unsigned range)
+{
+    return !(range & VLY_RANGE_HIGH) && (range & VLY_RANGE_MIDDLE || !(range & VLY_RANGE_LOW));
 }
 
 int vly_gguf_check_finite(const vly_gguf_tensor *tensor, const uint8_t *blocks, size_t n_blocks,

@@ -48,6 +48,18 @@ const vly_format *vly_format_by_id(vly_format_id id);
  * Looks at floats and at f16 scales; what a format has besides is not looked at. */
 bool vly_format_finite(const vly_format *format, const void *blocks, size_t n_blocks);
 
+/* How far weights reach, for whoever computes with them as f16, in which numbers from 65520 on are
+ * infinite and those below 2^-14 have ever fewer bits. Of several rows together: with |. */
+enum {
+    VLY_RANGE_HIGH = 1,   /* one may be 32768 or more */
+    VLY_RANGE_MIDDLE = 2, /* one is 2^-13 or more, or may be */
+    VLY_RANGE_LOW = 4     /* one is not 0 */
+};
+unsigned vly_format_range(const vly_format *format, const void *blocks, size_t n_blocks);
+
+/* Does f16 have them, the small ones beside large ones with the precision of those? */
+bool vly_range_is_f16(unsigned range);
+
 /* The names of the formats that Volley computes with, "f32, f16, ...", for messages. Static. */
 const char *vly_format_computable_names(void);
 

@@ -1,5 +1,7 @@
 #include "model/model_internal.h"
 
+#include "base/log.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +11,8 @@ const uint32_t vly_buckets[VLY_N_BUCKETS] = {1,  2,  3,  4,  5,  6,   8,   12,
 
 /* ---- Layout ---- */
 
-static vly_geometry choose_geometry(const vly_gpu_info *info)
+/* `tiles`: the tile form, where the device has it. */
+static vly_geometry choose_geometry(const vly_gpu_info *info, bool tiles)
 {
     uint32_t lanes = info->subgroup_size;
     if (info->type == VLY_GPU_CPU)
@@ -17,7 +20,7 @@ static vly_geometry choose_geometry(const vly_gpu_info *info)
             .lane_form = true, .lanes = lanes, .width = lanes, .pairs = 2, .groups = 1};
     uint32_t groups = 8;
     while (groups > 1 && groups * lanes > info->max_workgroup_invocations) groups /= 2;
-    if (info->matrix_units)
+    if (info->matrix_units && tiles)
         return (vly_geometry){
             .tile_form = true, .lanes = 32, .width = 512, .pairs = 8, .groups = 1};
     return (vly_geometry){.dot = info->int8_dot && info->shared_bytes >= 49152,
@@ -150,8 +153,8 @@ static vly_kv_shape kv_shape(const vly_model *m, const vly_model_options *o)
 }
 
 /* Everything about the model that can be known without allocating on the device. */
-static int plan(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *o, vly_model *m,
-                vly_error *err)
+static int plan(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *o, bool tiles,
+                vly_model *m, vly_error *err)
 {
     m->gpu = gpu;
     int rc = vly_model_config_read(gguf, o->arch, &m->config, err);
@@ -163,7 +166,7 @@ static int plan(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *o, 
     m->memory.n_pages = o->n_pages && o->n_pages < full ? o->n_pages
                         : full < UINT32_MAX             ? (uint32_t)full
                                                         : UINT32_MAX;
-    m->geometry = choose_geometry(vly_gpu_get_info(gpu));
+    m->geometry = choose_geometry(vly_gpu_get_info(gpu), tiles);
     uint32_t head_rows = o->head_rows ? o->n_head_rows : m->config.n_vocab;
     m->at = lay_out(&m->config, &m->geometry, head_rows, m->memory.n_ctx);
     if (m->at.n_quads > UINT32_MAX)
@@ -184,7 +187,7 @@ int vly_model_measure(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_option
                       vly_model_memory *out, vly_error *err)
 {
     vly_model m = {0};
-    int rc = plan(gpu, gguf, options, &m, err);
+    int rc = plan(gpu, gguf, options, true, &m, err);
     *out = m.memory;
     vly_weights_deinit(NULL, &m.weights);
     return rc;
@@ -223,20 +226,37 @@ static int create(vly_model *m, const vly_model_options *o, vly_error *err)
     return rc ? rc : vly_chain_choose(m, err);
 }
 
-int vly_model_create(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *options,
-                     vly_model **out, vly_error *err)
+/* *beyond_f16: why tiles do not do. */
+static int try_create(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *options,
+                      bool tiles, bool *beyond_f16, vly_model **out, vly_error *err)
 {
     vly_model *m = calloc(1, sizeof *m);
     if (!m) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the model");
-    int rc = plan(gpu, gguf, options, m, err);
+    int rc = plan(gpu, gguf, options, tiles, m, err);
     if (rc == 0 && (rc = create(m, options, err)) == VLY_E_FORMAT)
         vly_fail_within(err, "%s", vly_gguf_path(gguf));
+    *beyond_f16 = m->weights.beyond_f16;
     if (rc) {
         vly_model_destroy(m);
         return rc;
     }
     *out = m;
     return 0;
+}
+
+int vly_model_create(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *options,
+                     vly_model **out, vly_error *err)
+{
+    vly_error why;
+    bool beyond_f16 = false;
+    int rc = try_create(gpu, gguf, options, true, &beyond_f16, out, &why);
+    if (rc && beyond_f16) {
+        vly_log(VLY_LOG_WARN, "model", "%s: %s: computed without matrix units, which is slower",
+                vly_gguf_path(gguf), why.message);
+        return try_create(gpu, gguf, options, false, &beyond_f16, out, err);
+    }
+    if (rc && err) *err = why;
+    return rc;
 }
 
 void vly_model_destroy(vly_model *m)

@@ -1,6 +1,7 @@
 #include "model/weights.h"
 
 #include "base/workers.h"
+#include "gguf/quote.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -178,8 +179,9 @@ int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const
 
 /* One of the threads that lay weights out. */
 typedef struct {
-    float *values; /* scratch: rows as floats */
-    int rc;        /* the first failure, which `err` describes */
+    float *values;  /* scratch: rows as floats */
+    unsigned range; /* of the weights of a matrix in tiles: VLY_RANGE_ */
+    int rc;         /* the first failure, which `err` describes */
     vly_error err;
 } layer_out;
 
@@ -308,6 +310,7 @@ static int upload_rows(uploader *u, const vly_matrix *m)
 /* The 16 rows of a tile, checked; as floats where the matrix is of tensors of unlike formats. */
 static int tile_rows(layer_out *out, const vly_matrix *m, uint64_t tile, const uint8_t **row)
 {
+    const vly_format *format = vly_format_by_id(m->format);
     for (uint32_t i = 0; i < VLY_TILE_ROWS; i++) {
         const vly_gguf_tensor *tensor;
         row[i] = source_row(m, (uint32_t)(tile * VLY_TILE_ROWS + i), &tensor);
@@ -315,10 +318,12 @@ static int tile_rows(layer_out *out, const vly_matrix *m, uint64_t tile, const u
         size_t n_blocks = m->columns / tensor->format->block_weights;
         int rc = vly_gguf_check_finite(tensor, row[i], n_blocks, &out->err);
         if (rc) return rc;
-        if (tensor->format->id == m->format) continue;
-        float *values = out->values + (size_t)i * m->columns;
-        tensor->format->dequantize(row[i], n_blocks, values);
-        row[i] = (const uint8_t *)values;
+        if (tensor->format != format) {
+            float *values = out->values + (size_t)i * m->columns;
+            tensor->format->dequantize(row[i], n_blocks, values);
+            row[i] = (const uint8_t *)values;
+        }
+        out->range |= vly_format_range(format, row[i], m->columns / format->block_weights);
     }
     return 0;
 }
@@ -346,6 +351,22 @@ static int stage_plane(uploader *u, const vly_matrix *m, uint64_t offset, const 
                                   u->err);
     if (rc == 0) memcpy(space, plane, n_bytes);
     return rc;
+}
+
+/* Tiles are multiplied as f16. */
+static int check_range(uploader *u, const vly_matrix *m)
+{
+    unsigned range = 0;
+    for (uint32_t i = 0; i < vly_workers_count(u->workers); i++) {
+        range |= u->out[i].range;
+        u->out[i].range = 0;
+    }
+    if (vly_range_is_f16(range)) return 0;
+    u->weights->beyond_f16 = true;
+    return vly_fail(u->err, VLY_E_UNSUPPORTED, "tensor %s%s: weights too %s for f16",
+                    vly_quote(m->tensor[0]->name).text,
+                    m->n_tensors > 1 ? ", or one laid out with it" : "",
+                    range & VLY_RANGE_HIGH ? "large" : "small");
 }
 
 /* As upload_rows, in bands of tiles. */
@@ -376,7 +397,7 @@ static int upload_tiles(uploader *u, const vly_matrix *m)
         if (rc == 0) rc = tell_progress(u);
     }
     free(space);
-    return rc;
+    return rc ? rc : check_range(u, m);
 }
 
 /* Uploads a matrix while the file's part for the next one is read ahead. What was uploaded may

@@ -52,6 +52,7 @@ typedef struct {
     uint64_t *chunk_bytes;
     uint32_t n_chunks;
     uint64_t n_bytes; /* of all chunks */
+    bool beyond_f16;  /* why the upload failed: tiles cannot hold these weights */
 } vly_weights;
 
 /* Told as weights arrive: bytes done of all. A return other than 0 ends that. */
@@ -65,7 +66,8 @@ int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const
                      const uint32_t *head_rows, uint32_t n_head_rows, bool tiled, vly_weights *out,
                      vly_error *err);
 
-/* Allocates and uploads what was planned. VLY_E_FORMAT names a tensor whose weights are no numbers;
+/* Allocates and uploads what was planned. VLY_E_FORMAT names a tensor whose weights are no numbers,
+ * VLY_E_UNSUPPORTED one that f16 cannot hold, as tiles must (then weights->beyond_f16);
  * VLY_E_CANCELLED (progress). */
 int vly_weights_upload(vly_gpu *gpu, vly_weights *weights, vly_progress progress,
                        void *progress_arg, vly_error *err);

@@ -241,6 +241,66 @@ static void broken_weights_are_found(void **state)
     }
 }
 
+static bool fits(const vly_format *format, const void *blocks, size_t n_blocks)
+{
+    return vly_range_is_f16(vly_format_range(format, blocks, n_blocks));
+}
+
+/* What f16 is said to have it has: no weight of such blocks is too large. */
+static void ranges_hold(void **state)
+{
+    (void)state;
+    enum { N_BLOCKS = 2 };
+    for (int id = 0; id < VLY_N_FORMATS; id++) {
+        const vly_format *format = vly_format_by_id((vly_format_id)id);
+        if (!format->dequantize || id == VLY_FORMAT_f16) continue;
+        size_t n_bytes = N_BLOCKS * (size_t)format->block_bytes, n_fit = 0, n_not = 0;
+        size_t n = N_BLOCKS * (size_t)format->block_weights;
+        uint8_t *blocks = malloc(n_bytes);
+        float *values = malloc(n * sizeof *values);
+        assert_true(blocks && values);
+        for (uint32_t high = 0; high < 0x80; high++) {
+            /* All codes and factors as large as they can be; any scale. */
+            memset(blocks, 0xff, n_bytes);
+            for (size_t i = 0; i < N_BLOCKS; i++)
+                for (uint32_t j = 0; j < format->n_scales; j++)
+                    memcpy(blocks + i * format->block_bytes + format->scale_at + 2 * j,
+                           (const uint8_t[]){0xff, (uint8_t)(high & 0x7b)}, 2);
+            if (format->n_scales == 0) memset(blocks, (int)high, n_bytes);
+            bool small = true;
+            format->dequantize(blocks, N_BLOCKS, values);
+            for (size_t i = 0; i < n; i++) small = small && fabsf(values[i]) <= 65504.0f;
+            if (fits(format, blocks, N_BLOCKS) && !small)
+                fail_msg("%s: f16 does not have %g", format->name, (double)values[0]);
+            *(fits(format, blocks, N_BLOCKS) ? &n_fit : &n_not) += 1;
+        }
+        assert_true(n_fit > 10 && n_not > 0);
+        free(blocks);
+        free(values);
+    }
+}
+
+static void ranges_of_floats(void **state)
+{
+    (void)state;
+    static const struct {
+        float values[3];
+        bool fit;
+    } cases[] = {
+        {{0, 0, 0}, true},           {{0.02f, -0.5f, 3}, true}, {{32767, -32767, 0}, true},
+        {{0, -70000, 1}, false},     {{1e30f, 0, 0}, false},    {{1, 1e-30f, 0}, true},
+        {{1e-5f, -1e-5f, 0}, false}, {{0, 0, 1e-20f}, false},   {{0, 1e-5f, 0.01f}, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint16_t halves[3];
+        for (int j = 0; j < 3; j++) halves[j] = (uint16_t)(bits_of(cases[i].values[j]) >> 16);
+        bool f32 = fits(vly_format_by_id(VLY_FORMAT_f32), cases[i].values, 3);
+        bool bf16 = fits(vly_format_by_id(VLY_FORMAT_bf16), halves, 3);
+        if (f32 != cases[i].fit || bf16 != cases[i].fit)
+            fail_msg("case %zu: f32 %d, bf16 %d, expected %d", i, f32, bf16, cases[i].fit);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -252,6 +312,8 @@ int main(void)
         cmocka_unit_test(special_floats_become_special_halves),
         cmocka_unit_test(bfloats_are_the_upper_half_of_a_float),
         cmocka_unit_test(broken_weights_are_found),
+        cmocka_unit_test(ranges_hold),
+        cmocka_unit_test(ranges_of_floats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
