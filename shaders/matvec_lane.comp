@@ -1,6 +1,7 @@
-// y = W x with PAIRS row pairs to a lane: no shared memory, no barriers, no shuffles in the loop. For
-// devices whose lanes are a processor's vector: reads are texel fetches, and one fetch of x serves all of a
-// lane's rows.
+// y = W x with PAIRS row pairs to a lane: no shared memory, no barriers. For devices whose lanes are a
+// processor's vector. Reads are texel fetches, calls of some fifty instructions there whatever they bring, so
+// each lane fetches another quad of x; lanes take x from each other with constant shuffles, which are one
+// or two instructions.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
@@ -10,18 +11,34 @@ layout(constant_id = VLY_MATVEC_PAIRS) const uint PAIRS = 2;
 
 #define ROWS (2 * PAIRS)
 
-// A block is computed in so many turns of an unrolled loop: code grows with the columns, and with it the time
-// that compilers take (8 columns at once: twice as long).
-#define TURNS (COLUMNS > 4 ? 2 : 1)
+// Fetches that bring a block's 8 quads of x into the lanes.
+#define LANES   gl_WorkGroupSize.x
+#define FETCHES (LANES < 8 ? 8 / LANES : 1)
 
 float sum[ROWS][COLUMNS];
 
+// norm_factor() of all columns. The loop over the columns is the inner one: compilers do not unroll one that has
+// another inside, and where that one indexes `sum`, each addition to a sum goes to memory.
+void norm_factors(out float factor[COLUMNS])
+{
+    float squares[COLUMNS];
+    uint at[COLUMNS];
+    [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+        squares[c] = 0.0;
+        at[c] = p.norm_quad + column_token(column_index(c)) * p.norm_stride;
+    }
+    for (uint i = gl_SubgroupInvocationID; i < p.norm_parts; i += LANES)
+        [[unroll]] for (uint c = 0; c < COLUMNS; c++) squares[c] = add_part(squares[c], READ_ACT(at[c] + i));
+    [[unroll]] for (uint c = 0; c < COLUMNS; c++)
+        factor[c] = p.norm_parts == 0u ? 1.0 : norm_of_squares(squares[c]);
+}
+
 // Column c of this lane's rows, which begin with pair `first`; `block` numbers this subgroup's rows among
 // all rows. Called by whole subgroups.
-void finish(uint c, uint first, uint block)
+void finish(uint c, uint first, uint block, float factor)
 {
     uint i = column_index(c), token = column_token(i);
-    float factor = norm_factor(token), squares = 0.0, high = NEGATIVE_INFINITY, all = 0.0;
+    float squares = 0.0, high = NEGATIVE_INFINITY, all = 0.0;
     vec2 l[PAIRS];
     if (i >= n_columns()) return;
     [[unroll]] for (uint pair = 0; pair < PAIRS; pair++) {
@@ -65,22 +82,25 @@ void main()
     uint x_at[COLUMNS];
     uvec2 start[ROWS];
     [[unroll]] for (uint c = 0; c < COLUMNS; c++)
-        x_at[c] = p.in_quad + column_token(column_index(c)) * p.in_stride;
+        x_at[c] = p.in_quad + column_token(column_index(c)) * p.in_stride + gl_SubgroupInvocationID % 8u;
     [[unroll]] for (uint r = 0; r < ROWS; r++) {
         start[r] = row_start(min(first * 2u + r, p.rows - 1u));
         [[unroll]] for (uint c = 0; c < COLUMNS; c++) sum[r][c] = 0.0;
     }
-    for (uint turn = 0; turn < p.blocks * TURNS; turn++) {
-        uint first_quad = QUADS == 8 ? turn % TURNS * (8 / TURNS) : 0; // of the part
-        [[unroll]] for (uint i = 0; i < 8 / TURNS; i += min(QUADS, 8 / TURNS)) {
-            uint part = (turn * (8 / TURNS) + i) / QUADS;
+    for (uint block = 0; block < p.blocks; block++) {
+        vec4 in_lanes[COLUMNS][FETCHES];
+        [[unroll]] for (uint c = 0; c < COLUMNS; c++)
+            [[unroll]] for (uint i = 0; i < FETCHES; i++)
+                in_lanes[c][i] = READ_ACT(x_at[c] + block * 8u + i * LANES);
+        [[unroll]] for (uint i = 0; i < PARTS; i++) {
             Weights w[ROWS];
-            [[unroll]] for (uint r = 0; r < ROWS; r++) w[r] = read_weights(start[r], part);
-            [[unroll]] for (uint k = 0; k < min(QUADS, 8 / TURNS); k++) {
+            [[unroll]] for (uint r = 0; r < ROWS; r++) w[r] = read_weights(start[r], block * PARTS + i);
+            [[unroll]] for (uint k = 0; k < QUADS; k++) {
                 vec4 quad[ROWS];
-                [[unroll]] for (uint r = 0; r < ROWS; r++) quad[r] = weights_quad(w[r], first_quad + k);
+                const uint at = i * QUADS + k;
+                [[unroll]] for (uint r = 0; r < ROWS; r++) quad[r] = weights_quad(w[r], k);
                 [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-                    vec4 x = READ_ACT(x_at[c] + turn * (8 / TURNS) + i + k);
+                    vec4 x = subgroupShuffle(in_lanes[c][at / LANES % FETCHES], at % LANES);
                     [[unroll]] for (uint r = 0; r < ROWS; r++)
                         sum[r][c] = dot_add(quad[r], x, sum[r][c]);
                 }
@@ -88,5 +108,7 @@ void main()
         }
     }
     uint block = gl_WorkGroupID.x * gl_NumSubgroups + gl_SubgroupID;
-    [[unroll]] for (uint c = 0; c < COLUMNS; c++) finish(c, first, block);
+    float factor[COLUMNS];
+    norm_factors(factor);
+    [[unroll]] for (uint c = 0; c < COLUMNS; c++) finish(c, first, block, factor[c]);
 }
