@@ -3,6 +3,7 @@
 #include "gguf/quote.h"
 #include "text/json.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <string.h>
 
@@ -34,7 +35,8 @@ static int parse_digest(const char *text, char out[64 + 1], vly_error *err)
 {
     if (text && strncmp(text, "sha256", 6) == 0 && (text[6] == ':' || text[6] == '-') &&
         strlen(text) == 7 + 64 && strspn(text + 7, "0123456789abcdefABCDEF") == 64) {
-        memcpy(out, text + 7, 64 + 1);
+        /* Files are named in lower case. */
+        for (int i = 0; i <= 64; i++) out[i] = (char)tolower((unsigned char)text[7 + i]);
         return 0;
     }
     return vly_fail(err, VLY_E_FORMAT,

@@ -192,6 +192,23 @@ typedef struct {
     vly_error *err;
 } walk;
 
+/* The model's blob, those of its other layers being there too. */
+static int find_blobs(const char *root, const vly_manifest *manifest, char **out, vly_error *err)
+{
+    int rc = find_blob(root, &manifest->layers[VLY_LAYER_MODEL], out, err);
+    for (int kind = 0; rc == 0 && kind < VLY_N_LAYERS; kind++) {
+        char *path = NULL;
+        if (kind != VLY_LAYER_MODEL && manifest->layers[kind].digest[0])
+            rc = find_blob(root, &manifest->layers[kind], &path, err);
+        free(path);
+    }
+    if (rc) {
+        free(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
 static int add(const walk *w)
 {
     char text[VLY_MAX_MODEL_NAME];
@@ -200,7 +217,7 @@ static int add(const walk *w)
     char *blob = NULL, *path = manifest_path(w->root, &w->name);
     if (!path) return vly_fail(w->err, VLY_E_HOST_MEMORY, "no memory for a manifest's path");
     if (read_manifest(path, &manifest, &problem) == 0 &&
-        find_blob(w->root, &manifest.layers[VLY_LAYER_MODEL], &blob, &problem))
+        find_blobs(w->root, &manifest, &blob, &problem))
         vly_fail_within(&problem, "%s", path);
     free(path);
     vly_model_name_format(&w->name, text);

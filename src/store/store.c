@@ -59,6 +59,12 @@ static const char *find_in_other_case(const vly_store_list *list, const char *na
 
 static int fail_not_found(const vly_store_list *list, const char *name, vly_error *err)
 {
+    /* It is listed, and still there is no such file: a link to nowhere. */
+    for (size_t i = 0; i < list->n; i++)
+        if (strcmp(list->entries[i].name, name) == 0 && list->entries[i].problem.code) {
+            *err = list->entries[i].problem;
+            return err->code;
+        }
     vly_model_name parsed;
     if (vly_model_name_parse(name, &parsed, err)) {
         vly_fail_within(err, "%s: No such file or directory, nor a model's name", name);
@@ -99,12 +105,15 @@ int vly_store_find(const char *name, vly_store_model *out, vly_error *err)
     if (!*name)
         return vly_fail(err, VLY_E_INVALID,
                         "expected the path or name of a model, got an empty one");
-    if (vly_synthetic_is(name) || stat(name, &st) == 0 || is_only_a_path(name))
+    bool there = !vly_synthetic_is(name) && stat(name, &st) == 0;
+    bool folder = there && S_ISDIR(st.st_mode); /* which may well be called as a model is */
+    if (vly_synthetic_is(name) || (there && !folder) || is_only_a_path(name))
         return find_path(name, out, err);
-    if (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG)
+    if (!there && errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG)
         return find_path(name, out, err);
     int rc = find_by_name(name, out, err);
     if (rc != VLY_E_NOT_FOUND) return rc;
+    if (folder) return find_path(name, out, err);
     rc = vly_store_list_all(&list, err);
     if (rc == 0) {
         const char *other = find_in_other_case(&list, name);

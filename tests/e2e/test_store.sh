@@ -124,6 +124,12 @@ for name in ../stories library/../stories 'stories:../latest' 'hf.co/../../etc/p
     refuses "a trick: $name" 'No such file or directory' run -m "$name" -p Once
 done
 
+mkdir -p "$scratch/folders/stories" "$scratch/folders/storeis"
+check_exit 'a folder called as a model is' 0 \
+    env -C "$scratch/folders" "$volley" run -m stories -p Once -n 2
+check_exit 'a folder called as no model is' 1 \
+    env -C "$scratch/folders" "$volley" run -m storeis -p Once -n 2
+check_match 'a folder called as no model is: why' 'storeis: expected a GGUF file, got a directory' "$err"
 mkdir "$scratch/here"
 cp tests/data/tokenizers/mistral-v0.1.gguf "$scratch/here/stories"
 check_exit 'what exists as a path is one' 1 env -C "$scratch/here" "$volley" run -m stories -p Once
@@ -142,6 +148,18 @@ refuses 'a model of another size than its manifest says' \
 manifest registry.ollama.ai/library/gone/latest \
     "$(sed 's/sha256:..../sha256:0000/' <<<"$cut_layer")"
 refuses 'a model whose blob is gone' 'expected the blob .*missing' run -m gone -p Once
+manifest registry.ollama.ai/library/gone/latest \
+    "$(layer model $target),$(sed 's/image.model/image.params/; s/sha256:..../sha256:0000/; s/size":[0-9]*/size":9/' \
+        <<<"$cut_layer")"
+refuses 'parameters whose blob is gone' 'expected the blob .*missing' run -m gone -p Once
+check_match 'the list says so too' 'gone/latest: expected the blob .*missing' \
+    "$("$volley" models --json | jq -r '.models[] | select(.name == "gone:latest") | .problem')"
+manifest registry.ollama.ai/library/capitals/latest "$(layer model $target |
+    sed 's/sha256:[0-9a-f]*/\U&/; s/SHA256/sha256/')"
+check_exit 'a digest in capitals' 0 "$volley" run -m capitals -p Once -n 2
+ln -s /nonexistent "$store/manifests/registry.ollama.ai/library/capitals/dangling"
+refuses 'a manifest that is a link to nowhere' 'capitals/dangling: No such file' \
+    run -m capitals:dangling -p Once
 manifest registry.ollama.ai/library/trick/latest \
     "$(sed 's|sha256:[0-9a-f]*|sha256:../../../../../../etc/passwd|' <<<"$cut_layer")"
 refuses 'a digest that is a path' 'model layer: digest: expected' run -m trick -p Once
