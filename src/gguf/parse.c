@@ -268,8 +268,10 @@ static int parse_tensor(vly_cursor *c, vly_gguf_tensor *t, vly_error *err)
     if (rc) return rc;
     t->format = vly_format_by_ggml_id(ggml_id);
     if (!t->format)
-        return vly_fail(err, VLY_E_UNSUPPORTED, "format number %" PRIu32 " is not a known one",
-                        ggml_id);
+        return vly_fail(err, VLY_E_UNSUPPORTED,
+                        "format number %" PRIu32
+                        " is not a known one; the formats that work are %s",
+                        ggml_id, vly_format_computable_names());
     if (t->dims[0] % t->format->block_weights)
         return vly_fail(err, VLY_E_FORMAT,
                         "dims[0]: expected a multiple of %" PRIu32 " (the block of %s), got "

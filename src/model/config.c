@@ -231,12 +231,16 @@ static int check_vocabulary(const reader *r)
     if (n == 0 || n > 1u << 24)
         return vly_fail(r->err, VLY_E_FORMAT, "%s: tensor %s has %llu rows", path, name,
                         (unsigned long long)n);
-    if (n_tokens != n || rows != n)
+    if (n_tokens != n || rows != n) {
+        char of_head[VLY_FULL_NAME_CHARS];
+        vly_arch_tensor_name(&c->arch, c->tied_head ? VLY_TENSOR_TOKEN_EMBD : VLY_TENSOR_OUTPUT, 0,
+                             ".weight", of_head);
         return vly_fail(r->err, VLY_E_FORMAT,
-                        "%s: the tokenizer has %llu tokens and the head %llu rows; expected as "
-                        "many as the %llu rows of %s",
-                        path, (unsigned long long)n_tokens, (unsigned long long)rows,
+                        "%s: the tokenizer has %llu tokens and the head, %s, %llu rows; expected "
+                        "as many as the %llu rows of %s",
+                        path, (unsigned long long)n_tokens, of_head, (unsigned long long)rows,
                         (unsigned long long)n, name);
+    }
     c->n_vocab = (uint32_t)n;
     return 0;
 }

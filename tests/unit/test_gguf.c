@@ -370,7 +370,8 @@ static void wrong_tensors_are_refused(void **state)
     static const uint64_t dims[5] = {16, 1, 1, 1, 1};
     assert_written_refused(write_tensor(0, dims, 0, 0), VLY_E_FORMAT, "tensor 't'", "got 0");
     assert_written_refused(write_tensor(5, dims, 0, 0), VLY_E_FORMAT, "number of dims", "got 5");
-    assert_written_refused(write_tensor(1, dims, 777, 0), VLY_E_UNSUPPORTED, "tensor 't'", "777");
+    assert_written_refused(write_tensor(1, dims, 777, 0), VLY_E_UNSUPPORTED, "tensor 't'",
+                           "777 is not a known one; the formats that work are f32, f16");
     assert_written_refused(write_tensor(1, dims, 8, 0), VLY_E_FORMAT, "multiple of 32", "q8_0",
                            "got 16");
     assert_written_refused(write_tensor(2, (uint64_t[]){16, 0}, 0, 0), VLY_E_FORMAT, "dims[1]");

@@ -205,10 +205,11 @@ static void vocabularies_are_alike(void **state)
 {
     (void)state;
     refuse((model){.arch = "llama", .n_tokens = VOCAB + 1}, VLY_E_FORMAT,
-           "the tokenizer has 6 tokens and the head 5 rows");
+           "the tokenizer has 6 tokens and the head, output.weight, 5 rows");
     refuse((model){.arch = "llama", .n_tokens = VOCAB - 1}, VLY_E_FORMAT,
-           "the tokenizer has 4 tokens and the head 5 rows");
-    refuse((model){.arch = "llama", .reshaped = "output.weight"}, VLY_E_FORMAT, "the head 6 rows");
+           "the tokenizer has 4 tokens and the head, output.weight, 5 rows");
+    refuse((model){.arch = "llama", .reshaped = "output.weight"}, VLY_E_FORMAT,
+           "the head, output.weight, 6 rows");
     refuse((model){.arch = "llama", .reshaped = "token_embd.weight"}, VLY_E_FORMAT,
            "the 6 rows of token_embd.weight");
 }
