@@ -1,4 +1,4 @@
-// What the two forms of the attention kernel share: grouped-query attention of one token over its pages
+// Attention of the group form: grouped-query attention of one token over its pages
 // with an online softmax (Milakov and Gimelshein, arXiv 1805.02867; Dao et al., arXiv 2205.14135), in
 // blocks of positions that one subgroup takes at a time. Blocks start at fixed positions, so the order of
 // every sum depends on the position alone and never on what else is in the step.

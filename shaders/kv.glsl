@@ -1,7 +1,10 @@
 // The KV cache's page, as kernels see it. One KV head of one layer of a page holds K [32][HEAD_DIM],
 // V [32][HEAD_DIM], and in int8 also the f16 scales K [32], V [32]. Every token is quantised alone
 // (symmetric, one scale), so that rolling back never touches a neighbour.
-layout(constant_id = 1) const uint HEAD_DIM = 64;
+#ifndef KV_CONSTANTS
+#define KV_CONSTANTS 1 // the first of the specialisation constants of attention
+#endif
+layout(constant_id = KV_CONSTANTS) const uint HEAD_DIM = 64;
 layout(push_constant, scalar) uniform Push { vly_push_attention p; };
 
 #if KV_INT8

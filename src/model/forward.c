@@ -268,20 +268,21 @@ static void attention(recorder *r, uint32_t layer)
     const uint32_t most_heads = m->geometry.lane_form ? 4 : 2;
     while (heads > most_heads) heads = heads % 2 == 0 ? heads / 2 : 1;
     uint32_t parts = shape->int8 ? c->head_dim / 16 : c->head_dim / 8;
-    /* The group form holds the K and V of few of a step's tokens at a time. */
-    uint32_t share = part_lanes(lanes, parts);
-    uint32_t stored = r->prompt || (!m->geometry.lane_form && r->n > VLY_MAX_FRESH);
+    bool texel = m->geometry.lane_form;
+    /* The group form holds the K and V of few of a step's tokens at a time, the lane form none. */
+    uint32_t share = part_lanes(lanes, parts), rounds = (parts + share - 1) / share;
+    uint32_t stored = r->prompt || texel || r->n > VLY_MAX_FRESH;
     uint32_t groups = attention_groups(&m->geometry, heads * c->head_dim);
+    uint32_t lane_constants[] = {lanes, c->head_dim, heads, share, rounds};
     uint32_t constants[] = {lanes * groups,
                             c->head_dim,
                             heads,
                             stored,
                             share,
-                            (parts + share - 1) / share,
+                            rounds,
                             lanes,
                             VLY_SPLIT_TOKENS,
                             m->geometry.tile_form};
-    bool texel = m->geometry.lane_form;
     int attend = shape->int8 ? (texel ? VLY_SHADER_attention_int8_texel : VLY_SHADER_attention_int8)
                              : (texel ? VLY_SHADER_attention_f16_texel : VLY_SHADER_attention_f16);
     int store = shape->int8 ? (texel ? VLY_SHADER_store_int8_texel : VLY_SHADER_store_int8)
@@ -317,7 +318,7 @@ static void attention(recorder *r, uint32_t layer)
     }
     uint32_t workers =
         m->at.max_splits < VLY_MAX_SPLIT_WORKERS ? m->at.max_splits : VLY_MAX_SPLIT_WORKERS;
-    vly_gpu_kernel *k = kernel(r, attend, constants, texel ? 7 : 9);
+    vly_gpu_kernel *k = kernel(r, attend, texel ? lane_constants : constants, texel ? 5 : 9);
     if (k)
         dispatch(r, k, views, &p, sizeof p, c->n_head / heads, r->n,
                  texel || r->prompt ? 1 : workers);

@@ -158,16 +158,20 @@ static void attend(const operands *o, bool stored)
         {VLY_SHADER_attention_int8, VLY_SHADER_attention_int8_texel}};
     uint32_t lanes = fixture.lanes, parts = parts_of(&o->s), share = 1;
     while (share < parts && share < lanes) share *= 2;
+    uint32_t rounds = (parts + share - 1) / share;
+    uint32_t lane_constants[] = {lanes, o->s.head_dim, o->s.heads, share, rounds};
+    if (o->s.texel && !stored) store(o); /* the lane form reads pages only */
     uint32_t constants[] = {o->s.texel ? lanes : lanes * o->s.subgroups,
                             o->s.head_dim,
                             o->s.heads,
                             stored,
                             share,
-                            (parts + share - 1) / share,
+                            rounds,
                             lanes,
                             o->s.split};
-    kernel_fixture_run(&fixture, shaders[o->s.int8][o->s.texel], constants, o->s.texel ? 7 : 8,
-                       &o->push, sizeof o->push, o->push.n_head / o->s.heads,
+    kernel_fixture_run(&fixture, shaders[o->s.int8][o->s.texel],
+                       o->s.texel ? lane_constants : constants, o->s.texel ? 5 : 8, &o->push,
+                       sizeof o->push, o->push.n_head / o->s.heads,
                        kernel_fixture_step(&fixture)->n_tok,
                        stored || o->s.texel ? 1 : o->s.workers);
     /* Counters are ready for the next step. */
