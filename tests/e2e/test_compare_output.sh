@@ -29,7 +29,21 @@ END
 # In place of HTTP. TWIST, a jq filter, changes the answer.
 cat >"$scratch/tools/curl" <<'END'
 #!/usr/bin/env bash
+# Requests for single tokens: the last one of a window has the most, whose logits answer all.
+many() {
+    sed -n 's/^data = //p' | jq -c 'fromjson' >"$TMPDIR/requests"
+    jq -cs '[range(length) as $i | select($i + 1 == length or
+        (.[$i + 1].prompt | length) < (.[$i].prompt | length)) | .[$i].prompt] | .[]' "$TMPDIR/requests" |
+        while read -r prompt; do
+            "$VOLLEY" logits -m "$target" --ids "$(jq -r 'map(tostring) | join(",")' <<<"$prompt")" --top 1000 |
+                jq -cs --argjson prompt "$prompt" --slurpfile requests "$TMPDIR/requests" '. as $logits
+                    | $requests[] | select(.prompt == $prompt[:.prompt | length] and .n_predict == 1)
+                    | .logit_bias[0][0] as $id | $logits[.prompt | length - 1] as $l
+                    | {completion_probabilities: [{logprob: (($l.top[] | select(.[0] == $id) | .[1]) - $l.lse)}]}'
+        done
+}
 case $* in
+'-K -') many | jq -c "${TWIST-.}" ;;
 */health) [ -e "$TMPDIR/alive" ] ;;
 */tokenize*) "$VOLLEY" tokenize -m "$target" --bos -p "$(jq -r .content)" --json | jq '{tokens: .ids}' ;;
 */completion*)
@@ -92,9 +106,17 @@ says 'by how much' '.greedy == [] and (.perplexity | (.agrees | not) and (.diffe
 BY=1.004 check_exit 'a perplexity within 0.5%' 0 compare --only perplexity stories15M-q8_0
 
 rm "$scratch/peer/bin/llama-perplexity"
-check_exit 'a part of the peer' 0 compare stories15M-q8_0
-says 'what could not be compared, and why' \
-    '.misses == ["perplexity: llama-perplexity is neither on PATH nor in --peer FOLDER"]'
+# All of its tokens are among the 1000 best that can be asked for.
+"$volley" run -m "$target" -d none -p 'Once upon a time' -n 190 --temp 0 --ignore-eos \
+    >"$scratch/text" 2>"$scratch/err"
+check_exit 'a perplexity from the server' 0 compare --only perplexity stories15M-q8_0
+says 'a perplexity from the server is the same' '.perplexity | .agrees and .ctx == 64 and
+    (.difference | fabs) < 1e-4 and (.peer_error / .volley_error - 1 | fabs) < 0.01'
+TWIST='.completion_probabilities[0].logprob -= 0.006' \
+    check_exit 'another perplexity from the server' 1 compare --only perplexity stories15M-q8_0
+says 'by how much, from the server' '.perplexity.difference + 0.006 | fabs < 1e-4'
+TWIST='{error: "no"}' check_exit 'a server that tells none' 1 compare --only perplexity stories15M-q8_0
+says 'what could not be compared, and why' '.misses[0] | test("perplexity: llama-server: .*0 answers of")'
 printf '#!/bin/sh\necho "error: no such format" >&2; exit 1\n' >"$scratch/peer/bin/llama-server"
 rm "$scratch/alive"
 check_exit 'a peer that does not run the file' 1 compare stories15M-q8_0
@@ -102,6 +124,7 @@ says 'its words' '.misses | any(test("greedy: llama-server: error: no such forma
 rm "$scratch/peer/bin/llama-server"
 check_exit 'no peer' 1 compare stories15M-q8_0
 check_match 'no peer: it says so' 'llama-server is neither on PATH' "$out"
+check_match 'no peer: neither a perplexity' 'neither llama-perplexity nor llama-server is on PATH' "$out"
 
 check_exit 'no model' 2 "$root/bench/compare-output"
 check_exit 'an unknown option' 2 "$root/bench/compare-output" --nothing 1 "$target"
