@@ -95,15 +95,6 @@ static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint
     return rc;
 }
 
-static bool rests(vly_draft *draft, uint32_t k, uint32_t left)
-{
-    draft_auto *d = (draft_auto *)draft;
-    vly_governor_input in = {.left = left};
-    if (d->reading) return false;
-    offer(d, vly_draft_ngram_find(d->ngram) ? k : 0, k, &in);
-    return vly_governor_choose(&d->governor, &in).k == 0;
-}
-
 static const uint32_t *proposed(vly_draft *draft)
 {
     draft_auto *d = (draft_auto *)draft;
@@ -114,6 +105,34 @@ static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
 {
     draft_auto *d = (draft_auto *)draft;
     return d->last->ops->settle(d->last, accepted, err);
+}
+
+static bool follow(vly_draft *draft, const vly_draft_ahead *ahead)
+{
+    draft_auto *d = (draft_auto *)draft;
+    vly_governor_input in = {.left = ahead->left};
+    if (d->reading) return false;
+    offer(d, vly_draft_ngram_find(d->ngram) ? ahead->k_max : 0, ahead->k_max, &in);
+    if (ahead->k == 0) return vly_governor_choose(&d->governor, &in).k == 0;
+    return vly_governor_keeps(&d->governor, &in, VLY_ARM_MODEL, ahead->k) &&
+           d->model->ops->follow(d->model, ahead);
+}
+
+static int settle_ahead(vly_draft *draft, const uint32_t *own_ids, uint32_t n, uint32_t accepted,
+                        vly_error *err)
+{
+    draft_auto *d = (draft_auto *)draft;
+    if (d->decision.arm != VLY_ARM_MODEL) { /* one that only followed */
+        d->decision = (vly_decision){.arm = VLY_ARM_MODEL, .k = n};
+        d->base.probing = false;
+    }
+    return d->model->ops->settle_ahead(d->model, own_ids, n, accepted, err);
+}
+
+static void end_ahead(vly_draft *draft)
+{
+    draft_auto *d = (draft_auto *)draft;
+    d->model->ops->end_ahead(d->model);
 }
 
 static void observe(vly_draft *draft, const vly_outcome *outcome)
@@ -145,7 +164,9 @@ static const vly_draft_ops ops = {
     .propose = propose,
     .proposed = proposed,
     .settle = settle,
-    .rests = rests,
+    .follow = follow,
+    .settle_ahead = settle_ahead,
+    .end_ahead = end_ahead,
     .observe = observe,
     .destroy = destroy,
 };

@@ -61,6 +61,18 @@ int vly_draft_batch_add_chunk(vly_draft_batch *b, vly_submission *list, vly_erro
     return vly_submission_add(list, b->model, VLY_PASS_PROMPT, b->n_read, err);
 }
 
+/* The steps; the first one has room for n_fed tokens. */
+static int add_steps(const vly_draft_batch *b, uint32_t n_fed, vly_submission *list, vly_error *err)
+{
+    int rc = vly_submission_add(list, b->model, VLY_PASS_LAYERS, n_fed, err);
+    if (rc == 0) rc = vly_submission_add(list, b->model, VLY_PASS_HEAD, b->n_rows, err);
+    if (rc == 0) rc = vly_submission_add(list, b->model, VLY_PASS_PICK, b->n_rows, err);
+    for (uint32_t j = 1; j < b->n_steps; j++)
+        for (int pass = VLY_PASS_DRAFT_LAYERS; rc == 0 && pass <= VLY_PASS_DRAFT_PICK; pass++)
+            rc = vly_submission_add(list, b->model, pass, b->n_rows, err);
+    return rc;
+}
+
 int vly_draft_batch_add_steps(vly_draft_batch *b, vly_submission *list, vly_error *err)
 {
     if (b->n_rows == 0) return 0;
@@ -68,11 +80,10 @@ int vly_draft_batch_add_steps(vly_draft_batch *b, vly_submission *list, vly_erro
     struct vly_step *further = vly_model_step(b->model, VLY_STEP_BUFFER_DRAFT);
     first->n_tok = b->n_fed;
     first->n_rows = further->n_tok = further->n_rows = b->n_rows;
-    int rc = vly_submission_add(list, b->model, VLY_PASS_LAYERS, b->n_fed, err);
-    if (rc == 0) rc = vly_submission_add(list, b->model, VLY_PASS_HEAD, b->n_rows, err);
-    if (rc == 0) rc = vly_submission_add(list, b->model, VLY_PASS_PICK, b->n_rows, err);
-    for (uint32_t j = 1; j < b->n_steps; j++)
-        for (int pass = VLY_PASS_DRAFT_LAYERS; rc == 0 && pass <= VLY_PASS_DRAFT_PICK; pass++)
-            rc = vly_submission_add(list, b->model, pass, b->n_rows, err);
-    return rc;
+    return add_steps(b, b->n_fed, list, err);
+}
+
+int vly_draft_batch_add_next(vly_draft_batch *b, vly_submission *list, vly_error *err)
+{
+    return b->n_rows ? add_steps(b, VLY_MAX_ADVANCED, list, err) : 0;
 }

@@ -47,5 +47,7 @@ void vly_draft_batch_draft(vly_draft_batch *batch, const vly_kv_seq *seq, const 
 /* Adds the commands of the chunk, or of the draft steps, if there are any. */
 int vly_draft_batch_add_chunk(vly_draft_batch *batch, vly_submission *list, vly_error *err);
 int vly_draft_batch_add_steps(vly_draft_batch *batch, vly_submission *list, vly_error *err);
+/* The draft steps of the block after, of which the device makes the first (VLY_PASS_ADVANCE). */
+int vly_draft_batch_add_next(vly_draft_batch *batch, vly_submission *list, vly_error *err);
 
 #endif

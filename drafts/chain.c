@@ -47,6 +47,26 @@ static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
     return d->last->ops->settle(d->last, accepted, err);
 }
 
+/* The second part proposes only where the first one, asked before, does not. */
+static bool follow(vly_draft *draft, const vly_draft_ahead *ahead)
+{
+    draft_chain *d = (draft_chain *)draft;
+    return d->last == d->part[0] && d->last->ops->follow && d->last->ops->follow(d->last, ahead);
+}
+
+static int settle_ahead(vly_draft *draft, const uint32_t *own_ids, uint32_t n, uint32_t accepted,
+                        vly_error *err)
+{
+    draft_chain *d = (draft_chain *)draft;
+    return d->last->ops->settle_ahead(d->last, own_ids, n, accepted, err);
+}
+
+static void end_ahead(vly_draft *draft)
+{
+    draft_chain *d = (draft_chain *)draft;
+    d->last->ops->end_ahead(d->last);
+}
+
 static void destroy(vly_draft *draft)
 {
     draft_chain *d = (draft_chain *)draft;
@@ -60,6 +80,9 @@ static const vly_draft_ops ops = {
     .propose = propose,
     .proposed = proposed,
     .settle = settle,
+    .follow = follow,
+    .settle_ahead = settle_ahead,
+    .end_ahead = end_ahead,
     .destroy = destroy,
 };
 

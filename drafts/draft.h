@@ -39,6 +39,14 @@ typedef struct {
     vly_draft_batch *batch;  /* the draft model's part of the step */
 } vly_draft_input;
 
+/* Blocks that are in flight, and whether there is to be another one. */
+typedef struct {
+    uint32_t k;        /* tokens that the draft model proposes in each; 0: nobody proposes any */
+    uint32_t k_max;    /* that a block may have */
+    uint32_t n_unread; /* blocks whose outcome is not known yet */
+    uint32_t left;     /* tokens that the text may still grow by, as far as it is known */
+} vly_draft_ahead;
+
 typedef struct vly_draft vly_draft;
 
 typedef struct {
@@ -61,10 +69,16 @@ typedef struct {
      * tokens that were not proposed. Not called where n was 0. */
     int (*settle)(vly_draft *draft, uint32_t accepted, vly_error *err);
 
-    /* Would it propose none of at most `k` tokens after the text as it is, which may still grow by
-     * `left`? Then blocks without a proposal may be in flight before the host has read the one
-     * before. Called while a step is under way. NULL: no, it always wants to be asked. */
-    bool (*rests)(vly_draft *draft, uint32_t k, uint32_t left);
+    /* Blocks that run ahead of the host (engine/ahead.c); NULLs: it wants to be asked for each.
+     * May another one like those in flight follow them? Then there is room for it in the model's
+     * cache. */
+    bool (*follow)(vly_draft *draft, const vly_draft_ahead *ahead);
+    /* In place of `proposed` and `settle`, for each of those with proposals, the first one
+     * included: their `n` > 0, as own ids of the model. */
+    int (*settle_ahead)(vly_draft *draft, const uint32_t *own_ids, uint32_t n, uint32_t accepted,
+                        vly_error *err);
+    /* After the last of those: none is in flight. */
+    void (*end_ahead)(vly_draft *draft);
 
     /* What a block took, after each one, with a proposal or without; NULL: no matter. */
     void (*observe)(vly_draft *draft, const vly_outcome *outcome);

@@ -74,6 +74,42 @@ static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
     return 0;
 }
 
+/* ---- Ahead of the host ---- */
+
+static bool follow(vly_draft *draft, const vly_draft_ahead *ahead)
+{
+    draft_model *d = (draft_model *)draft;
+    vly_draft_context *c = d->context;
+    /* At most: the last token of the text, what blocks in flight add to it, and the proposals. */
+    uint32_t most = (uint32_t)c->own.len + VLY_MAX_RECODED +
+                    ahead->n_unread * (ahead->k + VLY_MAX_RECODED) + ahead->k;
+    bool ok = !c->full && d->n_proposed > 0 && most <= vly_model_get_memory(c->model)->n_ctx;
+    vly_error err;
+    return ok && vly_draft_context_reserve(c, most - c->seq.n_tok, &ok, &err) == 0 && ok;
+}
+
+/* The device took in what the context takes now (spec/recode.h). */
+static int settle_ahead(vly_draft *draft, const uint32_t *own_ids, uint32_t n, uint32_t accepted,
+                        vly_error *err)
+{
+    vly_draft_context *c = ((draft_model *)draft)->context;
+    int rc = vly_draft_context_take(c, err);
+    if (rc) return rc;
+    uint32_t fed = vly_draft_context_n_pending(c), kept = accepted < n ? accepted : n - 1;
+    vly_kv_commit(&c->seq, fed + kept);
+    c->n_seen += accepted;
+    if (vly_ids_append(&c->own, own_ids, accepted))
+        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
+    return 0;
+}
+
+static void end_ahead(vly_draft *draft)
+{
+    vly_draft_context *c = ((draft_model *)draft)->context;
+    vly_kv_truncate(&c->seq, c->seq.n_tok); /* what was reserved */
+    vly_kv_offer(&c->seq, c->own.data, c->seq.n_tok);
+}
+
 static void destroy(vly_draft *draft)
 {
     draft_model *d = (draft_model *)draft;
@@ -86,6 +122,9 @@ static const vly_draft_ops ops = {
     .propose = propose,
     .proposed = proposed,
     .settle = settle,
+    .follow = follow,
+    .settle_ahead = settle_ahead,
+    .end_ahead = end_ahead,
     .destroy = destroy,
 };
 

@@ -256,6 +256,7 @@ typedef struct {
     /* Host time of proposing, of which most goes into bringing text from one vocabulary into the
      * other; time that blocks took beyond that and the device's. */
     double map_ms, wait_ms;
+    double idle_ms;  /* device time between blocks in which it computed nothing */
     double plain_ms; /* what the same text would have taken without a draft, estimated from the time
                         of a pass over one token; 0: not known */
     uint64_t kv_target_bytes, kv_draft_bytes; /* the most that this engine's caches held */

@@ -1,24 +1,112 @@
-// Ends a block of plain decoding: its pick is the token of the next block, which is in flight behind it and
-// whose step this makes, and is kept for the host, which reads it later. One invocation.
+// Ends a block and makes the step of the next one, which is in flight behind it: accepts drafted tokens
+// while they are the target's picks, moves both models on behind them, and has the draft take in the
+// target's own token as tokens of its own. What was decided is kept for the host, which reads it later.
+// One workgroup, an invocation for each row.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #define VLY_TEXEL 0
 #include "common.glsl"
-layout(push_constant, scalar) uniform Push { vly_push_advance p; };
+layout(buffer_reference) buffer RefBlocks;
+#include "block.h"
+layout(buffer_reference, scalar, buffer_reference_align = 4) buffer RefBlocks { vly_blocks s; };
+layout(push_constant, scalar) uniform Push { vly_push_block p; };
+
+shared uint agreed; // proposals at the front that are the target's picks
+shared uint pick[VLY_BLOCK_DRAFT + 1], rank[VLY_BLOCK_DRAFT + 1], own[VLY_BLOCK_DRAFT + 1];
+
+void draft_nothing()
+{
+    p.draft_first.s.n_tok = p.draft_first.s.n_rows = 0u;
+    p.draft_further.s.n_tok = p.draft_further.s.n_rows = 0u;
+}
+
+// The draft's next steps: it kept what was accepted, but for a last proposal that it has not taken in
+// yet, and takes in the target's token `id`, which is now at `pos`. False: the host has to.
+bool draft_on(uint id, uint pos, uint accepted, uint n, uint k)
+{
+    uvec4 recoded = p.recoded.at[id];
+    vly_step_token fed = p.draft_first.s.token[0];
+    uint start = fed.pos + p.draft_first.s.n_tok + min(accepted, n - 1u), count = 0u, last = 0u;
+    if (recoded.x == VLY_RECODE_HOST || (accepted < n && recoded.x == VLY_NO_ID)) return false;
+    if (accepted == n) {
+        last = own[n - 1u];
+        p.draft_first.s.token[count++] = vly_step_token(last, start, fed.slot, 0u);
+    }
+    for (uint i = 0u; i < VLY_MAX_RECODED && recoded[i] != VLY_NO_ID; i++) {
+        last = recoded[i];
+        p.draft_first.s.token[count] = vly_step_token(last, start + count, fed.slot, 0u);
+        count++;
+    }
+    p.draft_first.s.n_tok = count;
+    p.draft_first.s.row[0] = count - 1u;
+    p.draft_first.s.draft[0] = vly_step_draft(1u, k);
+    p.draft_further.s.token[0] = vly_step_token(last, start + count - 1u, fed.slot, 0u);
+    // The first proposal's noise is that of the position behind `pos`.
+    uint shift = pos + 1u - (start + count);
+    p.draft_first.s.sampling[fed.slot].noise_shift = shift;
+    p.draft_further.s.sampling[fed.slot].noise_shift = shift;
+    return true;
+}
+
+void verify_on(uint id, uint pos, uint slot, uint k)
+{
+    p.base.step.s.token[0] = vly_step_token(id, pos, slot, 0u);
+    for (uint j = 1u; j <= k; j++) { // their ids come from the draft
+        p.base.step.s.token[j].pos = pos + j;
+        p.base.step.s.token[j].slot = slot;
+        p.base.step.s.token[j].first = 0u;
+    }
+    p.base.step.s.n_tok = p.base.step.s.n_rows = k + 1u;
+}
 
 void main()
 {
-    if (gl_LocalInvocationIndex != 0u) return;
-    uint block = p.step.s.n_advanced;
-    uint id = p.step.s.n_rows == 0u ? VLY_NO_ID : p.results.s.id[0];
-    if (id >= p.n_vocab) id = VLY_NO_ID; // no logit was a number
-    p.results.s.advanced[block % VLY_MAX_AHEAD] = id;
-    p.step.s.n_advanced = block + 1u;
-    if (id != VLY_NO_ID) {
-        vly_step_token last = p.step.s.token[0];
-        p.step.s.token[0] = vly_step_token(id, last.pos + 1u, last.slot, 0u);
+    uint row = gl_LocalInvocationIndex, n_rows = p.base.step.s.n_rows, n = max(n_rows, 1u) - 1u;
+    uint block = p.base.step.s.n_advanced, at = block % VLY_MAX_AHEAD;
+    uint left = p.blocks.s.left, n_draft = p.blocks.s.n_draft;
+    uint forced = p.blocks.s.forced, rest = p.blocks.s.forced_rest;
+    if (row == 0u) agreed = n;
+    barrier();
+    if (row < n_rows) {
+        pick[row] = p.base.results.s.id[row];
+        rank[row] = p.base.results.s.rank[row];
+    }
+    if (row < n) {
+        uint drafted = p.base.step.s.token[row + 1u].id;
+        own[row] = p.draft_results.s.draft_id[row + 1u];
+        p.blocks.s.result[at].drafted[row] = drafted;
+        p.blocks.s.result[at].draft_id[row] = own[row];
+        if (drafted != pick[row]) atomicMin(agreed, row);
+    }
+    barrier();
+    if (row != 0u) return;
+
+    uint accepted = agreed, id = VLY_NO_ID;
+    p.blocks.s.result[at].rank = accepted < n ? rank[accepted] : 0u;
+    if (forced > 0u && n > 0u) {
+        rest += forced - 65536u;
+        accepted = min(rest >> 16, n);
+        p.blocks.s.forced_rest = rest & 65535u;
+    }
+    if (n_rows > 0u) id = pick[accepted];
+    if (id >= p.base.n_vocab) id = VLY_NO_ID; // no logit was a number
+    p.base.results.s.advanced[at] = id;
+    p.blocks.s.result[at].n_decided = n_rows > 0u ? accepted + 1u : 0u;
+    p.blocks.s.result[at].n_drafted = n;
+    p.base.step.s.n_advanced = block + 1u;
+
+    vly_step_token last = p.base.step.s.token[0];
+    uint pos = last.pos + accepted + 1u;
+    left -= min(accepted + 1u, left);
+    bool goes_on = id != VLY_NO_ID && left > 0u;
+    uint k = goes_on ? min(n_draft, left - 1u) : 0u;
+    if (goes_on && n > 0u) goes_on = draft_on(id, pos, accepted, n, k);
+    p.blocks.s.left = left;
+    p.blocks.s.result[at].continued = goes_on ? 1u : 0u;
+    if (goes_on) {
+        verify_on(id, pos, last.slot, k);
     } else { // the blocks in flight behind it compute nothing
-        p.step.s.n_tok = 0u;
-        p.step.s.n_rows = 0u;
+        p.base.step.s.n_tok = p.base.step.s.n_rows = 0u;
+        if (n_draft > 0u) draft_nothing();
     }
 }

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 
 static const vly_column columns[] = {
-    {"tokens_per_s", 1},  {"min", 1},         {"max", 1},
-    {"against_plain", 3}, {"mean_length", 3}, {"block_ms", 4},
-    {"draft_ms", 4},      {"verify_ms", 4},   {"wait_ms", 4},
+    {"tokens_per_s", 1}, {"min", 1},          {"max", 1},      {"against_plain", 3},
+    {"mean_length", 3},  {"block_ms", 4},     {"draft_ms", 4}, {"verify_ms", 4},
+    {"wait_ms", 4},      {"idle_percent", 2},
 };
 #define N_COLUMNS (sizeof columns / sizeof *columns)
 
@@ -48,6 +48,7 @@ static int measure_k(vly_subject *s, const uint32_t *ids, vly_draft_method metho
         sum.generate_ms += text.stats.generate_ms;
         sum.draft_ms += text.stats.draft_ms;
         sum.verify_ms += text.stats.verify_ms;
+        sum.idle_ms += text.stats.idle_ms;
     }
     if (rc == 0) {
         vly_spread r = vly_spread_of(rates, o->n_repeat);
@@ -66,7 +67,8 @@ static int measure_k(vly_subject *s, const uint32_t *ids, vly_draft_method metho
             per_block(sum.generate_ms, &sum),
             timed ? per_block(sum.draft_ms, &sum) : NAN,
             timed ? per_block(sum.verify_ms, &sum) : NAN,
-            timed ? per_block(sum.generate_ms - sum.draft_ms - sum.verify_ms, &sum) : NAN};
+            timed ? per_block(sum.generate_ms - sum.draft_ms - sum.verify_ms, &sum) : NAN,
+            timed ? 100 * sum.idle_ms / (sum.draft_ms + sum.verify_ms + sum.idle_ms) : NAN};
         vly_report_row(report, label, values);
     }
     free(rates);
@@ -117,7 +119,9 @@ static int measure(const vly_bench_options *o, vly_report *report, vly_error *er
                         "k: drafted tokens a block, 0 being plain decoding, auto what the "
                         "engine chooses by itself; mean_length: tokens "
                         "that a block decides; draft_ms, verify_ms: on the device; wait_ms: the "
-                        "rest of block_ms");
+                        "rest of block_ms; idle_percent: of the time from the first block to the "
+                        "last one, how much the device computed nothing between two, by its own "
+                        "clock");
     vly_subject_deinit(&s);
     return rc;
 }

@@ -91,7 +91,9 @@ void vly_cli_print_stats(const vly_engine_info *info, const vly_cli_generation *
             s->blocks, vly_cli_mean_accepted_length(s),
             ratio((double)s->generated_bytes, s->blocks));
     print_lengths(s);
-    fprintf(stderr, "on the device  draft %.1f ms, verify %.1f ms\n", s->draft_ms, s->verify_ms);
+    double device_ms = s->draft_ms + s->verify_ms + s->idle_ms;
+    fprintf(stderr, "on the device  draft %.1f ms, verify %.1f ms, idle between %.1f ms (%.1f%%)\n",
+            s->draft_ms, s->verify_ms, s->idle_ms, 100 * ratio(s->idle_ms, device_ms));
     fprintf(stderr, "on the host    mapping %.1f ms, waiting %.1f ms\n", s->map_ms, s->wait_ms);
     if (s->plain_ms > 0)
         fprintf(stderr, "speed-up       %.2f, as plain decoding would take about %.1f ms\n",
@@ -153,6 +155,7 @@ void vly_cli_add_stats(cJSON *json, const vly_stats *s, uint32_t draft_max)
     vly_cli_json_add_real(stats, "verify_ms", s->verify_ms, 3);
     vly_cli_json_add_real(stats, "map_ms", s->map_ms, 3);
     vly_cli_json_add_real(stats, "wait_ms", s->wait_ms, 3);
+    vly_cli_json_add_real(stats, "idle_ms", s->idle_ms, 3);
     vly_cli_json_add_real(stats, "plain_ms", s->plain_ms, 3);
     vly_cli_json_add_real(stats, "speed_up", ratio(s->plain_ms, s->generate_ms), 3);
     cJSON *kv = cJSON_AddObjectToObject(stats, "kv_bytes");

@@ -1,7 +1,9 @@
-/* Blocks that run ahead of the host: where one sequence alone decodes and nothing needs the host,
- * the device makes the step of the next block itself (shaders/advance.comp). So the next one is in
- * flight before the host has read the one before, and the device never waits for it. What follows
- * the end of a text is computed in vain, into pages that are given back after it. */
+/* Blocks that run ahead of the host: where one sequence alone decodes, with the draft model or
+ * without, and nothing needs the host, the device makes the step of the next block itself
+ * (shaders/advance.comp). So the next one is in flight before the host has read the one before, and
+ * the device never waits for it. What follows the end of a text is computed in vain, into pages
+ * that are given back after it. Where the device cannot go on, the blocks in flight do nothing, and
+ * an ordinary step follows them. */
 #include "engine/engine_internal.h"
 
 #include "engine/inside.h"
@@ -16,20 +18,25 @@ uint64_t vly_engine_count_ahead(const vly_engine *e)
     return e->n_ahead;
 }
 
-/* Is nothing to be drafted? */
-static bool rests(const vly_sequence *s)
+/* Tokens that each block in flight proposes, at most. */
+static uint32_t n_drafted(const vly_engine_step *step)
 {
-    uint32_t room = vly_sequence_room(s), most = s->request.draft_max;
-    if (!s->draft) return true;
-    return s->draft->ops->rests && room > 0 &&
-           s->draft->ops->rests(s->draft, most < room ? most : room - 1, room);
+    return step->batch.draft.n_steps;
 }
 
-/* Has the sequence to take another block, after those in flight, with nobody waiting for an end? */
+/* Has the sequence to take another block like those in flight, with nobody waiting for an end? */
 static bool goes_on(const vly_engine *e, const vly_sequence *s)
 {
-    return e->n_sequences == 1 && !s->ended && !s->failure.code && !s->cancelled && !s->paused &&
-           !atomic_load(&e->interrupted) && vly_sequence_room(s) > e->step.n_in_flight && rests(s);
+    uint32_t room = vly_sequence_room(s), most = s->request.draft_max;
+    if (e->n_sequences != 1 || s->ended || s->failure.code || s->cancelled || s->paused ||
+        atomic_load(&e->interrupted) || !s->block.continued || room <= e->step.n_in_flight)
+        return false;
+    const vly_draft_ahead ahead = {.k = n_drafted(&e->step),
+                                   .k_max = most < room ? most : room - 1,
+                                   .n_unread = e->step.n_in_flight,
+                                   .left = room};
+    if (!s->draft) return true;
+    return s->draft->ops->follow && s->draft->ops->follow(s->draft, &ahead);
 }
 
 bool vly_engine_ahead_begin(vly_engine *e)
@@ -37,12 +44,24 @@ bool vly_engine_ahead_begin(vly_engine *e)
     const vly_engine_step *step = &e->step;
     vly_sequence *s = step->sequence[0];
     const vly_batch *b = &step->batch;
+    vly_block *block = &s->block;
+    block->continued = true;
+    /* Alone, and nothing but a block: its one token, and what the draft model proposes. */
     if (!e->ahead || step->n != 1 || b->n_read > 0 || b->draft.n_read > 0 ||
-        vly_block_reads_logits(&s->block) || b->n_tok != 1 || b->n_rows != 1 || !goes_on(e, s))
+        vly_block_reads_logits(block) || block->n_drafted != n_drafted(step) ||
+        b->n_tok != 1 + block->n_drafted || b->n_rows != b->n_tok || !goes_on(e, s))
         return false;
-    s->block.ahead = true;
-    s->block.n_done = 0;
+    vly_block_run_ahead(block);
     return true;
+}
+
+/* Pages for one block more than are in flight, whatever these decide. */
+static int reserve(const vly_engine *e, vly_sequence *s)
+{
+    const vly_engine_step *step = &e->step;
+    uint32_t most = s->seq.n_tok + (step->n_in_flight + 1) * (1 + n_drafted(step));
+    vly_error err;
+    return vly_kv_reserve(&s->seq, most < e->info.n_ctx ? most : e->info.n_ctx, &err);
 }
 
 void vly_engine_ahead_submit(vly_engine *e, vly_gpu_done done)
@@ -52,8 +71,7 @@ void vly_engine_ahead_submit(vly_engine *e, vly_gpu_done done)
     vly_submission *list = &step->commands;
     while (step->n_in_flight < VLY_MAX_AHEAD && goes_on(e, s)) {
         vly_error err;
-        /* Where there is no page for it, an ordinary step finds one. */
-        if (vly_kv_reserve(&s->seq, s->seq.n_tok + step->n_in_flight + 1, &err)) return;
+        if (reserve(e, s)) return; /* where there is no page for it, an ordinary step finds one */
         vly_gpu_commands *const *mark = e->mark[step->n_submitted % VLY_MAX_AHEAD];
         list->n = 0;
         int rc = vly_batch_add_next(&step->batch, mark, list, &err);
@@ -74,4 +92,5 @@ void vly_engine_ahead_end(vly_engine *e)
     if (s->failure.code) return;
     vly_kv_truncate(&s->seq, s->seq.n_tok); /* what was reserved ahead */
     vly_sequence_offer(s);
+    if (n_drafted(&e->step)) s->draft->ops->end_ahead(s->draft);
 }

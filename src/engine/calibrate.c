@@ -110,6 +110,8 @@ static int calibrate_draft(vly_engine *e, const vly_kv_seq *seq, vly_error *err)
         rc = vly_engine_warm_up(e, e->draft, pass, 1, err);
     for (uint32_t n = 2; rc == 0 && n <= N_FEED; n *= 2)
         rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, n, err);
+    if (rc == 0 && e->ahead)
+        rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, VLY_MAX_ADVANCED, err);
     if (rc || *step_ns > 0) return rc;
     rc = measure(e, e->draft, seq, 1, 1, step_ns, err);
     if (rc == 0) rc = measure(e, e->draft, seq, 1, 0, &one, err);

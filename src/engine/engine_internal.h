@@ -26,6 +26,7 @@ typedef struct {
     uint32_t n_in_flight; /* submissions of it: more than 1 only where blocks run ahead */
     uint32_t n_submitted;
     uint64_t begin_ns, start_ns; /* of the host's work, of the device's */
+    uint64_t end_ns; /* of the last submission, by the device's clock; 0: none, or none follows it */
 } vly_engine_step;
 
 struct vly_engine {

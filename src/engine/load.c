@@ -2,8 +2,10 @@
 #include "engine/engine_internal.h"
 
 #include "base/log.h"
+#include "spec/recode.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 /* ---- Memory ---- */
 
@@ -196,6 +198,18 @@ static int open_draft(vly_engine *e, loader *l, vly_error *err)
     return 0;
 }
 
+static int link_draft(vly_engine *e, vly_error *err)
+{
+    uint32_t(*recoded)[VLY_MAX_RECODED];
+    int rc = vly_recode_all(e->target_tokenizer, vly_model_head_rows(e->target), e->draft_tokenizer,
+                            &recoded, err);
+    if (rc) return rc;
+    rc = vly_model_link_draft(e->draft, e->target, e->map.draft_id, e->map.target_id,
+                              (const uint32_t(*)[VLY_MAX_RECODED])recoded, err);
+    free(recoded);
+    return rc;
+}
+
 static int load_draft(vly_engine *e, loader *l, vly_error *err)
 {
     int rc = vly_model_create(e->gpu, e->draft_file, &l->draft, &e->draft, err);
@@ -205,7 +219,7 @@ static int load_draft(vly_engine *e, loader *l, vly_error *err)
     e->info.n_draft_vocab = e->map.n_draft;
     e->info.draft_bytes =
         vly_model_get_memory(e->draft)->weights + vly_model_get_memory(e->draft)->activations;
-    return vly_model_link_draft(e->draft, e->target, e->map.draft_id, e->map.target_id, err);
+    return link_draft(e, err);
 }
 
 /* Bytes of text that one token can stand for: SentencePiece takes U+2581 in text for a space, so

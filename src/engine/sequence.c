@@ -66,7 +66,7 @@ void vly_sequence_pause(vly_sequence *s, bool paused)
 
 void vly_sequence_force_acceptance(vly_sequence *s, double mean_length)
 {
-    s->block.forced_length = mean_length;
+    s->block.forced_length = (uint32_t)(mean_length * 65536 + 0.5);
 }
 
 const char *vly_finish_name(vly_finish finish)
@@ -98,7 +98,7 @@ static void count_drafted(vly_sequence *s, uint32_t n_taken, bool ended)
         st->drafted_by_position[i]++;
         st->accepted_by_position[i] += i < accepted;
     }
-    vly_losses_block losses = {.drafted = b->n_drafted ? s->draft->ops->proposed(s->draft) : NULL,
+    vly_losses_block losses = {.drafted = b->drafted,
                                .decided = b->tokens,
                                .n_drafted = b->n_drafted,
                                .n_accepted = accepted,
@@ -145,6 +145,7 @@ static void observe(vly_sequence *s, vly_outcome o)
     if (b->n_drafted) st->draft_ms += o.draft_ns * 1e-6;
     st->verify_ms += o.verify_ns * 1e-6;
     st->map_ms += b->map_ns * 1e-6;
+    if (st->blocks > 1) st->idle_ms += o.idle_ns * 1e-6;
     double wait_ns = o.wall_ns - o.draft_ns - o.verify_ns - b->map_ns;
     if (wait_ns > 0) st->wait_ms += wait_ns * 1e-6;
     /* The draft steps of all sequences take as long as those of the one with the most. */
@@ -174,7 +175,8 @@ void vly_sequence_block_done(vly_sequence *s, const vly_outcome *step)
     bool ended = false;
     uint32_t n_taken = 0;
     int rc = vly_block_finish(&s->block, &err);
-    if (rc == 0 && s->block.n_rows == 0) return; /* only what the cache had lost was fed */
+    /* Only what the cache had lost was fed, or it was in flight where nothing could follow. */
+    if (rc == 0 && s->block.n_rows == 0) return;
     s->stats.generate_ms = vly_ms_since(s->block_ns);
     if (rc == 0) {
         rc = take_tokens(s, &n_taken, &ended);

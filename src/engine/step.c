@@ -16,7 +16,7 @@ static void collect(vly_engine *e)
     for (vly_sequence *s = e->first; s; s = s->next) {
         if (!s->running || s->paused || s->failure.code) continue;
         uint32_t at = s->seq.n_tok, len = (uint32_t)s->text.len, room = vly_sequence_room(s);
-        uint32_t n_draft = s->draft ? s->request.draft_max : 0;
+        uint32_t n_draft = s->draft && room > 0 ? s->request.draft_max : 0;
         step->sequence[step->n] = s;
         /* A block of k drafted tokens decides up to k + 1. */
         step->demand[step->n++] = (vly_schedule_demand){
@@ -24,7 +24,7 @@ static void collect(vly_engine *e)
             .age = s->age,
             .n_read = at < s->n_prompt ? s->n_prompt - at : 0,
             .n_feed = at < s->n_prompt ? len - s->n_prompt : len - at,
-            .n_draft = n_draft < room ? n_draft : room - 1,
+            .n_draft = n_draft < room || room == 0 ? n_draft : room - 1,
         };
     }
 }
@@ -134,9 +134,9 @@ static void fail_all(vly_engine *e, const vly_error *err)
 
 /* What the oldest submission of the step, which is complete, took; zeros where the device has no
  * clock. */
-static void read_times(const vly_engine *e, double *chunk_ns, vly_outcome *o)
+static void read_times(vly_engine *e, double *chunk_ns, vly_outcome *o)
 {
-    const vly_engine_step *step = &e->step;
+    vly_engine_step *step = &e->step;
     vly_gpu_commands *const *mark =
         e->mark[(step->n_submitted - step->n_in_flight) % VLY_MAX_AHEAD];
     uint64_t t[VLY_N_MARKS];
@@ -149,6 +149,9 @@ static void read_times(const vly_engine *e, double *chunk_ns, vly_outcome *o)
     o->draft_ns = (double)(t[VLY_MARK_VERIFY] - t[VLY_MARK_DRAFT]);
     o->verify_ns = (double)(t[VLY_MARK_END] - t[VLY_MARK_VERIFY]);
     o->wall_ns -= *chunk_ns;
+    if (step->end_ns && t[VLY_MARK_CHUNK] > step->end_ns)
+        o->idle_ns = (double)(t[VLY_MARK_CHUNK] - step->end_ns);
+    step->end_ns = t[VLY_MARK_END];
 }
 
 /* The draft has read its part of the chunk, which took `ns`. */
@@ -201,7 +204,10 @@ bool vly_engine_step_submit(vly_engine *e)
     vly_error err;
     step->begin_ns = vly_clock_ns();
     schedule(e);
-    if (step->n == 0) return false;
+    if (step->n == 0) {
+        step->end_ns = 0; /* the device rests because nobody wants anything */
+        return false;
+    }
     vly_batch_begin(&step->batch, e->target, e->draft);
     read_prompts(e);
     expect(step);

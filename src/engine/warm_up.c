@@ -34,8 +34,8 @@ int vly_sequence_warm_up(vly_sequence *s, vly_error *err)
             (on_host || (rc = vly_engine_warm_up(e, e->target, VLY_PASS_PICK, n, err)) == 0) &&
             (on_host || read))
             rc = vly_engine_warm_up(e, e->target, VLY_PASS_READ, n, err);
-    if (rc == 0 && e->ahead && (!s->draft || s->draft->ops->rests))
-        rc = vly_engine_warm_up(e, e->target, VLY_PASS_ADVANCE, 1, err);
+    bool ahead = e->ahead && !on_host && !read && (!s->draft || s->draft->ops->follow);
+    if (rc == 0 && ahead) rc = vly_engine_warm_up(e, e->target, VLY_PASS_ADVANCE, 1, err);
     if (rc || !s->draft || vly_draft_method_model_use(s->request.draft_method) != VLY_MODEL_NEEDED)
         return rc;
     for (int pass = VLY_PASS_DRAFT_LAYERS; rc == 0 && pass <= VLY_PASS_DRAFT_PICK; pass++)
@@ -47,6 +47,8 @@ int vly_sequence_warm_up(vly_sequence *s, vly_error *err)
     uint32_t fed = s->request.draft_method == VLY_DRAFT_MODEL ? 4 : 16;
     for (uint32_t n = 1; rc == 0 && n <= fed; n *= 2)
         rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, n, err);
+    if (rc == 0 && ahead)
+        rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, VLY_MAX_ADVANCED, err);
     return rc;
 }
 

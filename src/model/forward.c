@@ -433,9 +433,13 @@ static void pick(recorder *r)
 static void advance(recorder *r)
 {
     const vly_model *m = r->m;
-    vly_gpu_kernel *k = kernel(r, VLY_SHADER_advance, &m->geometry.lanes, 1);
-    struct vly_push_advance p = {
+    const uint32_t lanes = m->geometry.lanes, rows = VLY_BLOCK_DRAFT + 1;
+    const uint32_t width = lanes < rows ? rows : lanes;
+    vly_gpu_kernel *k = kernel(r, VLY_SHADER_advance, &width, 1);
+    struct vly_push_block p = m->advance;
+    p.base = (struct vly_push_advance){
         .step = r->step, .results = m->results.address, .n_vocab = m->weights.head.rows_used};
+    p.blocks = m->blocks.address;
     if (k) vly_gpu_cmd_dispatch(r->commands, k, NULL, &p, sizeof p, 1, 1, 1);
 }
 

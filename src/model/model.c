@@ -215,6 +215,8 @@ static int create(vly_model *m, const vly_model_options *o, vly_error *err)
                                     &m->act, err)) ||
         (rc = vly_gpu_buffer_create(m->gpu, sizeof(struct vly_results), VLY_GPU_READBACK, "results",
                                     &m->results, err)) ||
+        (rc = vly_gpu_buffer_create(m->gpu, sizeof(struct vly_blocks), VLY_GPU_READBACK, "blocks",
+                                    &m->blocks, err)) ||
         (rc = vly_gpu_buffer_create(m->gpu, (uint64_t)VLY_MAX_BATCH * m->at.logits_stride * 16,
                                     VLY_GPU_READBACK, "logits", &m->logits, err)) ||
         (rc = vly_vectors_upload(m, err)))
@@ -271,32 +273,41 @@ void vly_model_destroy(vly_model *m)
     vly_kv_destroy(m->kv);
     vly_weights_deinit(m->gpu, &m->weights);
     for (int i = 0; i < VLY_N_STEP_BUFFERS; i++) vly_gpu_buffer_destroy(m->gpu, &m->step[i]);
-    vly_gpu_buffer *buffers[] = {&m->act, &m->results, &m->logits, &m->tables};
+    vly_gpu_buffer *buffers[] = {&m->act, &m->results, &m->logits, &m->tables, &m->blocks};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         vly_gpu_buffer_destroy(m->gpu, buffers[i]);
     free(m);
 }
 
 int vly_model_link_draft(vly_model *m, vly_model *target, const uint32_t *own_id,
-                         const uint32_t *target_id, vly_error *err)
+                         const uint32_t *target_id, const uint32_t (*recoded)[VLY_MAX_RECODED],
+                         vly_error *err)
 {
-    uint64_t bytes = (uint64_t)m->weights.head.rows_used * 4;
+    const void *source[] = {recoded, own_id, target_id};
+    const uint64_t rows = m->weights.head.rows_used * sizeof *own_id;
+    const uint64_t bytes[] = {target->weights.head.rows_used * sizeof *recoded, rows, rows};
+    uint64_t at[4] = {0};
+    for (int i = 0; i < 3; i++) at[i + 1] = at[i] + bytes[i];
     vly_gpu_upload *ring;
     int rc =
-        vly_gpu_buffer_create(m->gpu, 2 * bytes, VLY_GPU_DEVICE, "vocabulary map", &m->tables, err);
+        vly_gpu_buffer_create(m->gpu, at[3], VLY_GPU_DEVICE, "vocabulary map", &m->tables, err);
     if (rc) return rc;
-    if ((rc = vly_gpu_upload_create(m->gpu, 4 * bytes, &ring, err))) return rc;
-    const uint32_t *source[2] = {own_id, target_id};
-    for (int i = 0; rc == 0 && i < 2; i++) {
+    if ((rc = vly_gpu_upload_create(m->gpu, 4 * at[3], &ring, err))) return rc;
+    for (int i = 0; rc == 0 && i < 3; i++) {
         void *space;
-        rc = vly_gpu_upload_stage(ring, &m->tables, i * bytes, bytes, &space, err);
-        if (rc == 0) memcpy(space, source[i], bytes);
+        rc = vly_gpu_upload_stage(ring, &m->tables, at[i], bytes[i], &space, err);
+        if (rc == 0) memcpy(space, source[i], bytes[i]);
     }
     if (rc == 0) rc = vly_gpu_upload_finish(ring, err);
     vly_gpu_upload_destroy(ring);
-    m->draft_row_id = m->tables.address;
-    m->draft_row_target = m->tables.address + bytes;
+    m->draft_row_id = m->tables.address + at[1];
+    m->draft_row_target = m->tables.address + at[2];
     m->draft_target_step = target->step[VLY_STEP_BUFFER_DECODE].address;
+    target->advance =
+        (struct vly_push_block){.draft_first = m->step[VLY_STEP_BUFFER_DECODE].address,
+                                .draft_further = m->step[VLY_STEP_BUFFER_DRAFT].address,
+                                .draft_results = m->results.address,
+                                .recoded = m->tables.address};
     return rc;
 }
 
@@ -337,6 +348,11 @@ bool vly_model_prompts_as_decoding(const vly_model *m)
 const struct vly_results *vly_model_results(const vly_model *m)
 {
     return m->results.mapped;
+}
+
+struct vly_blocks *vly_model_blocks(vly_model *m)
+{
+    return m->blocks.mapped;
 }
 
 float *vly_model_logits(const vly_model *m)

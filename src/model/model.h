@@ -5,6 +5,7 @@
 
 #include "kv/kv.h"
 #include "model/weights.h"
+#include "shaders/block.h"
 
 typedef struct vly_model vly_model;
 
@@ -46,10 +47,11 @@ bool vly_model_stalled(const vly_model *model);
 vly_kv *vly_model_kv(vly_model *model);
 
 /* Makes this model's picks draft steps for `target`: row i of the head stands for own token
- * own_id[i] and target token target_id[i] [n = rows of the head]. Copied. Before any pick pass is
- * recorded. */
+ * own_id[i] and target token target_id[i] [n = rows of the head]; recoded [rows of the target's
+ * head] is the way back (spec/recode.h). Copied. Before any pick or advance pass is recorded. */
 int vly_model_link_draft(vly_model *model, vly_model *target, const uint32_t *own_id,
-                         const uint32_t *target_id, vly_error *err);
+                         const uint32_t *target_id, const uint32_t (*recoded)[VLY_MAX_RECODED],
+                         vly_error *err);
 
 /* The step buffers: each is written by the host before a submission, and belongs to some passes.
  * The memory is slow to read. */
@@ -69,6 +71,9 @@ void vly_step_write(struct vly_step *step, uint32_t at, const uint32_t *ids, uin
  * [n_rows][vly_model_logits_stride] f32, which the caller may change. After completion only. */
 const struct vly_results *vly_model_results(const vly_model *model);
 float *vly_model_logits(const vly_model *model);
+/* What ADVANCE passes go by, for the host to write before the first of a run, and what they tell.
+ */
+struct vly_blocks *vly_model_blocks(vly_model *model);
 uint32_t vly_model_logits_stride(const vly_model *model);
 uint32_t vly_model_head_rows(const vly_model *model);
 
@@ -81,7 +86,8 @@ typedef enum {
     VLY_PASS_PICK,    /* a token for each row; of a draft: the first draft step of each row */
     VLY_PASS_READ,    /* the first n rows of logits to the host */
     VLY_PASS_PROMPT,  /* as LAYERS, for prompts */
-    VLY_PASS_ADVANCE, /* after a PICK of step.token[0], the only one: makes the next step of it */
+    VLY_PASS_ADVANCE, /* ends a block that is alone in LAYERS and PICK, and makes the step of the
+                         next one; of a target with a draft also that of the draft */
     VLY_PASS_DRAFT_LAYERS, /* further draft steps of a linked draft */
     VLY_PASS_DRAFT_HEAD,
     VLY_PASS_DRAFT_PICK,

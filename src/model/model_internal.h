@@ -59,10 +59,11 @@ struct vly_model {
     vly_act_layout at;
     vly_weights weights;
     vly_kv *kv;
-    vly_gpu_buffer act, results, logits, tables;
+    vly_gpu_buffer act, results, logits, tables, blocks;
     vly_gpu_buffer step[VLY_N_STEP_BUFFERS];
     vly_gpu_views **views; /* one for each chunk of the weights; lane form only */
     uint64_t draft_row_id, draft_row_target, draft_target_step; /* addresses; 0: not a draft */
+    struct vly_push_block advance; /* of a target with a draft: where that one's steps are */
     vly_gpu_commands *passes[VLY_N_PASSES][VLY_N_BUCKETS];
 };
 

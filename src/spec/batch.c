@@ -60,5 +60,6 @@ int vly_batch_add_next(vly_batch *b, vly_gpu_commands *const *mark, vly_submissi
 {
     add_mark(mark[VLY_MARK_CHUNK], list);
     add_mark(mark[VLY_MARK_DRAFT], list);
-    return add_verify(b, mark, list, err);
+    int rc = vly_draft_batch_add_next(&b->draft, list, err);
+    return rc ? rc : add_verify(b, mark, list, err);
 }

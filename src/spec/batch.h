@@ -13,8 +13,8 @@ typedef struct {
     uint32_t n_rows;      /* rows of logits of it */
     uint32_t n_host_rows; /* of these from the front: those that the host reads */
     bool picks;           /* the device picks */
-    bool advances;   /* and then makes the next step: that of a block of one token, alone here */
-    uint32_t n_pass; /* tokens that the verify pass computes, padding included */
+    bool advances;        /* and then makes the next step: the block is alone here */
+    uint32_t n_pass;      /* tokens that the verify pass computes, padding included */
     /* What to expect of the verify pass: the tokens that the blocks of this step had last, and how
      * many they decided. The caller's. */
     uint32_t usual_tok, usual_decided;

@@ -116,34 +116,97 @@ static int pick_on_host(vly_block *b, const uint32_t *drafted, vly_error *err)
     return rc;
 }
 
-/* How many proposals are to pass for right: the wanted mean, in whole tokens over the blocks. */
+/* How many proposals are to pass for right: the wanted mean, in whole tokens over the blocks. As
+ * advance.comp has it. */
 static uint32_t force_acceptance(vly_block *b)
 {
     if (b->n_drafted == 0) return 0;
-    double wanted = b->forced_length - 1 + b->forced_rest;
-    uint32_t n = wanted >= b->n_drafted ? b->n_drafted : wanted > 0 ? (uint32_t)wanted : 0;
-    b->forced_rest = wanted - n < 1 ? wanted - n : 0;
-    return n;
+    uint32_t wanted = b->forced_rest + b->forced_length - 65536, n = wanted >> 16;
+    b->forced_rest = wanted & 65535;
+    return n < b->n_drafted ? n : b->n_drafted;
 }
 
-static int pick_on_device(vly_block *b, const uint32_t *drafted, vly_error *err)
+static int no_pick(const vly_block *b, vly_error *err)
+{
+    return vly_fail(err, VLY_E_FORMAT,
+                    "position %u: expected finite logits, but those of %s leave no token to pick: "
+                    "its weights are broken",
+                    (uint32_t)b->text->len - 1 + b->n_accepted,
+                    vly_model_get_config(b->target)->name);
+}
+
+static int pick_on_device(vly_block *b, vly_error *err)
 {
     const struct vly_results *results = vly_model_results(b->target);
-    const uint32_t *pick =
-        b->ahead ? &results->advanced[b->n_done++ % VLY_MAX_AHEAD] : results->id + b->first_row;
-    b->n_accepted = vly_accept(drafted, pick, b->n_drafted);
+    const uint32_t *pick = results->id + b->first_row;
+    b->n_accepted = vly_accept(b->drafted, pick, b->n_drafted);
     if (b->n_accepted < b->n_drafted) b->lost_rank = results->rank[b->first_row + b->n_accepted];
-    if (pick[b->n_accepted] == VLY_NO_ID)
-        return vly_fail(err, VLY_E_FORMAT,
-                        "position %u: expected finite logits, but those of %s leave no token "
-                        "to pick: its weights are broken",
-                        (uint32_t)b->text->len - 1 + b->n_accepted,
-                        vly_model_get_config(b->target)->name);
+    if (pick[b->n_accepted] == VLY_NO_ID) return no_pick(b, err);
     if (b->forced_length > 0) b->n_accepted = force_acceptance(b);
-    if (b->n_accepted > 0) memcpy(b->tokens, drafted, b->n_accepted * sizeof *drafted);
+    if (b->n_accepted > 0) memcpy(b->tokens, b->drafted, b->n_accepted * sizeof *b->drafted);
     b->tokens[b->n_accepted] = pick[b->n_accepted];
     for (uint32_t j = 0; j <= b->n_accepted; j++) take_logprobs(b, j);
     return 0;
+}
+
+static int finish(vly_block *b, vly_error *err)
+{
+    int rc = 0;
+    b->n_accepted = b->lost_rank = 0;
+    b->drafted = b->n_drafted ? b->draft->ops->proposed(b->draft) : NULL;
+    if (b->n_rows)
+        rc = vly_sampling_needs_host(b->sampling) ? pick_on_host(b, b->drafted, err)
+                                                  : pick_on_device(b, err);
+    if (rc) return rc;
+    vly_kv_commit(b->seq, b->n_fed + b->n_accepted);
+    vly_kv_truncate(b->seq, b->seq->n_tok); /* what was reserved for the rest */
+    if (b->n_drafted == 0) return 0;
+    uint64_t start_ns = vly_clock_ns();
+    rc = b->draft->ops->settle(b->draft, b->n_accepted, err);
+    b->map_ns += (double)(vly_clock_ns() - start_ns);
+    return rc;
+}
+
+/* ---- Ahead of the host ---- */
+
+_Static_assert(VLY_BLOCK_DRAFT == VLY_MAX_DRAFT, "shaders/block.h has the limit of volley.h");
+
+void vly_block_run_ahead(vly_block *b)
+{
+    struct vly_blocks *blocks = vly_model_blocks(b->target);
+    blocks->left = b->left;
+    blocks->n_draft = b->n_drafted;
+    blocks->forced = b->forced_length;
+    blocks->forced_rest = b->forced_rest;
+    b->ahead = b->continued = true;
+    b->n_done = 0;
+}
+
+/* The same as `finish`, of what the device decided. */
+static int finish_ahead(vly_block *b, vly_error *err)
+{
+    uint32_t at = b->n_done++ % VLY_MAX_AHEAD, id = vly_model_results(b->target)->advanced[at];
+    const struct vly_block_result *result = &vly_model_blocks(b->target)->result[at];
+    b->continued = result->continued;
+    b->n_rows = result->n_decided > 0;
+    if (b->n_rows == 0) return 0;
+    b->n_fed = 1;
+    b->n_drafted = result->n_drafted;
+    b->n_accepted = result->n_decided - 1;
+    b->lost_rank = result->rank;
+    b->drafted = result->drafted;
+    if (id == VLY_NO_ID) return no_pick(b, err);
+    if (b->forced_length > 0) force_acceptance(b);
+    memcpy(b->tokens, result->drafted, b->n_accepted * sizeof *b->tokens);
+    b->tokens[b->n_accepted] = id;
+    vly_kv_commit(b->seq, b->n_fed + b->n_accepted);
+    b->map_ns = 0;
+    if (b->n_drafted == 0) return 0;
+    uint64_t start_ns = vly_clock_ns();
+    int rc =
+        b->draft->ops->settle_ahead(b->draft, result->draft_id, b->n_drafted, b->n_accepted, err);
+    b->map_ns = (double)(vly_clock_ns() - start_ns);
+    return rc;
 }
 
 int vly_block_finish(vly_block *b, vly_error *err)
@@ -152,18 +215,5 @@ int vly_block_finish(vly_block *b, vly_error *err)
         return vly_fail(err, VLY_E_DEVICE,
                         "a step waited in vain for the one before it: the device did not run them "
                         "in order");
-    const uint32_t *drafted = b->n_drafted ? b->draft->ops->proposed(b->draft) : NULL;
-    int rc = 0;
-    b->n_accepted = b->lost_rank = 0;
-    if (b->n_rows)
-        rc = vly_sampling_needs_host(b->sampling) ? pick_on_host(b, drafted, err)
-                                                  : pick_on_device(b, drafted, err);
-    if (rc) return rc;
-    vly_kv_commit(b->seq, b->n_fed + b->n_accepted);
-    if (!b->ahead) vly_kv_truncate(b->seq, b->seq->n_tok); /* what was reserved for the rest */
-    if (b->n_drafted == 0) return 0;
-    uint64_t start_ns = vly_clock_ns();
-    rc = b->draft->ops->settle(b->draft, b->n_accepted, err);
-    b->map_ns += (double)(vly_clock_ns() - start_ns);
-    return rc;
+    return b->ahead ? finish_ahead(b, err) : finish(b, err);
 }

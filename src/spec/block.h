@@ -34,19 +34,22 @@ typedef struct {
 
     /* For measuring only: not 0 makes believe that proposals are right, as many as give this mean
      * accepted length. What comes of it is no text of the target. */
-    double forced_length;
-    double forced_rest; /* of a token, from the blocks before */
+    uint32_t forced_length; /* in 65536ths of a token */
+    uint32_t forced_rest;   /* from the blocks before */
 
-    /* One of several in flight, each of one token and none drafted, that the device begins by
-     * itself: n_done of them are finished. The cache keeps what is reserved for those behind. */
+    /* One of several in flight, of which the device begins the next by itself: n_done of them are
+     * finished. The caches keep what is reserved for those behind. */
     bool ahead;
+    bool continued; /* the device could go on behind the last one */
     uint32_t n_done;
 
     /* Of the step under way: this block's place in the verify pass. */
     uint32_t first, first_row;
     uint32_t n_fed;  /* tokens of the text */
-    uint32_t n_rows; /* rows of logits; 0: nothing is decided */
+    uint32_t n_rows; /* rows of logits; 0: nothing is decided, and all below is as it was */
     uint32_t n_drafted;
+
+    const uint32_t *drafted; /* [n_drafted] target ids; until the next submission */
 
     double map_ns; /* host time that proposing took, and settling it */
     uint32_t n_accepted;
@@ -65,6 +68,10 @@ bool vly_block_reads_logits(const vly_block *block);
  * for pages. */
 int vly_block_prepare(vly_block *block, vly_batch *batch, uint32_t n_feed, uint32_t k,
                       vly_error *err);
+
+/* Of a prepared block that is alone in its batch, which has `advances` set: further ones follow
+ * it. What it drafts is by the model. */
+void vly_block_run_ahead(vly_block *block);
 
 /* After the step: fills in tokens and counts, and advances both caches. The tokens are decided, and
  * the caller appends them to the text (or a first part of them, if the text ends there). */

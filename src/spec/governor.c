@@ -15,6 +15,7 @@
 #define PROFILE_DECAY  0.995f
 
 #define MARGIN       1.02 /* drafting must promise that much more than plain decoding */
+#define KEEP         1.03 /* so much more must another length than that of blocks in flight */
 #define HOPE         1.5  /* standard errors of acceptance that a probe may hope for */
 #define MIN_INTERVAL 4    /* blocks between probes of an arm */
 #define MAX_INTERVAL 1024
@@ -95,6 +96,15 @@ static double block_ns(const vly_governor *g, vly_arm arm, uint32_t k, const vly
     return verify + vly_profile_overhead_ns(p, arm) + k * p->step_ns[arm];
 }
 
+/* Tokens per ns of blocks that are expected to decide so many; 0 where their time is not known. */
+static double score(const vly_governor *g, vly_arm arm, uint32_t k, const vly_governor_input *in,
+                    double tokens)
+{
+    double ns = block_ns(g, arm, k, in), blocks = clamp(in->left / tokens, 1, READ_BLOCKS);
+    if (!(ns > 0)) return 0;
+    return (in->beside_decided + tokens) / (ns + read_ns(g, arm, in) / blocks);
+}
+
 /* The best k of an arm by its score; with `hope`, if acceptance is that many standard errors above
  * its estimate. */
 static vly_decision best_of_arm(const vly_governor *g, vly_arm arm, const vly_governor_input *in,
@@ -111,11 +121,9 @@ static vly_decision best_of_arm(const vly_governor *g, vly_arm arm, const vly_go
     }
     for (uint32_t k = 0; k <= k_max; k++) {
         if (k > 0) tokens += all *= a[k - 1];
-        double ns = block_ns(g, arm, k, in);
-        if (!(ns > 0) || (k == 0 && arm != VLY_ARM_NONE)) continue;
-        double blocks = clamp(in->left / tokens, 1, READ_BLOCKS);
-        double score = (in->beside_decided + tokens) / (ns + read_ns(g, arm, in) / blocks);
-        if (score > best.score) best = (vly_decision){.arm = arm, .k = k, .score = score};
+        if (k == 0 && arm != VLY_ARM_NONE) continue;
+        double s = score(g, arm, k, in, tokens);
+        if (s > best.score) best = (vly_decision){.arm = arm, .k = k, .score = s};
     }
     return best;
 }
@@ -150,6 +158,14 @@ vly_decision vly_governor_choose(vly_governor *g, const vly_governor_input *in)
     for (vly_arm arm = 1; arm < VLY_N_ARMS; arm++)
         if (arm != best.arm && should_probe(g, arm, in, &best, &probe)) return probe;
     return best;
+}
+
+bool vly_governor_keeps(vly_governor *g, const vly_governor_input *in, vly_arm arm, uint32_t k)
+{
+    vly_decision d = vly_governor_choose(g, in);
+    if (d.probe || d.arm != arm) return false;
+    double now = score(g, arm, k, in, vly_governor_expect(g, arm, k));
+    return d.k == k || d.score <= KEEP * now;
 }
 
 /* ---- learning ---- */

@@ -50,6 +50,11 @@ typedef struct {
 
 vly_decision vly_governor_choose(vly_governor *governor, const vly_governor_input *input);
 
+/* Would it go on with blocks of `k` > 0 tokens by `arm`, some of which are in flight? A little
+ * better length is not worth waiting for these. */
+bool vly_governor_keeps(vly_governor *governor, const vly_governor_input *input, vly_arm arm,
+                        uint32_t k);
+
 /* What came of it. The profile has to be told as well, of each block. */
 void vly_governor_learn(vly_governor *governor, const vly_decision *decision,
                         const vly_outcome *outcome);

@@ -43,6 +43,7 @@ typedef struct {
     uint32_t n_drafted, n_accepted;
     uint32_t n_tok; /* of the target's pass as it was computed, padding included; 0: not known */
     double draft_ns, verify_ns; /* on the device */
+    double idle_ns;             /* nothing was computed there before it, since the last step */
     double wall_ns;             /* from the beginning of the step to its end */
     double map_ns;              /* of that, the host's to propose */
     uint32_t n_read; /* tokens that the draft model read before this block, in chunks of its own */

@@ -56,7 +56,7 @@ check_equal '--json: the keys, in order' \
     'model draft prompt prompt_tokens text tokens finish_reason seed stats' \
     "$(jq -r 'keys_unsorted | join(" ")' "$scratch/out")"
 check_equal '--json: the keys of stats' \
-    'prompt_tokens generated_tokens prompt_ms generate_ms tokens_per_second blocks drafted accepted acceptance_rate mean_accepted_length accepted_by_position drafted_by_position blocks_by_length by_method probes lost generated_bytes bytes_per_block draft_ms verify_ms map_ms wait_ms plain_ms speed_up kv_bytes' \
+    'prompt_tokens generated_tokens prompt_ms generate_ms tokens_per_second blocks drafted accepted acceptance_rate mean_accepted_length accepted_by_position drafted_by_position blocks_by_length by_method probes lost generated_bytes bytes_per_block draft_ms verify_ms map_ms wait_ms idle_ms plain_ms speed_up kv_bytes' \
     "$(jq -r '.stats | keys_unsorted | join(" ")' "$scratch/out")"
 check_equal '--json: the keys of kv_bytes' 'target draft' \
     "$(jq -r '.stats.kv_bytes | keys_unsorted | join(" ")' "$scratch/out")"

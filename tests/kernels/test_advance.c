@@ -1,4 +1,5 @@
-/* The kernel that makes the next block's step of the one before. */
+/* The kernel that ends a block and makes the step of the next one. */
+#include "shaders/block.h"
 #include "tests/support/kernel_fixture.h"
 
 #include <setjmp.h>
@@ -9,72 +10,271 @@
 
 #include <cmocka.h>
 
-static kernel_fixture fixture;
+enum { N_VOCAB = 100, SLOT = 3, DRAFT_SLOT = 5 };
 
-enum { N_VOCAB = 100 };
+typedef uint32_t recoded_row[VLY_MAX_RECODED];
+
+static kernel_fixture fixture;
+static vly_gpu_buffer blocks_buffer, draft_results_buffer, recoded_buffer;
+static struct vly_step *step, *first, *further;
+static struct vly_results *results, *draft_results;
+static struct vly_blocks *blocks;
+static recoded_row *recoded;
 
 static void advance(void)
 {
-    const struct vly_push_advance push = {
-        .step = fixture.step.address, .results = fixture.results.address, .n_vocab = N_VOCAB};
-    kernel_fixture_run(&fixture, VLY_SHADER_advance, &fixture.lanes, 1, &push, sizeof push, 1, 1,
-                       1);
+    const struct vly_push_block push = {
+        .base = {.step = fixture.target.address,
+                 .results = fixture.results.address,
+                 .n_vocab = N_VOCAB},
+        .blocks = blocks_buffer.address,
+        .draft_first = fixture.step.address,
+        .draft_further = fixture.step.address + sizeof *first,
+        .draft_results = draft_results_buffer.address,
+        .recoded = recoded_buffer.address,
+    };
+    const uint32_t rows = VLY_BLOCK_DRAFT + 1, width = fixture.lanes < rows ? rows : fixture.lanes;
+    kernel_fixture_run(&fixture, VLY_SHADER_advance, &width, 1, &push, sizeof push, 1, 1, 1);
+}
+
+/* A block of `n` drafted tokens at position 31, whose draft took in the tokens 40 and 41. Token i
+ * of the target is draft's 200 + i and, but for a few, 300 + i behind it. */
+static void begin(uint32_t n, uint32_t left)
+{
+    kernel_fixture_reset(&fixture);
+    memset(step, 0, sizeof *step);
+    memset(first, 0, 2 * sizeof *first);
+    memset(results, 0xff, sizeof *results);
+    memset(blocks, 0xff, sizeof *blocks);
+    blocks->left = left;
+    blocks->n_draft = n;
+    blocks->forced = blocks->forced_rest = 0;
+    step->n_tok = step->n_rows = n + 1;
+    first->n_tok = 2;
+    first->n_rows = further->n_tok = further->n_rows = 1;
+    for (uint32_t i = 0; i <= n; i++) {
+        step->token[i] = (struct vly_step_token){.id = 10 + i, .pos = 31 + i, .slot = SLOT};
+        step->row[i] = i;
+        results->rank[i] = 70 + i;
+        draft_results->draft_id[i] = 500 + i;
+    }
+    for (uint32_t i = 0; i < 2; i++)
+        first->token[i] = (struct vly_step_token){.id = 40 + i, .pos = 60 + i, .slot = DRAFT_SLOT};
+    for (uint32_t i = 0; i < N_VOCAB; i++)
+        for (uint32_t j = 0; j < VLY_MAX_RECODED; j++)
+            recoded[i][j] = j < 2 ? 200 + 100 * j + i : VLY_NO_ID;
+}
+
+/* The target agrees with `accepted` of n drafted tokens, and picks `id` then. */
+static void decide(uint32_t accepted, uint32_t n, uint32_t id)
+{
+    for (uint32_t i = 0; i < n; i++)
+        results->id[i] = i < accepted ? step->token[i + 1].id : N_VOCAB - 1;
+    results->id[accepted] = id;
+}
+
+static void check_token(const struct vly_step_token *t, uint32_t id, uint32_t pos, uint32_t slot)
+{
+    assert_int_equal(t->id, id);
+    assert_int_equal(t->pos, pos);
+    assert_int_equal(t->slot, slot);
+    assert_int_equal(t->first, 0);
+}
+
+static void check_nothing(const struct vly_step *s)
+{
+    assert_int_equal(s->n_tok + s->n_rows, 0);
 }
 
 static void a_pick_becomes_the_next_token(void **state)
 {
     (void)state;
-    kernel_fixture_reset(&fixture);
-    struct vly_step *step = kernel_fixture_step(&fixture);
-    struct vly_results *results = fixture.results.mapped;
-    memset(step, 0, sizeof *step);
-    memset(results, 0xff, sizeof *results);
-    step->n_tok = step->n_rows = 1;
-    step->token[0] = (struct vly_step_token){.id = 5, .pos = 31, .slot = 3, .first = 0};
+    begin(0, 100);
     for (uint32_t block = 0; block < 5; block++) {
         results->id[0] = N_VOCAB - 1 - block;
         advance();
         assert_int_equal(step->n_advanced, block + 1);
         assert_int_equal(results->advanced[block % VLY_MAX_AHEAD], N_VOCAB - 1 - block);
-        assert_int_equal(step->token[0].id, N_VOCAB - 1 - block);
-        assert_int_equal(step->token[0].pos, 32 + block);
-        assert_int_equal(step->token[0].slot, 3);
+        const struct vly_block_result *r = &blocks->result[block % VLY_MAX_AHEAD];
+        assert_int_equal(r->n_decided, 1);
+        assert_int_equal(r->n_drafted, 0);
+        assert_int_equal(r->continued, 1);
+        assert_int_equal(blocks->left, 99 - block);
+        check_token(&step->token[0], N_VOCAB - 1 - block, 32 + block, SLOT);
         assert_int_equal(step->n_tok, 1);
         assert_int_equal(step->n_rows, 1);
     }
+    assert_int_equal(first->n_tok, 2); /* the draft's are left alone */
 }
 
 static void without_a_pick_all_that_follows_does_nothing(void **state)
 {
     (void)state;
     static const uint32_t no_tokens[] = {VLY_NO_ID, N_VOCAB};
-    for (int i = 0; i < 2; i++) {
-        kernel_fixture_reset(&fixture);
-        struct vly_step *step = kernel_fixture_step(&fixture);
-        struct vly_results *results = fixture.results.mapped;
-        memset(step, 0, sizeof *step);
-        step->n_tok = step->n_rows = 1;
-        step->token[0] = (struct vly_step_token){.id = 5, .pos = 31, .slot = 3, .first = 0};
-        results->id[0] = no_tokens[i];
+    for (uint32_t i = 0; i < 4; i++) {
+        begin(i / 2 * 3, 100);
+        decide(i / 2, i / 2 * 3, no_tokens[i % 2]);
         for (uint32_t block = 0; block < 3; block++) {
             advance();
+            const struct vly_block_result *r = &blocks->result[block % VLY_MAX_AHEAD];
             assert_int_equal(results->advanced[block % VLY_MAX_AHEAD], VLY_NO_ID);
-            assert_int_equal(step->n_tok + step->n_rows, 0);
-            assert_int_equal(step->token[0].id, 5);
-            assert_int_equal(step->token[0].pos, 31);
+            assert_int_equal(r->n_decided, block ? 0 : i / 2 + 1);
+            assert_int_equal(r->continued, 0);
+            check_nothing(step);
+            if (i / 2 == 0) continue;
+            check_nothing(first);
+            check_nothing(further);
         }
     }
+}
+
+/* What the draft is to take in after `accepted` of n: 60, 61 and all proposals but the last are in
+ * its cache. */
+static void check_draft(uint32_t accepted, uint32_t n, uint32_t id, uint32_t k)
+{
+    uint32_t kept = accepted < n ? accepted : n - 1, pos = 62 + kept, count = 0;
+    if (accepted == n) check_token(&first->token[count++], 500 + n, pos, DRAFT_SLOT);
+    for (uint32_t j = 0; j < VLY_MAX_RECODED && recoded[id][j] != VLY_NO_ID; j++, count++)
+        check_token(&first->token[count], recoded[id][j], pos + count, DRAFT_SLOT);
+    assert_int_equal(first->n_tok, count);
+    assert_int_equal(first->n_rows, 1);
+    assert_int_equal(first->row[0], count - 1);
+    assert_int_equal(first->draft[0].verify, 1);
+    assert_int_equal(first->draft[0].n_left, k);
+    check_token(&further->token[0], first->token[count - 1].id, pos + count - 1, DRAFT_SLOT);
+    assert_int_equal(further->n_tok, 1);
+    assert_int_equal(further->n_rows, 1);
+    /* The noise of the first proposal's position. */
+    uint32_t shift = first->sampling[DRAFT_SLOT].noise_shift;
+    assert_int_equal(pos + count + shift, 31 + accepted + 2);
+    assert_int_equal(further->sampling[DRAFT_SLOT].noise_shift, shift);
+}
+
+static void proposals_are_accepted_while_they_are_the_picks(void **state)
+{
+    (void)state;
+    for (uint32_t n = 1; n <= VLY_BLOCK_DRAFT; n += 2)
+        for (uint32_t accepted = 0; accepted <= n; accepted++) {
+            uint32_t id = 77;
+            begin(n, 100);
+            decide(accepted, n, id);
+            recoded[id][2] = 9; /* three of its own */
+            advance();
+            const struct vly_block_result *r = &blocks->result[0];
+            assert_int_equal(r->n_decided, accepted + 1);
+            assert_int_equal(r->n_drafted, n);
+            assert_int_equal(r->rank, accepted < n ? 70 + accepted : 0);
+            assert_int_equal(r->continued, 1);
+            for (uint32_t j = 0; j < n; j++) {
+                assert_int_equal(r->drafted[j], 11 + j);
+                assert_int_equal(r->draft_id[j], 501 + j);
+            }
+            assert_int_equal(results->advanced[0], id);
+            assert_int_equal(blocks->left, 99 - accepted);
+            check_token(&step->token[0], id, 32 + accepted, SLOT);
+            assert_int_equal(step->n_tok, n + 1);
+            assert_int_equal(step->n_rows, n + 1);
+            for (uint32_t j = 1; j <= n; j++) {
+                assert_int_equal(step->token[j].pos, 32 + accepted + j);
+                assert_int_equal(step->row[j], j);
+            }
+            check_draft(accepted, n, id, n);
+        }
+}
+
+static void a_block_decides_no_more_than_is_left(void **state)
+{
+    (void)state;
+    for (uint32_t left = 5; left < 9; left++) {
+        begin(4, left);
+        decide(2, 4, 77);
+        advance();
+        uint32_t rest = left - 3, k = rest - 1 < 4 ? rest - 1 : 4;
+        assert_int_equal(blocks->left, rest);
+        assert_int_equal(step->n_tok, k + 1);
+        check_draft(2, 4, 77, k);
+        for (uint32_t j = 0; j < k; j++) step->token[1 + j].id = 20 + j;
+        decide(k, k, 78);
+        advance();
+        assert_int_equal(blocks->result[1].n_decided, k + 1);
+        assert_int_equal(blocks->result[1].continued, rest > k + 1);
+        if (rest > k + 1) continue;
+        check_nothing(step);
+        check_nothing(first);
+    }
+}
+
+static void what_the_table_lacks_is_left_to_the_host(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 4; i++) {
+        uint32_t accepted = i % 2 ? 3 : 1;
+        bool spelled = i / 2; /* it is, but with more tokens than fit */
+        begin(3, 100);
+        decide(accepted, 3, 50);
+        for (uint32_t j = 0; j < VLY_MAX_RECODED; j++) recoded[50][j] = VLY_NO_ID;
+        if (spelled) recoded[50][0] = VLY_RECODE_HOST;
+        advance();
+        assert_int_equal(blocks->result[0].n_decided, accepted + 1);
+        assert_int_equal(results->advanced[0], 50);
+        bool continued = !spelled && accepted == 3; /* with the last proposal alone */
+        assert_int_equal(blocks->result[0].continued, continued);
+        if (continued) {
+            check_draft(3, 3, 50, 3);
+        } else {
+            check_nothing(step);
+            check_nothing(first);
+            check_nothing(further);
+        }
+    }
+}
+
+static void a_forced_length_is_met_in_the_mean(void **state)
+{
+    (void)state;
+    uint32_t n_decided = 0;
+    begin(4, 1000);
+    blocks->forced = 65536 * 9 / 4;
+    for (uint32_t block = 0; block < 8; block++) {
+        for (uint32_t j = 0; j < 5; j++) results->id[j] = 30 + j;
+        advance();
+        const struct vly_block_result *r = &blocks->result[block % VLY_MAX_AHEAD];
+        assert_int_equal(results->advanced[block % VLY_MAX_AHEAD], 30 + r->n_decided - 1);
+        n_decided += r->n_decided;
+    }
+    assert_int_equal(n_decided, 18);
+    assert_int_equal(blocks->left, 1000 - 18);
+    assert_int_equal(step->token[0].pos, 31 + 18);
+}
+
+static int create(uint64_t n_bytes, vly_gpu_memory memory, vly_gpu_buffer *out)
+{
+    vly_error err;
+    return vly_gpu_buffer_create(fixture.gpu, n_bytes, memory, "test", out, &err);
 }
 
 static int setup(void **state)
 {
     (void)state;
-    return kernel_fixture_open(&fixture);
+    if (kernel_fixture_open(&fixture) || create(sizeof *blocks, VLY_GPU_READBACK, &blocks_buffer) ||
+        create(sizeof *draft_results, VLY_GPU_READBACK, &draft_results_buffer) ||
+        create(N_VOCAB * sizeof *recoded, VLY_GPU_STEP, &recoded_buffer))
+        return -1;
+    step = kernel_fixture_target(&fixture);
+    first = kernel_fixture_step(&fixture);
+    further = first + 1;
+    results = fixture.results.mapped;
+    draft_results = draft_results_buffer.mapped;
+    blocks = blocks_buffer.mapped;
+    recoded = recoded_buffer.mapped;
+    return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
+    vly_gpu_buffer *buffers[] = {&blocks_buffer, &draft_results_buffer, &recoded_buffer};
+    for (int i = 0; i < 3; i++) vly_gpu_buffer_destroy(fixture.gpu, buffers[i]);
     kernel_fixture_close(&fixture);
     return 0;
 }
@@ -84,6 +284,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pick_becomes_the_next_token),
         cmocka_unit_test(without_a_pick_all_that_follows_does_nothing),
+        cmocka_unit_test(proposals_are_accepted_while_they_are_the_picks),
+        cmocka_unit_test(a_block_decides_no_more_than_is_left),
+        cmocka_unit_test(what_the_table_lacks_is_left_to_the_host),
+        cmocka_unit_test(a_forced_length_is_met_in_the_mean),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

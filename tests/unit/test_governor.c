@@ -38,6 +38,8 @@ typedef struct {
     uint64_t state;
     double ns;
     uint32_t tokens, behind, probes;
+    bool ahead;        /* blocks by the model follow each other while the governor keeps to them */
+    uint32_t n_chosen; /* of blocks by the model, those that did not follow another */
 } run;
 
 static double uniform(run *r)
@@ -97,6 +99,7 @@ static vly_outcome block(run *r, const device *d, const text *t, vly_decision c)
 static void govern(run *r, vly_governor *g, const device *d, const text *t, uint32_t n, uint32_t k)
 {
     uint32_t end = r->tokens + n;
+    vly_decision c = {.arm = VLY_ARM_NONE};
     while (r->tokens < end) {
         vly_governor_input in = {.behind = r->behind, .left = end - r->tokens};
         double x = uniform(r);
@@ -105,7 +108,12 @@ static void govern(run *r, vly_governor *g, const device *d, const text *t, uint
         else if (x < t->found[VLY_ARM_COPY] + t->found[VLY_ARM_NGRAM])
             in.k_max[VLY_ARM_NGRAM] = k;
         if (t->found[VLY_ARM_MODEL] > 0) in.k_max[VLY_ARM_MODEL] = k;
-        vly_decision c = vly_governor_choose(g, &in);
+        if (r->ahead && c.arm == VLY_ARM_MODEL && vly_governor_keeps(g, &in, c.arm, c.k)) {
+            c.probe = false;
+        } else {
+            c = vly_governor_choose(g, &in);
+            r->n_chosen += c.arm == VLY_ARM_MODEL;
+        }
         assert_true(c.k <= in.k_max[c.arm]);
         vly_outcome o = block(r, d, t, c);
         vly_profile_learn(g->profile, c.arm, &o);
@@ -114,10 +122,11 @@ static void govern(run *r, vly_governor *g, const device *d, const text *t, uint
 }
 
 /* Tokens per second of `n_texts` texts of n tokens by one engine. */
-static double governed_rate(const device *d, const text *t, uint32_t n_texts, uint32_t n)
+static double governed_rate(const device *d, const text *t, uint32_t n_texts, uint32_t n,
+                            bool ahead)
 {
     vly_profile p = calibrated(d);
-    run r = {.state = 7};
+    run r = {.state = 7, .ahead = ahead};
     for (uint32_t i = 0; i < n_texts; i++) {
         vly_governor g;
         vly_governor_init(&g, &p, false);
@@ -171,9 +180,11 @@ static void test_never_much_slower_than_plain(void **state)
     for (size_t d = 0; d < N_DEVICES; d++)
         for (uint32_t i = 0; i < n; i++) {
             double plain = fixed_rate(&devices[d], &t[i], VLY_ARM_NONE, 0, 20, 200);
-            double rate = governed_rate(&devices[d], &t[i], 20, 200);
-            if (rate < 0.98 * plain)
-                fail_msg("%s, text %u: %.1f of %.1f tokens/s", devices[d].name, i, rate, plain);
+            for (int ahead = 0; ahead < 2; ahead++) {
+                double rate = governed_rate(&devices[d], &t[i], 20, 200, ahead);
+                if (rate < 0.98 * plain)
+                    fail_msg("%s, text %u: %.1f of %.1f tokens/s", devices[d].name, i, rate, plain);
+            }
         }
 }
 
@@ -190,9 +201,11 @@ static void test_near_the_best_fixed_length(void **state)
                     double rate = fixed_rate(&devices[d], &t[i], arm, k, 20, 200);
                     if (rate > best) best = rate;
                 }
-            double rate = governed_rate(&devices[d], &t[i], 20, 200);
-            if (rate < 0.95 * best)
-                fail_msg("%s, text %u: %.1f of %.1f tokens/s", devices[d].name, i, rate, best);
+            for (int ahead = 0; ahead < 2; ahead++) {
+                double rate = governed_rate(&devices[d], &t[i], 20, 200, ahead);
+                if (rate < 0.95 * best)
+                    fail_msg("%s, text %u: %.1f of %.1f tokens/s", devices[d].name, i, rate, best);
+            }
         }
 }
 
@@ -277,6 +290,30 @@ static void test_beside_others(void **state)
     assert_int_equal(vly_governor_choose(&g, &in).k, 0);
 }
 
+/* Blocks in flight are left for another way at once, and for another length only where that gains
+ * something. */
+static void test_keeps_to_what_is_in_flight(void **state)
+{
+    (void)state;
+    static const text even = {.accept = {0, 0.9, 0, 0.7}, .found = {0, 0, 0, 1}};
+    const device *d = &devices[0];
+    vly_profile p = calibrated(d);
+    vly_governor g;
+    run r = {.state = 5, .ahead = true};
+    vly_governor_init(&g, &p, false);
+    govern(&r, &g, d, &even, 4000, VLY_MAX_DRAFT);
+    if (r.n_chosen > 4000 / 3 / 8) fail_msg("%u blocks did not follow another", r.n_chosen);
+    vly_governor_input in = {.left = 100, .behind = 1, .k_max = {0, 0, 0, VLY_MAX_DRAFT}};
+    uint32_t best = vly_governor_choose(&g, &in).k;
+    assert_in_range(best, 2, VLY_MAX_DRAFT - 1);
+    assert_true(vly_governor_keeps(&g, &in, VLY_ARM_MODEL, best));
+    assert_false(vly_governor_keeps(&g, &in, VLY_ARM_MODEL, 1));
+    assert_false(vly_governor_keeps(&g, &in, VLY_ARM_NGRAM, best));
+    for (int i = 0; i < VLY_MAX_DRAFT; i++) g.accepted[VLY_ARM_COPY][i] = (vly_tally){50, 50};
+    in.k_max[VLY_ARM_COPY] = VLY_MAX_DRAFT;
+    assert_false(vly_governor_keeps(&g, &in, VLY_ARM_MODEL, best));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +323,7 @@ int main(void)
         cmocka_unit_test(test_hopeless_costs_nothing),
         cmocka_unit_test(test_unknown_times),
         cmocka_unit_test(test_beside_others),
+        cmocka_unit_test(test_keeps_to_what_is_in_flight),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,48 @@
+/* Blocks that run ahead of the host (src/engine/ahead.c): what the device goes by to make the step
+ * of the next one, and what it tells of each. Compiled by C and GLSL, there after shared.h. */
+#ifndef VLY_BLOCK_SHARED_H
+#define VLY_BLOCK_SHARED_H
+
+#ifndef VLY_GLSL
+#include "shaders/shared.h"
+#endif
+
+#define VLY_BLOCK_DRAFT 15 /* drafted tokens of a block at most: VLY_MAX_DRAFT of volley.h */
+
+/* The bytes of a target token as tokens of the draft, VLY_NO_ID behind them: as the draft's
+ * tokenizer would go on with them. */
+#define VLY_MAX_RECODED  4
+#define VLY_MAX_ADVANCED (VLY_MAX_RECODED + 1) /* that the draft takes in after a block */
+#define VLY_RECODE_HOST  0xfffffffeu /* in the first place: more than fit, which is for the host */
+
+/* What a block came to. */
+struct vly_block_result {
+    VLY_U32 n_decided; /* tokens: those accepted, and results.advanced of it; 0: it was not run */
+    VLY_U32 n_drafted;
+    VLY_U32 rank;      /* results.rank of the first one that was not accepted; 0: there is none */
+    VLY_U32 continued; /* 1: the step of the next block was made */
+    VLY_U32 drafted[VLY_BLOCK_DRAFT + 1];  /* [n_drafted] as target ids */
+    VLY_U32 draft_id[VLY_BLOCK_DRAFT + 1]; /* the same as the draft's own */
+};
+
+struct vly_blocks {
+    VLY_U32 left;    /* tokens that the text may still grow by; a block never decides more */
+    VLY_U32 n_draft; /* drafted tokens of a block at most; 0: there is no draft */
+    /* For measuring: the mean number of tokens that a block is to decide, in 65536ths, 0 being as
+     * they come; and what of that is left over from the blocks before. */
+    VLY_U32 forced, forced_rest;
+    VLY_STRUCT(vly_block_result) result[VLY_MAX_AHEAD]; /* of block n at n % VLY_MAX_AHEAD */
+};
+
+/* Ends a block and makes the step of the next one: its tokens are those of `base.step`, its picks
+ * in `base.results`. The rest is for blocks with a draft. */
+struct vly_push_block {
+    VLY_STRUCT(vly_push_advance) base;
+    VLY_ADDRESS(RefBlocks) blocks;
+    VLY_ADDRESS(RefStep) draft_first;   /* the draft's first step, which takes in what it lacks */
+    VLY_ADDRESS(RefStep) draft_further; /* and those after it */
+    VLY_ADDRESS(RefResults) draft_results;
+    VLY_ADDRESS(RefU4) recoded; /* [target id] */
+};
+
+#endif
