@@ -18,9 +18,19 @@ int vly_submission_add(vly_submission *list, vly_model *model, vly_pass pass, ui
     return vly_model_pass(model, pass, n, &list->commands[list->n++], err);
 }
 
+const vly_pass *vly_draft_passes(bool all)
+{
+    static const vly_pass passes[2][VLY_N_DRAFT_PASSES] = {
+        {VLY_PASS_HEAD, VLY_PASS_PICK, VLY_PASS_DRAFT_LAYERS, VLY_PASS_DRAFT_HEAD,
+         VLY_PASS_DRAFT_PICK},
+        {VLY_PASS_HEAD_ALL, VLY_PASS_PICK_ALL, VLY_PASS_DRAFT_LAYERS, VLY_PASS_DRAFT_HEAD_ALL,
+         VLY_PASS_DRAFT_PICK_ALL}};
+    return passes[all];
+}
+
 void vly_draft_batch_begin(vly_draft_batch *b, vly_model *model)
 {
-    *b = (vly_draft_batch){.model = model};
+    *b = (vly_draft_batch){.model = model, .was_all = b->all};
 }
 
 void vly_draft_batch_read(vly_draft_batch *b, vly_kv_seq *seq, const uint32_t *ids, uint32_t n)
@@ -31,14 +41,26 @@ void vly_draft_batch_read(vly_draft_batch *b, vly_kv_seq *seq, const uint32_t *i
     vly_kv_commit(seq, n);
 }
 
-bool vly_draft_batch_has_room(const vly_draft_batch *b, uint32_t n)
+bool vly_draft_batch_has_room(const vly_draft_batch *b, uint32_t n, bool all)
 {
-    return n <= VLY_MAX_BATCH - b->n_fed;
+    bool fits = n <= VLY_MAX_BATCH - b->n_fed;
+    return fits && (b->all == all || (all && b->n_rows == 0));
+}
+
+void vly_draft_batch_claim(vly_draft_batch *b)
+{
+    if (b->n_rows == 0 && !b->was_all) b->all = true;
+}
+
+uint32_t vly_draft_batch_set_apart(vly_draft_batch *b, uint32_t n)
+{
+    b->n_apart += n;
+    return VLY_MAX_BATCH - b->n_apart;
 }
 
 void vly_draft_batch_draft(vly_draft_batch *b, const vly_kv_seq *seq, const uint32_t *ids,
                            uint32_t n, uint32_t k, uint32_t verify,
-                           const struct vly_step_sampling *sampling)
+                           const struct vly_step_sampling *sampling, bool all)
 {
     struct vly_step *first = vly_model_step(b->model, VLY_STEP_BUFFER_DECODE);
     struct vly_step *further = vly_model_step(b->model, VLY_STEP_BUFFER_DRAFT);
@@ -52,6 +74,7 @@ void vly_draft_batch_draft(vly_draft_batch *b, const vly_kv_seq *seq, const uint
     further->row[row] = row;
     first->sampling[seq->slot] = further->sampling[seq->slot] = *sampling;
     if (k > b->n_steps) b->n_steps = k;
+    b->all = all;
 }
 
 int vly_draft_batch_add_chunk(vly_draft_batch *b, vly_submission *list, vly_error *err)
@@ -64,12 +87,13 @@ int vly_draft_batch_add_chunk(vly_draft_batch *b, vly_submission *list, vly_erro
 /* The steps; the first one has room for n_fed tokens. */
 static int add_steps(const vly_draft_batch *b, uint32_t n_fed, vly_submission *list, vly_error *err)
 {
+    const vly_pass *pass = vly_draft_passes(b->all);
     int rc = vly_submission_add(list, b->model, VLY_PASS_LAYERS, n_fed, err);
-    if (rc == 0) rc = vly_submission_add(list, b->model, VLY_PASS_HEAD, b->n_rows, err);
-    if (rc == 0) rc = vly_submission_add(list, b->model, VLY_PASS_PICK, b->n_rows, err);
+    for (int i = 0; rc == 0 && i < 2; i++)
+        rc = vly_submission_add(list, b->model, pass[i], b->n_rows, err);
     for (uint32_t j = 1; j < b->n_steps; j++)
-        for (int pass = VLY_PASS_DRAFT_LAYERS; rc == 0 && pass <= VLY_PASS_DRAFT_PICK; pass++)
-            rc = vly_submission_add(list, b->model, pass, b->n_rows, err);
+        for (int i = 2; rc == 0 && i < VLY_N_DRAFT_PASSES; i++)
+            rc = vly_submission_add(list, b->model, pass[i], b->n_rows, err);
     return rc;
 }
 

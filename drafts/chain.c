@@ -28,10 +28,12 @@ static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint
     int rc = 0;
     *n = 0;
     for (int i = 0; rc == 0 && *n == 0 && i < 2; i++) {
+        if (i > 0 && d->last->waiting) break;
         d->last = d->part[i];
         rc = d->last->ops->propose(d->last, in, k, n, err);
     }
     d->base.proposer = d->last->proposer;
+    d->base.waiting = d->last->waiting;
     return rc;
 }
 
@@ -106,6 +108,12 @@ int vly_draft_create_model_then_ngram(const vly_draft_source *source, vly_draft 
                                       vly_error *err)
 {
     return create(source, vly_draft_create_model, vly_draft_create_ngram, out, err);
+}
+
+int vly_draft_create_text_then_ngram(const vly_draft_source *source, vly_draft **out,
+                                     vly_error *err)
+{
+    return create(source, vly_draft_create_text, vly_draft_create_ngram, out, err);
 }
 
 int vly_draft_create_ngram_then_model(const vly_draft_source *source, vly_draft **out,

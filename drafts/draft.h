@@ -11,6 +11,7 @@
 #include "base/vec.h"
 #include "drafts/batch.h"
 #include "spec/governor.h"
+#include "spec/vocab_map.h"
 #include "text/tokenizer.h"
 
 /* What the draft model has read of the text (drafts/context.h). */
@@ -22,6 +23,7 @@ typedef struct {
     const vly_tokenizer *text_tokenizer; /* the target's */
     vly_model *model; /* linked to the target by vly_model_link_draft; NULL: none */
     const vly_tokenizer *model_tokenizer; /* its own */
+    const vly_vocab_map *map;             /* from its tokens to the target's */
     vly_profile *profile;       /* what is known of times and acceptance; NULL: a new one */
     bool sampled;               /* temperature above 0 */
     bool compute_all;           /* share no pages with earlier texts */
@@ -57,7 +59,7 @@ typedef struct {
     void (*read_done)(vly_draft *draft, double ns); /* 0: not known what it took. NULL: no matter */
 
     /* Then, in the same step: proposes at most k > 0 tokens, k <= VLY_MAX_DRAFT; *n gets how many
-     * (0: none this time). */
+     * (0: none this time, or that it waits: see vly_draft). */
     int (*propose)(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint32_t *n,
                    vly_error *err);
 
@@ -90,6 +92,8 @@ struct vly_draft {
     const vly_draft_ops *ops;
     vly_draft_method proposer; /* who made the last proposal: of a chain, one of its parts */
     bool probing;              /* it was made to learn, not because it was expected to pay */
+    bool waiting; /* the last call of propose had the device draft: it is called again after the
+                     step, which has no block of this sequence */
 };
 
 typedef int vly_draft_create_fn(const vly_draft_source *source, vly_draft **out, vly_error *err);
@@ -101,7 +105,9 @@ typedef int vly_draft_create_fn(const vly_draft_source *source, vly_draft **out,
 
 /* Parts of the others. */
 
-vly_draft_create_fn vly_draft_create_model; /* goes silent when its context is full */
+/* These two go silent when their context is full. */
+vly_draft_create_fn vly_draft_create_model;
+vly_draft_create_fn vly_draft_create_text;
 /* Tokens that it has to read before it can propose, as long as nobody proposed others; UINT32_MAX
  * where its context is full. */
 uint32_t vly_draft_model_behind(const vly_draft *model);

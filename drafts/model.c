@@ -35,7 +35,7 @@ static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint
     if (rc || c->full) return rc;
     /* Nothing to go on where the text so far has no byte that this vocabulary can spell. */
     uint32_t fed = vly_draft_context_n_pending(c);
-    if (fed == 0 || !vly_draft_batch_has_room(in->batch, fed)) return 0;
+    if (fed == 0 || !vly_draft_batch_has_room(in->batch, fed, false)) return 0;
     int64_t left = vly_draft_context_room(c);
     if (left < 0) return 0;
     if (k > left + 1) k = (uint32_t)left + 1; /* the last one is not fed */
@@ -43,7 +43,7 @@ static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint
     struct vly_step_sampling sampling = *in->sampling;
     sampling.noise_shift = (uint32_t)c->n_seen - (c->seq.n_tok + fed);
     vly_draft_batch_draft(in->batch, &c->seq, vly_draft_context_pending(c), fed, k, in->first,
-                          &sampling);
+                          &sampling, false);
     d->n_fed = fed;
     d->verify = in->first;
     *n = d->n_proposed = k;

@@ -75,6 +75,7 @@ struct vly_sequence {
     vly_block block;
     vly_losses losses;
     uint32_t n_draft_read; /* tokens that the draft reads in the step under way */
+    vly_outcome waited; /* what steps took that drafted for the next block, which is still to be */
     vly_output output;
     bool begun;   /* it had its turn */
     bool running; /* it has its place in the caches; not any more where others needed it */
@@ -126,6 +127,8 @@ void vly_sequence_preempt(vly_sequence *sequence);
 /* Its block is complete, in a step that took what `step` says: takes and hands out the tokens.
  * The sequence has ended or failed by this, or goes on. */
 void vly_sequence_block_done(vly_sequence *sequence, const vly_outcome *step);
+/* A step drafted for its next block, which was not in it. */
+void vly_sequence_block_waited(vly_sequence *sequence, const vly_outcome *step);
 /* What is decided for good and computed may be shared. */
 void vly_sequence_offer(vly_sequence *sequence);
 /* Ends the sequence with callbacks. */

@@ -192,8 +192,9 @@ static int open_draft(vly_engine *e, loader *l, vly_error *err)
         .n_slots = e->n_parallel,
         .kv_f16 = l->options->kv_f16,
         .arch = l->arch,
-        .head_rows = e->map.identity ? NULL : e->map.draft_id,
-        .n_head_rows = e->map.n_mapped,
+        .head_rows = e->map.n_rows == draft.n_vocab && e->map.identity ? NULL : e->map.draft_id,
+        .n_head_rows = e->map.n_rows,
+        .n_usual_rows = e->map.n_mapped,
     };
     return 0;
 }
@@ -259,11 +260,12 @@ int vly_engine_load(vly_engine *e, const vly_engine_options *options, vly_error 
     e->info.device_name = vly_gpu_get_info(e->gpu)->name;
     if (options->draft && (rc = open_draft(e, &l, err))) return rc;
     if ((rc = check_memory(e, &l, err)) || (rc = go_on(&l, err))) return rc;
-    if (l.draft_memory.weights > l.target_memory.weights)
+    uint64_t draft_bytes = l.draft_memory.weights - l.draft_memory.unusual_rows;
+    if (draft_bytes > l.target_memory.weights)
         vly_log(VLY_LOG_WARN, "engine",
                 "the draft's weights, %.1f MiB, are more than the target's, %.1f MiB: such a draft "
                 "hardly makes anything faster",
-                mib(l.draft_memory.weights), mib(l.target_memory.weights));
+                mib(draft_bytes), mib(l.target_memory.weights));
     l.target.progress = l.draft.progress = on_progress;
     l.target.progress_arg = l.draft.progress_arg = &l;
     if ((rc = vly_model_create(e->gpu, e->target_file, &l.target, &e->target, err))) return rc;

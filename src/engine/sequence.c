@@ -135,29 +135,47 @@ static int take_tokens(vly_sequence *s, uint32_t *n_taken, bool *ended)
     return 0;
 }
 
-/* What the step took: to the statistics, the profile and the draft. */
+void vly_sequence_block_waited(vly_sequence *s, const vly_outcome *o)
+{
+    s->waited.draft_ns += o->draft_ns;
+    s->waited.wall_ns += o->wall_ns;
+    s->waited.map_ns += s->block.map_ns;
+}
+
+static vly_arm arm_of(const vly_block *b)
+{
+    if (b->n_drafted == 0) return VLY_ARM_NONE;
+    return b->draft->proposer == VLY_DRAFT_MODEL  ? VLY_ARM_MODEL
+           : b->draft->proposer == VLY_DRAFT_TEXT ? VLY_ARM_TEXT
+                                                  : VLY_ARM_NGRAM;
+}
+
+/* What the step took, and those before it that drafted for it: to the statistics, the profile and
+ * the draft. */
 static void observe(vly_sequence *s, vly_outcome o)
 {
     const vly_block *b = &s->block;
     vly_profile *p = &s->engine->profile;
     vly_stats *st = &s->stats;
-    bool by_model = b->n_drafted && s->draft->proposer == VLY_DRAFT_MODEL;
+    const vly_outcome waited = s->waited;
+    s->waited = (vly_outcome){0};
+    o.wall_ns += waited.wall_ns;
+    o.map_ns = b->map_ns + waited.map_ns;
     if (b->n_drafted) st->draft_ms += o.draft_ns * 1e-6;
+    st->draft_ms += waited.draft_ns * 1e-6;
     st->verify_ms += o.verify_ns * 1e-6;
-    st->map_ms += b->map_ns * 1e-6;
+    st->map_ms += o.map_ns * 1e-6;
     if (st->blocks > 1) st->idle_ms += o.idle_ns * 1e-6;
-    double wait_ns = o.wall_ns - o.draft_ns - o.verify_ns - b->map_ns;
+    double wait_ns = o.wall_ns - o.draft_ns - waited.draft_ns - o.verify_ns - o.map_ns;
     if (wait_ns > 0) st->wait_ms += wait_ns * 1e-6;
     /* The draft steps of all sequences take as long as those of the one with the most. */
     uint32_t n_steps = s->engine->step.batch.draft.n_steps;
-    o.draft_ns = n_steps ? o.draft_ns * b->n_drafted / n_steps : 0;
+    o.draft_ns = waited.wall_ns > 0 ? waited.draft_ns
+                 : n_steps          ? o.draft_ns * b->n_drafted / n_steps
+                                    : 0;
     o.n_drafted = b->n_drafted;
     o.n_accepted = b->n_accepted;
-    vly_profile_learn(p,
-                      by_model       ? VLY_ARM_MODEL
-                      : b->n_drafted ? VLY_ARM_NGRAM
-                                     : VLY_ARM_NONE,
-                      &o);
+    vly_profile_learn(p, arm_of(b), &o);
     if (s->draft && s->draft->ops->observe) s->draft->ops->observe(s->draft, &o);
     st->plain_ms =
         st->generated_tokens * (p->verify_ns + vly_profile_overhead_ns(p, VLY_ARM_NONE)) * 1e-6;
@@ -217,6 +235,7 @@ static int create_draft(vly_sequence *s, vly_error *err)
                                .text_tokenizer = e->target_tokenizer,
                                .model = e->draft,
                                .model_tokenizer = e->draft_tokenizer,
+                               .map = &e->map,
                                .profile = &e->profile,
                                .sampled = s->request.sampling.temperature > 0,
                                .compute_all = s->request.no_prefix_reuse};

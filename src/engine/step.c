@@ -106,6 +106,7 @@ static void add_blocks(vly_engine *e, bool on_host)
         const vly_schedule_share *share = &step->share[i];
         if (vly_block_reads_logits(&s->block) != on_host) continue;
         s->block.n_fed = 0;
+        s->block.waits = false;
         if (share->n_feed == 0 || s->failure.code) continue;
         if (s->block_ns == 0) {
             s->block_ns = step->begin_ns;
@@ -186,6 +187,7 @@ static void complete(void *arg, int rc, const vly_error *gpu_error)
         uint32_t n_known = s->seq.n_tok < s->n_prompt ? s->seq.n_tok : s->n_prompt;
         if (!s->block.ahead) vly_kv_offer(&s->seq, s->text.data, n_known);
         draft_read_done(e, s, chunk_ns);
+        if (s->block.waits) vly_sequence_block_waited(s, &outcome);
         if (s->block.n_fed == 0) continue;
         vly_sequence_block_done(s, &outcome);
         outcome.n_tok = 0; /* one of them tells what the pass took */

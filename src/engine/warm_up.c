@@ -38,13 +38,12 @@ int vly_sequence_warm_up(vly_sequence *s, vly_error *err)
     if (rc == 0 && ahead) rc = vly_engine_warm_up(e, e->target, VLY_PASS_ADVANCE, 1, err);
     if (rc || !s->draft || vly_draft_method_model_use(s->request.draft_method) != VLY_MODEL_NEEDED)
         return rc;
-    for (int pass = VLY_PASS_DRAFT_LAYERS; rc == 0 && pass <= VLY_PASS_DRAFT_PICK; pass++)
-        rc = vly_engine_warm_up(e, e->draft, pass, 1, err);
-    if (rc || (rc = vly_engine_warm_up(e, e->draft, VLY_PASS_HEAD, 1, err)) ||
-        (rc = vly_engine_warm_up(e, e->draft, VLY_PASS_PICK, 1, err)))
-        return rc;
+    const vly_pass *pass = vly_draft_passes(s->request.draft_method == VLY_DRAFT_TEXT);
+    for (int i = 0; rc == 0 && i < VLY_N_DRAFT_PASSES; i++)
+        rc = vly_engine_warm_up(e, e->draft, pass[i], 1, err);
+    if (rc) return rc;
     /* The draft takes in what a block wrote without it: a pick, or a whole block of n-grams. */
-    uint32_t fed = s->request.draft_method == VLY_DRAFT_MODEL ? 4 : 16;
+    uint32_t fed = s->request.draft_method == VLY_DRAFT_CHAIN ? 16 : 4;
     for (uint32_t n = 1; rc == 0 && n <= fed; n *= 2)
         rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, n, err);
     if (rc == 0 && ahead)
@@ -88,10 +87,8 @@ int vly_engine_warm_up_all(vly_engine *e, const vly_engine_options *options, vly
     if (rc == 0 && e->draft) {
         rc = warm_up_sizes(&a, e->draft, VLY_PASS_PROMPT, VLY_MAX_CHUNK, err);
         if (rc == 0) rc = warm_up_sizes(&a, e->draft, VLY_PASS_LAYERS, blocks, err);
-        if (rc == 0) rc = warm_up_sizes(&a, e->draft, VLY_PASS_HEAD, e->n_parallel, err);
-        if (rc == 0) rc = warm_up_sizes(&a, e->draft, VLY_PASS_PICK, e->n_parallel, err);
-        for (int pass = VLY_PASS_DRAFT_LAYERS; rc == 0 && pass <= VLY_PASS_DRAFT_PICK; pass++)
-            rc = warm_up_sizes(&a, e->draft, pass, e->n_parallel, err);
+        for (int i = 0; rc == 0 && i < 2 * VLY_N_DRAFT_PASSES; i++)
+            rc = warm_up_sizes(&a, e->draft, vly_draft_passes(i % 2)[i / 2], e->n_parallel, err);
     }
     if (rc == 0) rc = vly_engine_calibrate(e, true, err);
     if (rc == 0) vly_log(VLY_LOG_INFO, "engine", "warmed up in %.0f ms", vly_ms_since(start_ns));

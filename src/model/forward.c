@@ -20,6 +20,7 @@ typedef struct {
     bool chained;          /* the steps wait for each other, not for barriers */
     struct vly_chain chain;
     uint32_t n_signals; /* workgroups of the step under way */
+    uint32_t head_rows; /* of the head that are computed and picked from, from its first one on */
     int rc;
     vly_error *err;
 } recorder;
@@ -103,8 +104,10 @@ static void tile_product(recorder *r, const vly_gpu_kernel *k, const struct vly_
     r->n_signals += groups * (TILE_WRITERS - 1);
 }
 
-/* y = W x in the given role. `p` holds what the role needs beyond the matrix. */
-static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_push_matvec p)
+/* y = W x in the given role, the first `rows` of it. `p` holds what the role needs beyond the
+ * matrix. */
+static void matvec_rows(recorder *r, const vly_matrix *w, uint32_t rows, uint32_t role,
+                        struct vly_push_matvec p)
 {
     const vly_model *m = r->m;
     const vly_geometry *g = &m->geometry;
@@ -128,17 +131,22 @@ static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_p
     p.act = m->act.address;
     p.step = r->step;
     p.rows = w->rows;
-    p.rows_used = w->rows_used;
+    p.rows_used = rows;
     p.blocks = w->blocks;
     p.norm_epsilon = m->config.norm_epsilon;
     p.dim = m->config.dim;
     p.chain = r->chain;
     if (g->tile_form) {
-        tile_product(r, k, &p, vly_row_workgroups(g, w->rows), columns);
+        tile_product(r, k, &p, vly_row_workgroups(g, rows), columns);
         return;
     }
-    dispatch(r, k, m->views ? m->views[w->chunk] : NULL, &p, sizeof p,
-             vly_row_workgroups(g, w->rows), (r->n + columns - 1) / columns, 1);
+    dispatch(r, k, m->views ? m->views[w->chunk] : NULL, &p, sizeof p, vly_row_workgroups(g, rows),
+             (r->n + columns - 1) / columns, 1);
+}
+
+static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_push_matvec p)
+{
+    matvec_rows(r, w, w->rows_used, role, p);
 }
 
 static void barrier(recorder *r)
@@ -397,7 +405,7 @@ static void head(recorder *r)
     p.out_stride = m->at.logits_stride;
     p.extra[0] = m->at.stats;
     p.extra[1] = m->at.stats_stride;
-    matvec(r, &m->weights.head, VLY_ROLE_LOGITS, p);
+    matvec_rows(r, &m->weights.head, r->head_rows, VLY_ROLE_LOGITS, p);
 }
 
 static void pick(recorder *r)
@@ -420,7 +428,7 @@ static void pick(recorder *r)
         .logits_stride = m->at.logits_stride,
         .stats_quad = m->at.stats,
         .stats_stride = m->at.stats_stride,
-        .n_vocab = m->weights.head.rows_used,
+        .n_vocab = r->head_rows,
         .block_rows = vly_block_rows(g),
         .scratch_stride = m->at.scratch_words,
         .draft = m->draft_target_step != 0,
@@ -495,6 +503,7 @@ static recorder begin(vly_model *m, vly_step_buffer which, uint32_t n, vly_gpu_c
                       .step = m->step[which].address,
                       .prompt = which == VLY_STEP_BUFFER_PROMPT,
                       .n = n,
+                      .head_rows = m->n_head_rows,
                       .marks = marks,
                       .err = err};
 }
@@ -537,6 +546,16 @@ int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_comm
                                                             : VLY_STEP_BUFFER_DECODE;
     recorder r = begin(model, which, n, commands, marks, err);
     switch (pass) {
+    case VLY_PASS_HEAD_ALL:
+    case VLY_PASS_DRAFT_HEAD_ALL:
+        r.head_rows = model->weights.head.rows_used;
+        step(&r, VLY_STEP_HEAD, 0);
+        break;
+    case VLY_PASS_PICK_ALL:
+    case VLY_PASS_DRAFT_PICK_ALL:
+        r.head_rows = model->weights.head.rows_used;
+        step(&r, VLY_STEP_PICK, 0);
+        break;
     case VLY_PASS_LAYERS:
     case VLY_PASS_PROMPT:
     case VLY_PASS_DRAFT_LAYERS:

@@ -176,7 +176,10 @@ static int plan(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *o, 
     rc = vly_weights_plan(gguf, &m->config, vly_gpu_get_info(gpu), o->head_rows, o->n_head_rows,
                           m->geometry.tile_form, &m->weights, err);
     if (rc) return rc;
+    m->n_head_rows = o->head_rows && o->n_usual_rows ? o->n_usual_rows : head_rows;
     m->memory.weights = m->weights.n_bytes;
+    m->memory.unusual_rows =
+        vly_matrix_bytes(&m->weights.head) / head_rows * (head_rows - m->n_head_rows);
     m->memory.activations = m->at.n_quads * 16 + (uint64_t)VLY_MAX_BATCH * m->at.logits_stride * 16;
     m->memory.kv_per_page = vly_kv_page_bytes(&shape);
     m->memory.kv = m->memory.n_pages * m->memory.kv_per_page;
@@ -391,9 +394,19 @@ bool vly_model_has_pass(const vly_model *m, vly_pass pass, uint32_t n)
 
 int vly_model_pass(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_commands **out, vly_error *err)
 {
-    static const char *const names[VLY_N_PASSES] = {"layers",           "head",       "pick",
-                                                    "logits read-back", "prompt",     "advance",
-                                                    "draft step",       "draft head", "draft pick"};
+    static const char *const names[VLY_N_PASSES] = {"layers",
+                                                    "head",
+                                                    "pick",
+                                                    "logits read-back",
+                                                    "prompt",
+                                                    "advance",
+                                                    "whole head",
+                                                    "pick among all",
+                                                    "draft step",
+                                                    "draft head",
+                                                    "draft pick",
+                                                    "whole draft head",
+                                                    "draft pick among all"};
     uint32_t bucket = bucket_of(pass, n);
     if (!m->passes[pass][bucket]) {
         char label[256];

@@ -18,6 +18,8 @@ typedef struct {
     /* Keep only these rows of the head, in this order; NULL: all. */
     const uint32_t *head_rows;
     uint32_t n_head_rows;
+    uint32_t n_usual_rows; /* of these from the front: those that all passes have but those named
+                              _ALL; 0: all */
     vly_progress progress; /* may be NULL */
     void *progress_arg;
 } vly_model_options;
@@ -25,6 +27,7 @@ typedef struct {
 /* What a model takes of device memory, before anything is allocated. */
 typedef struct {
     uint64_t weights, activations, kv; /* bytes */
+    uint64_t unusual_rows;             /* of the weights: rows of the head that few passes have */
     uint64_t kv_per_page;
     uint32_t n_ctx, n_pages;
     uint32_t slot_pages; /* that one sequence of n_ctx tokens takes at most */
@@ -56,9 +59,9 @@ int vly_model_link_draft(vly_model *model, vly_model *target, const uint32_t *ow
 /* The step buffers: each is written by the host before a submission, and belongs to some passes.
  * The memory is slow to read. */
 typedef enum {
-    VLY_STEP_BUFFER_DECODE, /* LAYERS, HEAD, PICK, ADVANCE */
+    VLY_STEP_BUFFER_DECODE, /* LAYERS, HEAD, PICK, HEAD_ALL, PICK_ALL, ADVANCE */
     VLY_STEP_BUFFER_PROMPT, /* PROMPT */
-    VLY_STEP_BUFFER_DRAFT,  /* DRAFT_LAYERS, DRAFT_HEAD, DRAFT_PICK: draft steps after the first */
+    VLY_STEP_BUFFER_DRAFT,  /* those whose names begin with DRAFT: draft steps after the first */
     VLY_N_STEP_BUFFERS
 } vly_step_buffer;
 struct vly_step *vly_model_step(vly_model *model, vly_step_buffer which);
@@ -88,9 +91,13 @@ typedef enum {
     VLY_PASS_PROMPT,  /* as LAYERS, for prompts */
     VLY_PASS_ADVANCE, /* ends a block that is alone in LAYERS and PICK, and makes the step of the
                          next one; of a target with a draft also that of the draft */
+    VLY_PASS_HEAD_ALL, /* of a linked draft: as HEAD and PICK, over all rows of the head */
+    VLY_PASS_PICK_ALL,
     VLY_PASS_DRAFT_LAYERS, /* further draft steps of a linked draft */
     VLY_PASS_DRAFT_HEAD,
     VLY_PASS_DRAFT_PICK,
+    VLY_PASS_DRAFT_HEAD_ALL,
+    VLY_PASS_DRAFT_PICK_ALL,
     VLY_N_PASSES
 } vly_pass;
 

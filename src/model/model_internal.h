@@ -64,6 +64,7 @@ struct vly_model {
     vly_gpu_views **views; /* one for each chunk of the weights; lane form only */
     uint64_t draft_row_id, draft_row_target, draft_target_step; /* addresses; 0: not a draft */
     struct vly_push_block advance; /* of a target with a draft: where that one's steps are */
+    uint32_t n_head_rows;          /* of the head, in passes but those over all rows */
     vly_gpu_commands *passes[VLY_N_PASSES][VLY_N_BUCKETS];
 };
 

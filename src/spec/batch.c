@@ -2,7 +2,7 @@
 
 void vly_batch_begin(vly_batch *b, vly_model *target, vly_model *draft)
 {
-    *b = (vly_batch){.target = target};
+    *b = (vly_batch){.target = target, .draft = b->draft};
     vly_draft_batch_begin(&b->draft, draft);
 }
 

@@ -29,7 +29,7 @@ enum {
     VLY_N_MARKS
 };
 
-/* An empty step. `draft` may be NULL. */
+/* An empty step after the one that `batch` was. `draft` may be NULL. */
 void vly_batch_begin(vly_batch *batch, vly_model *target, vly_model *draft);
 
 /* The target reads `n` tokens of a prompt after those that are committed, at most VLY_MAX_CHUNK in

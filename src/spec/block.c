@@ -62,10 +62,16 @@ int vly_block_prepare(vly_block *b, vly_batch *batch, uint32_t n_feed, uint32_t 
     b->n_drafted = 0;
     int rc = vly_kv_reserve(b->seq, b->seq->n_tok + n_feed + k, err);
     uint64_t start_ns = vly_clock_ns();
-    if (rc == 0 && k > 0 && b->draft)
+    b->waits = false;
+    if (rc == 0 && k > 0 && b->draft) {
         rc = b->draft->ops->propose(b->draft, &in, k, &b->n_drafted, err);
+        b->waits = rc == 0 && b->draft->waiting;
+    }
     b->map_ns = (double)(vly_clock_ns() - start_ns);
-    if (rc) return rc;
+    if (rc || b->waits) {
+        b->n_fed = b->n_rows = 0;
+        return rc;
+    }
     b->n_rows = decides ? 1 + b->n_drafted : 0;
     step->sampling[b->seq->slot] = sampling;
     write_tokens(b, batch, step);

@@ -48,6 +48,7 @@ typedef struct {
     uint32_t n_fed;  /* tokens of the text */
     uint32_t n_rows; /* rows of logits; 0: nothing is decided, and all below is as it was */
     uint32_t n_drafted;
+    bool waits; /* it is not in the step: the draft model drafts for it, in this one first */
 
     const uint32_t *drafted; /* [n_drafted] target ids; until the next submission */
 

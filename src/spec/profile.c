@@ -74,9 +74,10 @@ void vly_profile_learn(vly_profile *p, vly_arm arm, const vly_outcome *o)
 {
     double device_ns = o->draft_ns + o->verify_ns;
     /* Without time stamps all of a block without draft steps is taken for the target's pass. */
-    double verify = o->verify_ns > 0 ? o->verify_ns : arm == VLY_ARM_MODEL ? 0 : o->wall_ns;
+    bool by_model = arm == VLY_ARM_MODEL || arm == VLY_ARM_TEXT;
+    double verify = o->verify_ns > 0 ? o->verify_ns : by_model ? 0 : o->wall_ns;
     if (o->n_tok > 0 && o->n_tok <= VLY_MAX_BATCH) vly_profile_add_verify(p, o->n_tok, verify);
-    if (arm == VLY_ARM_MODEL && o->n_drafted > 0) {
+    if (by_model && o->n_drafted > 0) {
         double draft = o->draft_ns;
         if (!(draft > 0)) draft = o->wall_ns - vly_profile_verify_ns(p, o->n_tok);
         vly_profile_add_time(&p->step_ns[arm], draft / o->n_drafted);

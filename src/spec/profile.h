@@ -13,6 +13,7 @@ typedef enum {
     VLY_ARM_NGRAM, /* n-grams of the text, a short match */
     VLY_ARM_COPY,  /* the same, a long match: the text is most likely being copied */
     VLY_ARM_MODEL, /* the draft model */
+    VLY_ARM_TEXT,  /* the draft model, its text encoded by the target's tokenizer */
     VLY_N_ARMS
 } vly_arm;
 

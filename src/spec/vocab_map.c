@@ -85,6 +85,37 @@ static bool same_vocabulary(const vly_tokenizer *a, const vly_tokenizer *b)
     return true;
 }
 
+/* The longest target token that the bytes begin with, which their encoding most likely begins with,
+ * too; VLY_NO_TOKEN. */
+static uint32_t first_token(const token_index *index, vly_bytes bytes)
+{
+    for (size_t len = bytes.len; len > 0; len--) {
+        uint32_t slot = *slot_of(index, (vly_bytes){bytes.data, len});
+        if (slot) return slot - 1;
+    }
+    return VLY_NO_TOKEN;
+}
+
+/* Adds the tokens that have text without being mapped. */
+static void add_unmapped(const vly_tokenizer *draft, uint32_t n_draft, const token_index *index,
+                         vly_vocab_map *out)
+{
+    uint32_t mapped = 0;
+    out->n_rows = out->n_mapped;
+    for (uint32_t id = 0; id < n_draft; id++) {
+        if (mapped < out->n_mapped && out->draft_id[mapped] == id) {
+            mapped++;
+            continue;
+        }
+        vly_bytes bytes = vly_tokenizer_bytes(draft, id);
+        if (rank_of(draft, id) == 3 || bytes.len == 0) continue;
+        uint32_t first = first_token(index, bytes);
+        if (first == VLY_NO_TOKEN) continue;
+        out->draft_id[out->n_rows] = id;
+        out->target_id[out->n_rows++] = first;
+    }
+}
+
 /* Fills `out` for draft tokens below n_draft and target tokens below n_target; *n_text counts those
  * that map by their bytes. */
 static int map_by_bytes(const vly_tokenizer *draft, uint32_t n_draft, const vly_tokenizer *target,
@@ -110,8 +141,18 @@ static int map_by_bytes(const vly_tokenizer *draft, uint32_t n_draft, const vly_
         out->draft_id[out->n_mapped] = id;
         out->target_id[out->n_mapped++] = to;
     }
+    add_unmapped(draft, n_draft, &index, out);
     free(index.slots);
     return 0;
+}
+
+static bool allocate(vly_vocab_map *out, uint32_t n_rows)
+{
+    out->draft_id = malloc((n_rows + (size_t)1) * sizeof *out->draft_id);
+    out->target_id = malloc((n_rows + (size_t)1) * sizeof *out->target_id);
+    out->target_of = malloc((out->n_draft + (size_t)1) * sizeof *out->target_of);
+    out->has_target = calloc(out->n_target + (size_t)1, sizeof *out->has_target);
+    return out->draft_id && out->target_id && out->target_of && out->has_target;
 }
 
 int vly_vocab_map_init(const vly_tokenizer *draft, const vly_tokenizer *target,
@@ -124,14 +165,11 @@ int vly_vocab_map_init(const vly_tokenizer *draft, const vly_tokenizer *target,
     uint32_t n_target = min_u32(out->n_target, n_target_rows);
     uint32_t n_text = 0;
     int rc = 0;
-    out->draft_id = malloc((n_draft + (size_t)1) * sizeof *out->draft_id);
-    out->target_id = malloc((n_draft + (size_t)1) * sizeof *out->target_id);
-    out->has_target = calloc(out->n_target + (size_t)1, sizeof *out->has_target);
-    if (!out->draft_id || !out->target_id || !out->has_target) {
+    if (!allocate(out, n_draft)) {
         rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory to map %u draft tokens", n_draft);
     } else if (same_vocabulary(draft, target)) {
         out->identity = true;
-        out->n_mapped = n_text = min_u32(n_draft, n_target);
+        out->n_mapped = out->n_rows = n_text = min_u32(n_draft, n_target);
         for (uint32_t id = 0; id < out->n_mapped; id++) out->draft_id[id] = out->target_id[id] = id;
     } else {
         rc = map_by_bytes(draft, n_draft, target, n_target, out, &n_text, err);
@@ -141,7 +179,11 @@ int vly_vocab_map_init(const vly_tokenizer *draft, const vly_tokenizer *target,
                       "expected a draft that shares tokens with the target, but none of its %u "
                       "tokens stands for the same text as one of the target's %u",
                       n_draft, n_target);
-    for (uint32_t i = 0; !rc && i < out->n_mapped; i++) out->has_target[out->target_id[i]] = true;
+    for (uint32_t id = 0; !rc && id < out->n_draft; id++) out->target_of[id] = VLY_NO_TOKEN;
+    for (uint32_t i = 0; !rc && i < out->n_mapped; i++) {
+        out->has_target[out->target_id[i]] = true;
+        out->target_of[out->draft_id[i]] = out->target_id[i];
+    }
     if (rc) vly_vocab_map_deinit(out);
     return rc;
 }
@@ -151,8 +193,14 @@ bool vly_vocab_map_has_target(const vly_vocab_map *map, uint32_t target_id)
     return target_id < map->n_target && map->has_target[target_id];
 }
 
+uint32_t vly_vocab_map_target_of(const vly_vocab_map *map, uint32_t draft_id)
+{
+    return draft_id < map->n_draft ? map->target_of[draft_id] : VLY_NO_TOKEN;
+}
+
 void vly_vocab_map_deinit(vly_vocab_map *map)
 {
+    free(map->target_of);
     free(map->draft_id);
     free(map->target_id);
     free(map->has_target);

@@ -1,5 +1,6 @@
 /* Where two vocabularies meet: at bytes. A draft token maps to the target token that stands for the
- * same bytes. Token-level intersection: Timor et al., arXiv 2502.05202, algorithm 4. */
+ * same bytes. Token-level intersection: Timor et al., arXiv 2502.05202, algorithm 4. Other tokens
+ * of the draft are text that the target spells with several tokens. */
 #ifndef VLY_SPEC_VOCAB_MAP_H
 #define VLY_SPEC_VOCAB_MAP_H
 
@@ -9,8 +10,11 @@
 typedef struct {
     bool identity;       /* the same vocabulary: ids go across unchanged */
     uint32_t n_mapped;   /* draft tokens that have a target token */
-    uint32_t *draft_id;  /* [n_mapped] ascending: the draft's ids of the mapped tokens */
-    uint32_t *target_id; /* [n_mapped]: the target's ids of the same tokens */
+    uint32_t n_rows;     /* these, and behind them those that are text without being mapped */
+    uint32_t *draft_id;  /* [n_rows] ascending in either part: the draft's ids */
+    uint32_t *target_id; /* [n_rows]: the target's ids of the same tokens; of one that is not
+                            mapped, the longest that its bytes begin with */
+    uint32_t *target_of; /* [n_draft]: of a mapped token, its target_id; else VLY_NO_TOKEN */
     uint32_t n_draft, n_target;
     bool *has_target; /* [n_target]: is it a target_id? */
 } vly_vocab_map;
@@ -26,6 +30,8 @@ int vly_vocab_map_init(const vly_tokenizer *draft, const vly_tokenizer *target,
                        vly_error *err);
 /* Does some draft token map to this target token? */
 bool vly_vocab_map_has_target(const vly_vocab_map *map, uint32_t target_id);
+/* VLY_NO_TOKEN where the draft token is not mapped. */
+uint32_t vly_vocab_map_target_of(const vly_vocab_map *map, uint32_t draft_id);
 void vly_vocab_map_deinit(vly_vocab_map *map);
 
 #endif

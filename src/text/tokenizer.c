@@ -194,6 +194,28 @@ static int load_special_ids(vly_tokenizer *t, const vly_gguf *gguf, vly_error *e
     return 0;
 }
 
+static bool is_white(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* A byte-level vocabulary without pieces of several newlines still cuts by its pattern, which may
+ * take a newline for one with what is before it: only words are known to be cut there. */
+static void find_cuts(vly_tokenizer *t)
+{
+    t->cuts_words = true;
+    t->cuts_lines = t->pretokenizer == NULL;
+    for (uint32_t id = 0; id < t->n_vocab; id++) {
+        const vly_token *token = &t->tokens[id];
+        if (token->type != VLY_TOKEN_NORMAL && token->type != VLY_TOKEN_USER_DEFINED) continue;
+        for (size_t i = 1; i < token->text.len; i++) {
+            char before = token->text.data[i - 1], after = token->text.data[i];
+            if (after == ' ' && !is_white(before)) t->cuts_words = false;
+            if (before == '\n' || after == '\n') t->cuts_lines = false;
+        }
+    }
+}
+
 static int load(vly_tokenizer *t, const vly_gguf *gguf, vly_error *err)
 {
     int rc = choose_kind(t, gguf, err);
@@ -205,6 +227,7 @@ static int load(vly_tokenizer *t, const vly_gguf *gguf, vly_error *err)
     memset(t->byte_id, 0xFF, sizeof t->byte_id);
     rc = t->kind->load(t, gguf, err);
     if (rc) return rc;
+    find_cuts(t);
     return vly_gguf_bool_or(gguf, "tokenizer.ggml.add_bos_token", t->adds_bos, &t->adds_bos, err);
 }
 
@@ -284,6 +307,15 @@ bool vly_tokenizer_spells(const vly_tokenizer *t, uint8_t byte)
 {
     return t->byte_id[byte] != VLY_NO_TOKEN ||
            vly_piece_table_find(t, (const char *)&byte, 1) != VLY_NO_TOKEN;
+}
+
+bool vly_tokenizer_cuts(const vly_tokenizer *t, uint8_t before, uint8_t after)
+{
+    if (t->cuts_lines && (before == '\n' || after == '\n')) return true;
+    /* Of other characters one byte does not tell what is white space; SentencePiece knows U+2581.
+     */
+    bool plain = t->pretokenizer ? before < 0x80 : before != 0x81;
+    return t->cuts_words && after == ' ' && plain && !is_white((char)before);
 }
 
 bool vly_tokenizer_space_prefix(const vly_tokenizer *t)

@@ -74,6 +74,12 @@ bool vly_tokenizer_space_prefix(const vly_tokenizer *tokenizer);
 int vly_tokenizer_encode(const vly_tokenizer *tokenizer, const char *text, size_t len,
                          unsigned flags, vly_ids *out, vly_error *err);
 
+/* Is text always cut between these two bytes? Then what lies on either side of such a place is
+ * encoded as it is in the whole (what is behind with VLY_ENCODE_CONTINUE), whatever else is there.
+ * Before a space that follows a word, unless a piece spans such a place; and beside a newline where
+ * that is always a token of its own. */
+bool vly_tokenizer_cuts(const vly_tokenizer *tokenizer, uint8_t before, uint8_t after);
+
 /* Appends the bytes of `n` ids to `out`: control tokens give nothing, nor do ids that the
  * vocabulary does not have; where `at_start`, one leading space that the dummy prefix made is
  * dropped. 0 or VLY_E_HOST_MEMORY. */

@@ -87,7 +87,10 @@ struct vly_tokenizer {
     uint32_t bos, eos, unknown;
     bool adds_bos;
     bool space_prefix;
-    bool words_split;               /* SentencePiece: no piece has a space behind another byte */
+    /* Where no token of text spans a place it is a cut: before a space that follows a byte which is
+     * no white space, and before and after a newline. */
+    bool cuts_words, cuts_lines;
+    bool words_split; /* SentencePiece: no piece has a space behind another byte */
     vly_merge_table merges;         /* BPE */
     vly_pretokenizer *pretokenizer; /* BPE */
 };

@@ -15,7 +15,7 @@ dialog=$(again '"I want to play," said Tom. "I want to play too," said Sue. ' 4)
 
 # ---- the text ----
 
-for method in ngram chain auto; do # test_speculation.sh has model
+for method in text ngram chain auto; do # test_speculation.sh has model
     for temp in 0 0.7 1; do
         for k in 1 3 4 9 15; do
             check "$method, temperature $temp, $k drafted: identical" "$volley" verify \
@@ -23,7 +23,7 @@ for method in ngram chain auto; do # test_speculation.sh has model
         done
     done
 done
-for method in model ngram chain auto; do
+for method in model text ngram chain auto; do
     check "$method, penalties: identical" "$volley" verify -p "$dialog" -n 40 --seed 5 \
         --frequency-penalty -0.5 --draft-method $method
     check "$method, f16 cache and filters: identical" "$volley" verify -p "$dialog" -n 40 --seed 6 \
@@ -108,9 +108,9 @@ handover() {
         jq -c '[.tokens, .finish_reason]' >"$scratch/plain"
     check "$method, a full draft: the same text" cmp "$scratch/plain" "$scratch/$method"
 }
-for method in model chain; do
+for method in model text chain; do
     handover $method -p 'Once upon a time' -n 330
-    check "$method: the model drafted until then" grep -q '^  by model' "$scratch/stats"
+    check "$method: the model drafted until then" grep -Eq '^  by (model|text)' "$scratch/stats"
     handover $method -p "$(again 'The cat sat. ' 150)The" -n 20 # a prompt of more than a chunk
 done
 
@@ -129,10 +129,11 @@ usage() { # COMMAND PATTERN OPTION...
     check_exit "$command $*: exit status 2" 2 "$volley" "$command" -p Once "$@"
     check_match "$command $*: what was expected" "$pattern" "$err"
 }
-usage run 'expected auto\|none\|model\|ngram\|chain' --draft-method tree
+usage run 'expected auto\|none\|model\|text\|ngram\|chain' --draft-method tree
 for command in run verify; do
     usage $command 'uses no draft' -d $draft --draft-method ngram
     usage $command 'needs a draft' -d none --draft-method chain
+    usage $command 'needs a draft' -d none --draft-method text
     usage $command "'-d' is missing" -m $target --draft-method model
 done
 

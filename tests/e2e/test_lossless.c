@@ -385,8 +385,8 @@ static void blocks_are_cut_back_anywhere_in_a_page(void **state)
 static void every_method_was_right_and_wrong(void **state)
 {
     (void)state;
-    const vly_draft_method proposing[] = {VLY_DRAFT_MODEL, VLY_DRAFT_NGRAM};
-    for (int m = 0; m < 2; m++) {
+    const vly_draft_method proposing[] = {VLY_DRAFT_MODEL, VLY_DRAFT_TEXT, VLY_DRAFT_NGRAM};
+    for (int m = 0; m < 3; m++) {
         uint32_t drafted = seen.drafted[proposing[m]], accepted = seen.accepted[proposing[m]];
         print_message("%s: %u of %u accepted\n", vly_draft_method_name(proposing[m]), accepted,
                       drafted);

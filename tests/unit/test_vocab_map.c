@@ -95,7 +95,20 @@ static vly_vocab_map map_of(const vly_tokenizer *draft, const vly_tokenizer *tar
         assert_true(map.draft_id[i] < map.n_draft);
         assert_true(map.target_id[i] < map.n_target);
         if (i) assert_true(map.draft_id[i - 1] < map.draft_id[i]);
+        assert_int_equal(vly_vocab_map_target_of(&map, map.draft_id[i]), map.target_id[i]);
     }
+    /* The others that have text: each once, by the longest piece that it begins with. */
+    assert_in_range(map.n_rows, map.n_mapped, map.n_draft);
+    for (uint32_t i = map.n_mapped; i < map.n_rows; i++) {
+        assert_true(map.draft_id[i] < map.n_draft);
+        if (i > map.n_mapped) assert_true(map.draft_id[i - 1] < map.draft_id[i]);
+        assert_int_equal(vly_vocab_map_target_of(&map, map.draft_id[i]), VLY_NO_TOKEN);
+        vly_bytes text = vly_tokenizer_bytes(draft, map.draft_id[i]);
+        vly_bytes first = vly_tokenizer_bytes(target, map.target_id[i]);
+        assert_in_range(first.len, 1, text.len - 1);
+        assert_memory_equal(first.data, text.data, first.len);
+    }
+    assert_int_equal(vly_vocab_map_target_of(&map, map.n_draft), VLY_NO_TOKEN);
     return map;
 }
 
@@ -148,6 +161,13 @@ static void test_shipped_pair(void **state)
     (void)state;
     assert_int_equal(check_pairs(smol, stories), 18709 + 1);
     vly_vocab_map map = map_of(smol, stories);
+    /* All but the control tokens, of which one is the end of text. */
+    assert_int_equal(map.n_rows, 49152 - 17 + 1);
+    uint32_t row = map.n_mapped;
+    while (row < map.n_rows && map.draft_id[row] != find_bytes(smol, " healthy")) row++;
+    assert_in_range(row, map.n_mapped, map.n_rows - 1);
+    vly_bytes first = vly_tokenizer_bytes(stories, map.target_id[row]);
+    assert_int_equal(first.len, strlen(" health"));
     uint32_t newline = target_of(&map, find_bytes(smol, "\n"));
     assert_int_equal(newline, 13);
     assert_int_equal(vly_tokenizer_type(stories, newline), VLY_TOKEN_BYTE);
