@@ -7,7 +7,9 @@
 #define VLY_TEXEL 0
 #include "common.glsl"
 layout(buffer_reference) buffer RefBlocks;
+layout(buffer_reference) readonly buffer RefRecoded;
 #include "block.h"
+layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer RefRecoded { vly_recoded at[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer RefBlocks { vly_blocks s; };
 layout(push_constant, scalar) uniform Push { vly_push_block p; };
 
@@ -24,16 +26,17 @@ void draft_nothing()
 // yet, and takes in the target's token `id`, which is now at `pos`. False: the host has to.
 bool draft_on(uint id, uint pos, uint accepted, uint n, uint k)
 {
-    uvec4 recoded = p.recoded.at[id];
+    vly_recoded recoded = p.recoded.at[id];
     vly_step_token fed = p.draft_first.s.token[0];
     uint start = fed.pos + p.draft_first.s.n_tok + min(accepted, n - 1u), count = 0u, last = 0u;
-    if (recoded.x == VLY_RECODE_HOST || (accepted < n && recoded.x == VLY_NO_ID)) return false;
+    if (recoded.n == VLY_RECODE_HOST || (accepted < n && recoded.n == 0u)) return false;
     if (accepted == n) {
         last = own[n - 1u];
         p.draft_first.s.token[count++] = vly_step_token(last, start, fed.slot, 0u);
     }
-    for (uint i = 0u; i < VLY_MAX_RECODED && recoded[i] != VLY_NO_ID; i++) {
-        last = recoded[i];
+    [[unroll]] for (uint i = 0u; i < VLY_MAX_RECODED; i++) {
+        if (i >= recoded.n) break;
+        last = recoded.id[i];
         p.draft_first.s.token[count] = vly_step_token(last, start + count, fed.slot, 0u);
         count++;
     }

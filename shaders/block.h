@@ -9,11 +9,15 @@
 
 #define VLY_BLOCK_DRAFT 15 /* drafted tokens of a block at most: VLY_MAX_DRAFT of volley.h */
 
-/* The bytes of a target token as tokens of the draft, VLY_NO_ID behind them: as the draft's
- * tokenizer would go on with them. */
-#define VLY_MAX_RECODED  4
+#define VLY_MAX_RECODED  7
 #define VLY_MAX_ADVANCED (VLY_MAX_RECODED + 1) /* that the draft takes in after a block */
-#define VLY_RECODE_HOST  0xfffffffeu /* in the first place: more than fit, which is for the host */
+#define VLY_RECODE_HOST  VLY_NO_ID
+
+/* The bytes of a target token as tokens of the draft, as its tokenizer would go on with them. */
+struct vly_recoded {
+    VLY_U32 n; /* VLY_RECODE_HOST: more than fit, which is for the host */
+    VLY_U32 id[VLY_MAX_RECODED];
+};
 
 /* What a block came to. */
 struct vly_block_result {
@@ -42,7 +46,7 @@ struct vly_push_block {
     VLY_ADDRESS(RefStep) draft_first;   /* the draft's first step, which takes in what it lacks */
     VLY_ADDRESS(RefStep) draft_further; /* and those after it */
     VLY_ADDRESS(RefResults) draft_results;
-    VLY_ADDRESS(RefU4) recoded; /* [target id] */
+    VLY_ADDRESS(RefRecoded) recoded; /* [target id] */
 };
 
 #endif

@@ -201,12 +201,11 @@ static int open_draft(vly_engine *e, loader *l, vly_error *err)
 
 static int link_draft(vly_engine *e, vly_error *err)
 {
-    uint32_t(*recoded)[VLY_MAX_RECODED];
+    struct vly_recoded *recoded;
     int rc = vly_recode_all(e->target_tokenizer, vly_model_head_rows(e->target), e->draft_tokenizer,
                             &recoded, err);
     if (rc) return rc;
-    rc = vly_model_link_draft(e->draft, e->target, e->map.draft_id, e->map.target_id,
-                              (const uint32_t(*)[VLY_MAX_RECODED])recoded, err);
+    rc = vly_model_link_draft(e->draft, e->target, e->map.draft_id, e->map.target_id, recoded, err);
     free(recoded);
     return rc;
 }

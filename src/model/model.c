@@ -283,7 +283,7 @@ void vly_model_destroy(vly_model *m)
 }
 
 int vly_model_link_draft(vly_model *m, vly_model *target, const uint32_t *own_id,
-                         const uint32_t *target_id, const uint32_t (*recoded)[VLY_MAX_RECODED],
+                         const uint32_t *target_id, const struct vly_recoded *recoded,
                          vly_error *err)
 {
     const void *source[] = {recoded, own_id, target_id};

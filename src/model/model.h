@@ -53,7 +53,7 @@ vly_kv *vly_model_kv(vly_model *model);
  * own_id[i] and target token target_id[i] [n = rows of the head]; recoded [rows of the target's
  * head] is the way back (spec/recode.h). Copied. Before any pick or advance pass is recorded. */
 int vly_model_link_draft(vly_model *model, vly_model *target, const uint32_t *own_id,
-                         const uint32_t *target_id, const uint32_t (*recoded)[VLY_MAX_RECODED],
+                         const uint32_t *target_id, const struct vly_recoded *recoded,
                          vly_error *err);
 
 /* The step buffers: each is written by the host before a submission, and belongs to some passes.

@@ -4,13 +4,14 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PART 512u /* tokens that a worker takes at a time */
 
 typedef struct {
     const vly_tokenizer *target, *draft;
     uint32_t n;
-    uint32_t (*rows)[VLY_MAX_RECODED];
+    struct vly_recoded *rows;
     atomic_bool short_of_memory; /* the only way to fail: the text of a token is short */
 } recoding;
 
@@ -22,10 +23,11 @@ static int recode(const recoding *r, uint32_t id, vly_text *bytes, vly_ids *ids)
     if (rc == 0)
         rc =
             vly_tokenizer_encode(r->draft, bytes->data, bytes->len, VLY_ENCODE_CONTINUE, ids, &err);
-    for (size_t i = 0; rc == 0 && i < VLY_MAX_RECODED; i++)
-        r->rows[id][i] = i < ids->len ? ids->data[i] : VLY_NO_ID;
-    if (rc == 0 && ids->len > VLY_MAX_RECODED) r->rows[id][0] = VLY_RECODE_HOST;
-    return rc;
+    if (rc) return rc;
+    bool fits = ids->len <= VLY_MAX_RECODED;
+    r->rows[id] = (struct vly_recoded){.n = fits ? (uint32_t)ids->len : VLY_RECODE_HOST};
+    if (fits && ids->len) memcpy(r->rows[id].id, ids->data, ids->len * sizeof *ids->data);
+    return 0;
 }
 
 static void recode_part(void *arg, uint32_t worker, uint64_t part)
@@ -42,7 +44,7 @@ static void recode_part(void *arg, uint32_t worker, uint64_t part)
 }
 
 int vly_recode_all(const vly_tokenizer *target, uint32_t n_target, const vly_tokenizer *draft,
-                   uint32_t (**out)[VLY_MAX_RECODED], vly_error *err)
+                   struct vly_recoded **out, vly_error *err)
 {
     recoding r = {.target = target, .draft = draft, .n = n_target};
     vly_workers *workers = NULL;

@@ -7,11 +7,9 @@
 #include "shaders/block.h"
 #include "text/tokenizer.h"
 
-/* Row i is for target token i: at most VLY_MAX_RECODED ids of the draft, VLY_NO_ID behind them, as
- * its tokenizer goes on with the token's bytes; none where it spells none of them. VLY_RECODE_HOST
- * in front where there are more. `*out` [n_target][VLY_MAX_RECODED] is for the caller to free.
- * VLY_E_HOST_MEMORY. */
+/* (*out)[i] is for target token i, of n_target; none where the draft's vocabulary spells none of
+ * its bytes. For the caller to free. VLY_E_HOST_MEMORY. */
 int vly_recode_all(const vly_tokenizer *target, uint32_t n_target, const vly_tokenizer *draft,
-                   uint32_t (**out)[VLY_MAX_RECODED], vly_error *err);
+                   struct vly_recoded **out, vly_error *err);
 
 #endif

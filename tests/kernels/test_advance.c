@@ -12,14 +12,12 @@
 
 enum { N_VOCAB = 100, SLOT = 3, DRAFT_SLOT = 5 };
 
-typedef uint32_t recoded_row[VLY_MAX_RECODED];
-
 static kernel_fixture fixture;
 static vly_gpu_buffer blocks_buffer, draft_results_buffer, recoded_buffer;
 static struct vly_step *step, *first, *further;
 static struct vly_results *results, *draft_results;
 static struct vly_blocks *blocks;
-static recoded_row *recoded;
+static struct vly_recoded *recoded;
 
 static void advance(void)
 {
@@ -61,8 +59,7 @@ static void begin(uint32_t n, uint32_t left)
     for (uint32_t i = 0; i < 2; i++)
         first->token[i] = (struct vly_step_token){.id = 40 + i, .pos = 60 + i, .slot = DRAFT_SLOT};
     for (uint32_t i = 0; i < N_VOCAB; i++)
-        for (uint32_t j = 0; j < VLY_MAX_RECODED; j++)
-            recoded[i][j] = j < 2 ? 200 + 100 * j + i : VLY_NO_ID;
+        recoded[i] = (struct vly_recoded){.n = 2, .id = {200 + i, 300 + i}};
 }
 
 /* The target agrees with `accepted` of n drafted tokens, and picks `id` then. */
@@ -134,8 +131,8 @@ static void check_draft(uint32_t accepted, uint32_t n, uint32_t id, uint32_t k)
 {
     uint32_t kept = accepted < n ? accepted : n - 1, pos = 62 + kept, count = 0;
     if (accepted == n) check_token(&first->token[count++], 500 + n, pos, DRAFT_SLOT);
-    for (uint32_t j = 0; j < VLY_MAX_RECODED && recoded[id][j] != VLY_NO_ID; j++, count++)
-        check_token(&first->token[count], recoded[id][j], pos + count, DRAFT_SLOT);
+    for (uint32_t j = 0; j < recoded[id].n; j++, count++)
+        check_token(&first->token[count], recoded[id].id[j], pos + count, DRAFT_SLOT);
     assert_int_equal(first->n_tok, count);
     assert_int_equal(first->n_rows, 1);
     assert_int_equal(first->row[0], count - 1);
@@ -158,7 +155,8 @@ static void proposals_are_accepted_while_they_are_the_picks(void **state)
             uint32_t id = 77;
             begin(n, 100);
             decide(accepted, n, id);
-            recoded[id][2] = 9; /* three of its own */
+            recoded[id].n = accepted % VLY_MAX_RECODED + 1;
+            for (uint32_t j = 2; j < recoded[id].n; j++) recoded[id].id[j] = 400 + j;
             advance();
             const struct vly_block_result *r = &blocks->result[0];
             assert_int_equal(r->n_decided, accepted + 1);
@@ -212,8 +210,7 @@ static void what_the_table_lacks_is_left_to_the_host(void **state)
         bool spelled = i / 2; /* it is, but with more tokens than fit */
         begin(3, 100);
         decide(accepted, 3, 50);
-        for (uint32_t j = 0; j < VLY_MAX_RECODED; j++) recoded[50][j] = VLY_NO_ID;
-        if (spelled) recoded[50][0] = VLY_RECODE_HOST;
+        recoded[50].n = spelled ? VLY_RECODE_HOST : 0;
         advance();
         assert_int_equal(blocks->result[0].n_decided, accepted + 1);
         assert_int_equal(results->advanced[0], 50);
