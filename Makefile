@@ -106,6 +106,10 @@ test-asan: ## run the unit, kernel and end-to-end tests under the address and UB
 	$(MAKE) -j$(jobs) config=asan unit-bin kernel-bin e2e-bin
 	CONFIG=asan tests/run.sh unit kernels e2e
 
+test-tsan: ## run the engine's and the server's tests under the thread sanitizer
+	$(MAKE) -j$(jobs) config=tsan unit-bin e2e-bin
+	CONFIG=tsan TESTS='*@(workers|engine|ahead|loading|serve)*' tests/run.sh unit e2e
+
 test-kernels: ## run the kernel tests, in release and under the Vulkan validation layer
 	$(MAKE) -j$(jobs) config=release kernel-bin
 	$(MAKE) -j$(jobs) config=debug kernel-bin
@@ -147,7 +151,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) tests/fuzz/fuzz.mk | expand -t 16
 	@echo 'config=release|debug|asan|tsan, PREFIX=$(PREFIX), DESTDIR=, V=1, CC=$(CC), GLSLC=$(GLSLC)'
 
-.PHONY: all always demo test test-asan test-kernels bench format lint install uninstall help \
+.PHONY: all always demo test test-asan test-tsan test-kernels bench format lint install uninstall help \
         unit-bin kernel-bin e2e-bin
 .SECONDARY:
 -include $(lib_obj:.o=.d) $(build)/src/main.d $(preload:.so=.d) $(test_src:%.c=$(build)/%.d) $(test_support:.o=.d)

@@ -8,6 +8,7 @@
 # The exit status is 0 only when something ran and nothing failed.
 #
 # CONFIG          the configurations to test, instead of each suite's own
+# TESTS           run only those whose names this pattern matches: '*serve*'
 # TEST_SECONDS    the longest that one program may take (900)
 # FUZZ_SECONDS    how long each fuzzer runs (30)
 set -u
@@ -64,6 +65,8 @@ run_test() {
 # start NAME COMMAND...: run_test beside as many others as `parallel` allows.
 parallel=1
 start() {
+    # shellcheck disable=SC2053 # a pattern
+    [[ $1 == ${TESTS:-*} ]] || return 0
     while [ "$(jobs -rp | wc -l)" -ge "$parallel" ]; do wait -n; done
     run_test "$@" &
 }

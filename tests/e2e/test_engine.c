@@ -162,7 +162,8 @@ static void check_equal(const job *j, const job *alone)
     if (j->request.logprobs)
         assert_memory_equal(j->logprob, alone->logprob, j->n_ids * sizeof *j->logprob);
     const vly_stats *s = &j->stats;
-    assert_int_equal(s->drafted, s->accepted + s->lost_to_pick + s->lost_to_front + s->lost_to_end);
+    assert_int_equal(s->drafted, s->accepted + s->lost_to_pick + s->lost_unmapped + s->lost_split +
+                                     s->lost_to_front + s->lost_to_end);
     assert_int_equal(s->generated_tokens, j->n_ids);
 }
 
