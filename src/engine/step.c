@@ -133,11 +133,11 @@ static void fail_all(vly_engine *e, const vly_error *err)
 
 /* ---- Completing ---- */
 
-/* What the oldest submission of the step, which is complete, took; zeros where the device has no
- * clock. */
-static void read_times(vly_engine *e, double *chunk_ns, vly_outcome *o)
+/* What the oldest submission of the step, which is complete, took, and when it ended by the
+ * device's clock; zeros where that has none. */
+static uint64_t read_times(const vly_engine *e, double *chunk_ns, vly_outcome *o)
 {
-    vly_engine_step *step = &e->step;
+    const vly_engine_step *step = &e->step;
     vly_gpu_commands *const *mark =
         e->mark[(step->n_submitted - step->n_in_flight) % VLY_MAX_AHEAD];
     uint64_t t[VLY_N_MARKS];
@@ -145,14 +145,14 @@ static void read_times(vly_engine *e, double *chunk_ns, vly_outcome *o)
     o->wall_ns = (double)(vly_clock_ns() - step->begin_ns);
     o->n_tok = step->batch.n_pass;
     for (int i = 0; i < VLY_N_MARKS; i++)
-        if (!mark[i] || vly_gpu_commands_times(mark[i], 1, &t[i], NULL)) return;
+        if (!mark[i] || vly_gpu_commands_times(mark[i], 1, &t[i], NULL)) return 0;
     *chunk_ns = (double)(t[VLY_MARK_DRAFT] - t[VLY_MARK_CHUNK]);
     o->draft_ns = (double)(t[VLY_MARK_VERIFY] - t[VLY_MARK_DRAFT]);
     o->verify_ns = (double)(t[VLY_MARK_END] - t[VLY_MARK_VERIFY]);
     o->wall_ns -= *chunk_ns;
     if (step->end_ns && t[VLY_MARK_CHUNK] > step->end_ns)
         o->idle_ns = (double)(t[VLY_MARK_CHUNK] - step->end_ns);
-    step->end_ns = t[VLY_MARK_END];
+    return t[VLY_MARK_END];
 }
 
 /* The draft has read its part of the chunk, which took `ns`. */
@@ -175,7 +175,7 @@ static void complete(void *arg, int rc, const vly_error *gpu_error)
     e->metrics.steps++;
     e->metrics.step_ms += vly_ms_since(step->start_ns);
     if (rc) fail_all(e, gpu_error);
-    read_times(e, &chunk_ns, &outcome);
+    uint64_t end_ns = read_times(e, &chunk_ns, &outcome);
     step->n_in_flight--;
     for (uint32_t i = 0; i < step->n; i++) {
         vly_sequence *s = step->sequence[i];
@@ -193,6 +193,8 @@ static void complete(void *arg, int rc, const vly_error *gpu_error)
         outcome.n_tok = 0; /* one of them tells what the pass took */
     }
     step->begin_ns = step->start_ns = now; /* of what is in flight behind it */
+    /* What was in flight where nothing could follow is idle time, too. */
+    if (!step->batch.advances || step->sequence[0]->block.n_rows > 0) step->end_ns = end_ns;
     if (step->batch.advances) vly_engine_ahead_submit(e, complete);
     if (step->n_in_flight) return;
     if (step->batch.advances) vly_engine_ahead_end(e);

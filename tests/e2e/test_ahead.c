@@ -307,7 +307,7 @@ static void another_may_come_at_any_time(void **state)
     job with_first = first, with_second = second;
     generate(&first, false);
     generate(&second, false);
-    for (uint32_t at = 1; at < 60; at += 9) {
+    for (uint32_t at = 1; at < 60; at += 13) {
         job a = with_first, b = with_second;
         a.start_after = at;
         a.other = &b;
