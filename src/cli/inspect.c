@@ -82,7 +82,9 @@ static int measure_kv(inspection *in, vly_bytes architecture, vly_error *err)
     if (rc == 0)
         rc = read_shape(in, architecture, "attention.value_length", length, &value_length, err);
     if (rc) return rc;
-    uint64_t lengths = (uint64_t)key_length + value_length;
+    /* Heads take multiples of 16. */
+    uint64_t lengths =
+        ((uint64_t)key_length + 15) / 16 * 16 + ((uint64_t)value_length + 15) / 16 * 16;
     vly_kv_shape shape = {.slot_tokens = in->context, .window = in->window};
     uint64_t n_slots = (uint64_t)vly_kv_slot_pages(&shape) * VLY_PAGE_TOKENS;
     /* int8 has an f16 scale for each key and each value. */

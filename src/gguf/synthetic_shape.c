@@ -52,7 +52,7 @@ static const struct {
     {"layers", AT(n_layer), 1, 1024, 0},
     {"heads", AT(n_head), 1, 1024, 0},
     {"kv_heads", AT(n_head_kv), 1, 1024, 0},
-    {"head_dim", AT(head_dim), 16, 256, 0},
+    {"head_dim", AT(head_dim), 2, 256, 0},
     {"ff", AT(ff_dim), 32, 1u << 20, 0},
     {"vocab", AT(n_vocab), VLY_SYNTHETIC_MIN_VOCAB, 1u << 20, 1024},
     {"ctx", AT(n_ctx), 1, 1u << 24, 1024},

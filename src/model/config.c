@@ -71,15 +71,16 @@ static int read_shape(reader *r)
         (rc = read_u32(r, "attention.head_count", &c->n_head)) ||
         (rc = read_u32_or(r, "attention.head_count_kv", c->n_head, &c->n_head_kv)) ||
         (rc = read_u32_or(r, "attention.key_length", c->n_head ? c->dim / c->n_head : 0,
-                          &c->head_dim)) ||
+                          &c->head_size)) ||
         (rc = vly_gguf_f32(r->gguf, key_of(r, "attention.layer_norm_rms_epsilon"), &c->norm_epsilon,
                            r->err)))
         return rc;
     uint32_t value_dim;
-    if ((rc = read_u32_or(r, "attention.value_length", c->head_dim, &value_dim))) return rc;
-    if (value_dim != c->head_dim)
+    if ((rc = read_u32_or(r, "attention.value_length", c->head_size, &value_dim))) return rc;
+    if (value_dim != c->head_size)
         return vly_fail(r->err, VLY_E_UNSUPPORTED, "%s: values of size %u beside keys of size %u",
-                        vly_gguf_path(r->gguf), value_dim, c->head_dim);
+                        vly_gguf_path(r->gguf), value_dim, c->head_size);
+    c->head_dim = (c->head_size + 15) / 16 * 16;
     return 0;
 }
 
@@ -99,10 +100,10 @@ static int check_shape(const reader *r)
     if (c->n_head_kv == 0 || c->n_head % c->n_head_kv)
         return vly_fail(r->err, VLY_E_FORMAT, "%s: %u heads are not a multiple of %u KV heads",
                         path, c->n_head, c->n_head_kv);
-    if (c->head_dim == 0 || c->head_dim % 16 || c->head_dim > 256)
+    if (c->head_size == 0 || c->head_size % 2 || c->head_size > 256)
         return vly_fail(r->err, VLY_E_UNSUPPORTED,
-                        "%s: head size %u; expected a multiple of 16, at most 256", path,
-                        c->head_dim);
+                        "%s: head size %u; expected an even number, at most 256", path,
+                        c->head_size);
     if (c->n_ctx == 0 || c->n_ctx > 1u << 24)
         return vly_fail(r->err, VLY_E_FORMAT, "%s: context length %u is out of range", path,
                         c->n_ctx);
@@ -256,7 +257,7 @@ int vly_model_config_read(const vly_gguf *gguf, const vly_arch *described, vly_m
     if (rc) return rc;
     find_name(&r, name);
     if ((rc = read_shape(&r)) || (rc = check_shape(&r)) || (rc = check_extras(&r)) ||
-        (rc = vly_rope_read(gguf, out->arch.name, out->arch.rope, out->head_dim, out->n_ctx,
+        (rc = vly_rope_read(gguf, out->arch.name, out->arch.rope, out->head_size, out->n_ctx,
                             &out->rope, err)) ||
         (rc = read_window(&r)))
         return rc;

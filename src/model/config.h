@@ -16,7 +16,8 @@ typedef struct {
     uint32_t dim;       /* width of the residual stream */
     uint32_t n_head;    /* query heads */
     uint32_t n_head_kv; /* KV heads; divides n_head */
-    uint32_t head_dim;  /* a multiple of 16, 16..256 */
+    uint32_t head_size; /* numbers of a head: even, 2..256 */
+    uint32_t head_dim;  /* the same on the device, a multiple of 16: behind them are zeros */
     uint32_t ff_dim;
     uint32_t n_vocab; /* rows of the head */
     uint32_t n_ctx;   /* tokens that it was made for */

@@ -217,7 +217,7 @@ static void qk_norm(recorder *r, uint32_t layer)
         .n_head_kv = c->n_head_kv,
         .head_dim = c->head_dim,
         .whole = c->arch.qk_norm == VLY_QK_NORM_ALL,
-        .norm_epsilon = c->norm_epsilon,
+        .norm_epsilon = c->norm_epsilon * (float)c->head_size / (float)c->head_dim,
     };
     uint32_t norms = p.whole ? 2 : c->n_head + c->n_head_kv;
     if (k) vly_gpu_cmd_dispatch(r->commands, k, NULL, &p, sizeof p, norms, r->n, 1);

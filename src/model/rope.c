@@ -100,19 +100,24 @@ static int read_llama3(source *s, vly_rope *r)
     return rc;
 }
 
-int vly_rope_read(const vly_gguf *gguf, const char *prefix, vly_rope_kind kind, uint32_t head_dim,
+int vly_rope_read(const vly_gguf *gguf, const char *prefix, vly_rope_kind kind, uint32_t head_size,
                   uint32_t n_ctx, vly_rope *out, vly_error *err)
 {
     source s = {.gguf = gguf, .prefix = prefix, .err = err};
-    *out =
-        (vly_rope){.kind = kind, .head_dim = head_dim, .base = 10000, .factor = 1, .magnitude = 1};
+    *out = (vly_rope){.kind = kind,
+                      .head_size = head_size,
+                      .head_dim = (head_size + 15) / 16 * 16,
+                      .base = 10000,
+                      .factor = 1,
+                      .magnitude = 1};
     int rc;
-    if ((rc = vly_gguf_u32_or(gguf, key_of(&s, "dimension_count"), head_dim, &out->n_rotated, err)))
+    if ((rc =
+             vly_gguf_u32_or(gguf, key_of(&s, "dimension_count"), head_size, &out->n_rotated, err)))
         return rc;
-    if (out->n_rotated == 0 || out->n_rotated > head_dim || out->n_rotated % 2)
+    if (out->n_rotated == 0 || out->n_rotated > head_size || out->n_rotated % 2)
         return vly_fail(err, VLY_E_FORMAT,
                         "%s: %s is %u; expected an even number, at most the head size of %u",
-                        vly_gguf_path(gguf), s.key, out->n_rotated, head_dim);
+                        vly_gguf_path(gguf), s.key, out->n_rotated, head_size);
     if ((rc = read_number(&s, "freq_base", 1, 1e30f, &out->base)) ||
         (rc = read_scaling(&s, &out->scaling)) ||
         (rc = read_number(&s, "scale_linear", 1e-3f, 1e6f, &out->factor)) ||
@@ -181,10 +186,11 @@ void vly_rope_frequencies(const vly_rope *r, const float *divisors, double *out)
 
 void vly_rope_row(const vly_rope *r, const double *frequencies, uint32_t pos, float *out)
 {
+    double longer = sqrt(sqrt((double)r->head_dim / r->head_size)); /* of Q and of K */
     for (uint32_t i = 0; i < r->head_dim / 2; i++) {
         bool rotated = i < r->n_rotated / 2;
         double angle = rotated ? pos * frequencies[i] : 0;
-        double magnitude = rotated ? (double)r->magnitude : 1;
+        double magnitude = rotated ? longer * (double)r->magnitude : longer;
         *out++ = (float)(cos(angle) * magnitude);
         *out++ = (float)(sin(angle) * magnitude);
     }

@@ -156,11 +156,11 @@ int vly_tensors_find(const vly_gguf *gguf, const vly_model_config *c, vly_tensor
         .dims = {[VLY_DIM_ONE] = 1,
                  [VLY_DIM_DIM] = c->dim,
                  [VLY_DIM_VOCAB] = c->n_vocab,
-                 [VLY_DIM_ALL_HEADS] = (uint64_t)c->n_head * c->head_dim,
-                 [VLY_DIM_ALL_KV_HEADS] = (uint64_t)c->n_head_kv * c->head_dim,
+                 [VLY_DIM_ALL_HEADS] = (uint64_t)c->n_head * c->head_size,
+                 [VLY_DIM_ALL_KV_HEADS] = (uint64_t)c->n_head_kv * c->head_size,
                  [VLY_DIM_ROTATED_PAIRS] = c->rope.n_rotated / 2,
-                 [VLY_DIM_Q_NORM] = (uint64_t)(all ? c->n_head : 1) * c->head_dim,
-                 [VLY_DIM_K_NORM] = (uint64_t)(all ? c->n_head_kv : 1) * c->head_dim,
+                 [VLY_DIM_Q_NORM] = (uint64_t)(all ? c->n_head : 1) * c->head_size,
+                 [VLY_DIM_K_NORM] = (uint64_t)(all ? c->n_head_kv : 1) * c->head_size,
                  [VLY_DIM_FF] = c->ff_dim},
     };
     *out = (vly_tensors){.layer = calloc(c->n_layer, sizeof *out->layer)};

@@ -2,6 +2,7 @@
  */
 #include "model/model_internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,18 +32,35 @@ static int read_vector(const uploader *u, const vly_gguf_tensor *t, float *out)
     return rc;
 }
 
-/* The same, every head of it in the order that its rows have on the device. */
-static int read_heads(const uploader *u, const vly_gguf_tensor *t, float *out)
+/* The same, every head of it as its rows are on the device: with the zeros behind it, and, if
+ * `rotated`, in their order. */
+static int read_heads(const uploader *u, const vly_gguf_tensor *t, bool rotated, float *out)
 {
     const vly_rope *rope = &u->m->config.rope;
     int rc = read_vector(u, t, out);
     if (rc || !t) return rc;
     float head[256];
-    for (uint64_t at = 0; at < t->dims[0]; at += rope->head_dim) {
-        memcpy(head, out + at, rope->head_dim * sizeof *head);
-        for (uint32_t i = 0; i < rope->head_dim; i++) out[at + i] = head[vly_rope_source(rope, i)];
+    /* From the last one: heads only move towards the end. */
+    for (uint64_t n = t->dims[0] / rope->head_size; n-- > 0;) {
+        memcpy(head, out + n * rope->head_size, rope->head_size * sizeof *head);
+        for (uint32_t i = 0; i < rope->head_dim; i++) {
+            uint32_t from = rotated ? vly_rope_source(rope, i) : i;
+            out[n * rope->head_dim + i] = from < rope->head_size ? head[from] : 0.0f;
+        }
     }
     return 0;
+}
+
+/* The norm of Q or K, with weights for a mean over head_dim numbers in place of head_size. Returns
+ * how many it has in *n. */
+static int read_qk_norm(const uploader *u, const vly_gguf_tensor *t, float *out, uint32_t *n)
+{
+    const vly_model_config *c = &u->m->config;
+    float share = sqrtf((float)c->head_size / (float)c->head_dim);
+    *n = (uint32_t)(t->dims[0] / c->head_size) * c->head_dim;
+    int rc = read_heads(u, t, true, out);
+    for (uint32_t i = 0; rc == 0 && i < *n; i++) out[i] *= share;
+    return rc;
 }
 
 /* A row for each norm from quad `at` on: of layer i's tensors `first` and `second`, in turn. A norm
@@ -83,10 +101,9 @@ static int upload_qk_norms(uploader *u)
     for (uint32_t i = 0; rc == 0 && m->at.qk_norms && i < m->config.n_layer; i++) {
         const vly_gguf_tensor *const *weight = m->weights.tensors.layer[i].weight;
         float *to = stage(u, m->at.qk_norms + i * stride, stride, &rc);
-        if (rc == 0) rc = read_heads(u, weight[VLY_TENSOR_ATTN_Q_NORM], to);
-        if (rc) break;
-        to += weight[VLY_TENSOR_ATTN_Q_NORM]->dims[0];
-        rc = read_heads(u, weight[VLY_TENSOR_ATTN_K_NORM], to);
+        uint32_t n = 0;
+        if (rc == 0) rc = read_qk_norm(u, weight[VLY_TENSOR_ATTN_Q_NORM], to, &n);
+        if (rc == 0) rc = read_qk_norm(u, weight[VLY_TENSOR_ATTN_K_NORM], to + n, &n);
     }
     return rc;
 }
@@ -103,9 +120,9 @@ static int upload_biases(uploader *u, uint32_t layer)
     int rc = 0;
     if (at->bias_qkv) {
         float *to = stage(u, at->bias_qkv + (uint64_t)layer * at->qkv_stride, at->qkv_stride, &rc);
-        if (rc == 0) rc = read_heads(u, bias[VLY_TENSOR_ATTN_Q], to);
-        if (rc == 0) rc = read_heads(u, bias[VLY_TENSOR_ATTN_K], to + n_q);
-        if (rc == 0) rc = read_vector(u, bias[VLY_TENSOR_ATTN_V], to + n_q + n_kv);
+        if (rc == 0) rc = read_heads(u, bias[VLY_TENSOR_ATTN_Q], true, to);
+        if (rc == 0) rc = read_heads(u, bias[VLY_TENSOR_ATTN_K], true, to + n_q);
+        if (rc == 0) rc = read_heads(u, bias[VLY_TENSOR_ATTN_V], false, to + n_q + n_kv);
     }
     if (rc == 0 && at->bias_out) {
         float *to = stage(u, at->bias_out + (uint64_t)layer * at->x_stride, at->x_stride, &rc);

@@ -74,27 +74,35 @@ static int place(planner *p, vly_matrix *m)
     return 0;
 }
 
-/* Plans a matrix over tensors that have been found. Tensors of unlike formats are laid out as F32.
- */
+/* Plans a matrix over tensors that have been found. Tensors of unlike formats are laid out as F32,
+ * and so are those whose columns lie apart. */
 static int plan_matrix(planner *p, vly_matrix *m, vly_row_order order, uint32_t rows)
 {
     m->order = order;
     m->tiled = p->tiled && m != &p->weights->embed;
     m->columns = (uint32_t)m->tensor[0]->dims[0];
+    if (m->spread) m->columns = m->columns / m->spread->head_size * m->spread->head_dim;
     m->blocks = (m->columns + 31) / 32;
     m->rows_used = rows;
     m->rows = (rows + 1) / 2 * 2;
     m->format = m->tensor[0]->format->id;
     for (uint32_t i = 1; i < m->n_tensors; i++)
         if (m->tensor[i]->format->id != m->format) m->format = VLY_FORMAT_f32;
+    if (m->spread) m->format = VLY_FORMAT_f32;
     return place(p, m);
+}
+
+/* `rows`: those of the tensor, as heads have them on the device. */
+static int plan_heads(planner *p, const vly_gguf_tensor *tensor, uint32_t rows, vly_matrix *m)
+{
+    m->n_tensors = 1;
+    m->tensor[0] = tensor;
+    return plan_matrix(p, m, VLY_ROWS_STACKED, rows);
 }
 
 static int plan_single(planner *p, const vly_gguf_tensor *tensor, vly_matrix *m)
 {
-    m->n_tensors = 1;
-    m->tensor[0] = tensor;
-    return plan_matrix(p, m, VLY_ROWS_STACKED, (uint32_t)tensor->dims[1]);
+    return plan_heads(p, tensor, (uint32_t)tensor->dims[1], m);
 }
 
 static int plan_qkv(planner *p, const vly_model_config *c, const vly_tensor_set *tensors,
@@ -117,7 +125,7 @@ static int plan_qkv(planner *p, const vly_model_config *c, const vly_tensor_set 
     for (int j = 0; rc == 0 && j < 3; j++) {
         layer->qkv[j].rope = &c->rope;
         layer->qkv[j].n_rotated = j < 2;
-        rc = plan_single(p, t[j], &layer->qkv[j]);
+        rc = plan_heads(p, t[j], (j ? c->n_head_kv : c->n_head) * c->head_dim, &layer->qkv[j]);
     }
     return rc;
 }
@@ -126,6 +134,7 @@ static int plan_layer(planner *p, const vly_model_config *c, const vly_tensor_se
                       vly_layer_weights *layer)
 {
     int rc;
+    layer->out.spread = c->head_size < c->head_dim ? &c->rope : NULL;
     layer->gate_up.n_tensors = 2;
     layer->gate_up.tensor[0] = tensors->weight[VLY_TENSOR_FFN_GATE];
     layer->gate_up.tensor[1] = tensors->weight[VLY_TENSOR_FFN_UP];
@@ -235,14 +244,32 @@ static const uint8_t *source_row(const vly_matrix *m, uint32_t r, const vly_gguf
         row = r / 2;
     } else {
         uint32_t i = 0;
-        for (; row >= m->tensor[i]->dims[1]; t = m->tensor[++i]) row -= m->tensor[i]->dims[1];
-        if (m->rope && i < m->n_rotated) {
-            uint32_t in_head = (uint32_t)(row % m->rope->head_dim);
-            row = row - in_head + vly_rope_source(m->rope, in_head);
+        uint64_t size = m->rope ? m->rope->head_size : 1, dim = m->rope ? m->rope->head_dim : 1;
+        for (; row >= m->tensor[i]->dims[1] / size * dim; t = m->tensor[++i])
+            row -= m->tensor[i]->dims[1] / size * dim;
+        if (m->rope) {
+            uint32_t in_head = (uint32_t)(row % dim);
+            if (i < m->n_rotated) in_head = vly_rope_source(m->rope, in_head);
+            if (in_head >= size) return NULL;
+            row = row / dim * size + in_head;
         }
     }
     *tensor = t;
-    return t->data + row * (m->columns / t->format->block_weights) * t->format->block_bytes;
+    return t->data + row * (t->dims[0] / t->format->block_weights) * t->format->block_bytes;
+}
+
+/* `n_blocks` of a row as floats, in the columns that they have on the device. */
+static void to_floats(const vly_matrix *m, const vly_format *format, const uint8_t *row,
+                      size_t n_blocks, float *out)
+{
+    format->dequantize(row, n_blocks, out);
+    if (!m->spread) return;
+    /* From the last head: they only move towards the end. */
+    for (size_t size = m->spread->head_size, dim = m->spread->head_dim, n = m->columns / dim;
+         n-- > 0;) {
+        memmove(out + n * dim, out + n * size, size * sizeof *out);
+        memset(out + n * dim + size, 0, (dim - size) * sizeof *out);
+    }
 }
 
 static int repack(layer_out *out, const vly_matrix *m, uint32_t r, uint8_t *parts, uint8_t *scales)
@@ -255,11 +282,11 @@ static int repack(layer_out *out, const vly_matrix *m, uint32_t r, uint8_t *part
         return 0;
     }
     const vly_format *format = tensor->format;
-    size_t n_blocks = m->columns / format->block_weights;
+    size_t n_blocks = tensor->dims[0] / format->block_weights;
     int rc = vly_gguf_check_finite(tensor, row, n_blocks, &out->err);
     if (rc) return rc;
-    if (format->id != m->format) {
-        format->dequantize(row, n_blocks, out->values);
+    if (format->id != m->format || m->spread) {
+        to_floats(m, format, row, n_blocks, out->values);
         row = (const uint8_t *)out->values;
     }
     vly_repack_row(m->format, row, m->columns, parts, scales);
@@ -315,12 +342,12 @@ static int tile_rows(layer_out *out, const vly_matrix *m, uint64_t tile, const u
         const vly_gguf_tensor *tensor;
         row[i] = source_row(m, (uint32_t)(tile * VLY_TILE_ROWS + i), &tensor);
         if (!row[i]) continue;
-        size_t n_blocks = m->columns / tensor->format->block_weights;
+        size_t n_blocks = tensor->dims[0] / tensor->format->block_weights;
         int rc = vly_gguf_check_finite(tensor, row[i], n_blocks, &out->err);
         if (rc) return rc;
-        if (tensor->format != format) {
+        if (tensor->format != format || m->spread) {
             float *values = out->values + (size_t)i * m->columns;
-            tensor->format->dequantize(row[i], n_blocks, values);
+            to_floats(m, tensor->format, row[i], n_blocks, values);
             row[i] = (const uint8_t *)values;
         }
         out->range |= vly_format_range(format, row[i], m->columns / format->block_weights);

@@ -31,8 +31,9 @@ typedef struct {
     uint32_t n_tensors;
     vly_row_order order;
     const uint32_t *gather;
-    const vly_rope *rope; /* rows of the first n_rotated tensors are those of rotated heads, */
-    uint32_t n_rotated;   /* which it puts in order; else NULL */
+    const vly_rope *rope;   /* rows are those of heads, of which those of the first n_rotated */
+    uint32_t n_rotated;     /* tensors are rotated, and put in order; else NULL */
+    const vly_rope *spread; /* columns are those of heads that are larger on the device; or NULL */
 } vly_matrix;
 
 typedef struct {

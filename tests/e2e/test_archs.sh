@@ -25,7 +25,7 @@ while read -r case; do
     arch=()
     [ -e "$models/$name.json" ] && arch=(--arch "$models/$name.json")
     kinds=f16
-    [ "$name" = qwen3 ] && kinds='f16 int8'
+    [[ $name = qwen3* ]] && kinds='f16 int8'
     for kv in $kinds; do
         # int8 keys and values are rounded to 1 part in 254 of their largest.
         limit=0.02

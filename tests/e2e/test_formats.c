@@ -16,7 +16,8 @@
 
 #include <cmocka.h>
 
-#define SHAPE "layers=1,heads=4,kv_heads=2,head_dim=64,vocab=301,ctx=64,tied=0"
+#define SHAPE "layers=1,vocab=301,ctx=64,tied=0"
+#define HEADS "heads=4,kv_heads=2,head_dim=64"
 enum { N_POS = 2, N_VOCAB = 301 };
 
 static char folder[] = "/tmp/volley-formats-XXXXXX";
@@ -133,7 +134,8 @@ static void test_each_format(void **state)
         const vly_format *formats[VLY_N_FORMATS], *format = vly_format_by_id((vly_format_id)f);
         if (!format->dequantize) continue;
         for (int i = 0; i < VLY_N_FORMATS; i++) formats[i] = format;
-        write_models(formats, format->block_weights == 256 ? "dim=256,ff=768" : "dim=96,ff=160");
+        write_models(formats, format->block_weights == 256 ? HEADS ",dim=256,ff=768"
+                                                           : HEADS ",dim=96,ff=160");
         compare_models(format->name);
     }
 }
@@ -148,9 +150,22 @@ static void test_mixed_formats(void **state)
         for (int f = start * 7; n < VLY_N_FORMATS; f = (f + 1) % VLY_N_FORMATS)
             if (vly_format_by_id((vly_format_id)f)->dequantize)
                 formats[n++] = vly_format_by_id((vly_format_id)f);
-        write_models(formats, "dim=256,ff=256");
+        write_models(formats, HEADS ",dim=256,ff=256");
         compare_models("mixed formats");
         n = 0;
+    }
+}
+
+/* Heads that are larger on the device than in the file: rows and columns move apart. */
+static void test_small_heads(void **state)
+{
+    (void)state;
+    static const vly_format_id ids[] = {VLY_FORMAT_f16, VLY_FORMAT_q8_0, VLY_FORMAT_q6_k};
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        const vly_format *formats[VLY_N_FORMATS];
+        for (int j = 0; j < VLY_N_FORMATS; j++) formats[j] = vly_format_by_id(ids[i]);
+        write_models(formats, "heads=32,kv_heads=8,head_dim=8,dim=256,ff=256");
+        compare_models(formats[0]->name);
     }
 }
 
@@ -181,11 +196,11 @@ static const vly_format *with_odd_one(void *arg, size_t i, const vly_gguf_tensor
 static void test_refusals(void **state)
 {
     (void)state;
-    vly_gguf *shape = open_model("synthetic:" SHAPE ",dim=64,ff=256:f32");
+    vly_gguf *shape = open_model("synthetic:" SHAPE "," HEADS ",dim=64,ff=256:f32");
     gguf_copy_changed(shape, model_path, with_odd_one, (void *)vly_format_by_id(VLY_FORMAT_tq2_0));
     vly_gguf_close(shape);
     expect_refusal("blk.0.ffn_down.weight has format tq2_0; the formats that work are f32, f16, ");
-    shape = open_model("synthetic:" SHAPE ",dim=64,ff=320:f32");
+    shape = open_model("synthetic:" SHAPE "," HEADS ",dim=64,ff=320:f32");
     gguf_copy_changed(shape, model_path, with_odd_one, (void *)vly_format_by_id(VLY_FORMAT_q4_k));
     vly_gguf_close(shape);
     expect_refusal("blk.0.ffn_down.weight");
@@ -214,6 +229,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_format),
         cmocka_unit_test(test_mixed_formats),
+        cmocka_unit_test(test_small_heads),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -216,6 +216,9 @@ MODELS = {
     "described": dict(rope="halves", rotated=8, norms="both", qk_norm="head", mixed=True, window=12,
                       windowed=[True, False, True], layers=3, n_ids=48,
                       biases=("attn_v", "attn_output"), names=NAMES),
+    "llama-heads": dict(arch="llama", heads=8, kv_heads=4, head_dim=8, biases=QKV, ff=64),
+    "qwen3-heads": dict(arch="qwen3", rope="halves", qk_norm="head", heads=3, kv_heads=1, head_dim=20,
+                        own_head=False, ff=64),
 }
 
 
