@@ -55,6 +55,7 @@ says 'block: plain decoding and each k that can reach the length' '[.rows[].k] =
 says 'block: the accepted length is the one asked for' '.forced_length == 2.5 and
     (.rows[1:3] | all(.mean_length > 2.35 and .mean_length < 2.65))'
 says 'block: against plain decoding' '.rows[0] | .against_plain == 1 and .mean_length == 1'
+says 'block: how long the device is idle' '.rows | all(.idle_percent > 0 and .idle_percent < 100)'
 says 'block: it says that the text is worthless' '.notes | any(test("worthless"))'
 bench block --synthetic $target:q8_0 --synthetic-draft $draft:f16 -k 2 -c 10 -n 12 -r 1
 says 'block: without a forced length, what random models agree on' \
