@@ -107,7 +107,7 @@ typedef struct {
     vly_load_values long_ms;  /* to read the long prompts, ascending */
     uint64_t start_ns, end_ns;
     struct {
-        char what[48];
+        char what[192];
         uint32_t n;
     } failures[VLY_MAX_FAILURES]; /* the last one: all that found no room */
     uint32_t n_failures;

@@ -37,7 +37,7 @@ typedef struct {
     size_t index;  /* COUNTED: of the sample in the result */
     vly_text line; /* of the stream, unfinished */
     bool done;     /* the stream came to its end */
-    char failure[48];
+    char failure[192];
 } exchange;
 
 static void push(run *r, vly_load_values *values, double value)
@@ -265,6 +265,19 @@ static bool is_over(const run *r)
     return r->n_active == 0 && (r->no_memory || r->n_started == r->load->n_requests);
 }
 
+/* An answer that is no stream: its status, and what is wrong with the request, or the error's code,
+ * which many answers share. */
+static void describe_refusal(exchange *x, int status)
+{
+    cJSON *json = cJSON_ParseWithLength(x->line.data ? x->line.data : "", x->line.len);
+    const cJSON *error = cJSON_GetObjectItemCaseSensitive(json, "error");
+    const char *field = status == 400 ? "message" : "code";
+    const char *why = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(error, field));
+    snprintf(x->failure, sizeof x->failure, "status %d%s%s", status, why ? ": " : "",
+             why ? why : "");
+    cJSON_Delete(json);
+}
+
 static void end_counted(exchange *x, const char *failure)
 {
     run *r = x->run;
@@ -281,7 +294,7 @@ static void on_end(void *arg, int status, const char *failure)
     exchange *x = arg;
     run *r = x->run;
     if (!failure && status != 200)
-        snprintf(x->failure, sizeof x->failure, "status %d", status);
+        describe_refusal(x, status);
     else if (!failure && !x->done && !x->failure[0])
         snprintf(x->failure, sizeof x->failure, "a stream without its end");
     if (!failure && x->failure[0]) failure = x->failure;

@@ -58,7 +58,7 @@ address=$(sed -n 's/.*listening on \(127.0.0.1:[0-9]*\)$/\1/p' "$scratch/log")
 echo 'Any text will do: prompts are cut from its tokens.' >"$scratch/text"
 bench --socket "$socket" --api-key-file "$scratch/keys" --clients 6 -n 18 --output-tokens 20
 says 'what the queue has no room for fails' '.rows[0] | .failed > 0 and .failed < .requests'
-says 'failures by kind' '(.failures | map(.load)) == ["6 clients: status 429"]
+says 'failures by kind' '(.failures | map(.load)) == ["6 clients: status 429: queue_full"]
     and .failures[0].requests == .rows[0].failed'
 bench --tcp "$address" --api-key-file "$scratch/keys" --clients 2 -n 4 --text "$scratch/text" \
     --prompt-tokens 100 --output-tokens 5 --fields '{"max_tokens":3}' --csv "$scratch/csv"
@@ -70,7 +70,7 @@ check_exit 'no key' 1 "$volley" bench serve --socket "$socket"
 check_match 'no key: why' '401' "$err"
 check_exit 'every request fails' 1 "$volley" bench serve --socket "$socket" -n 2 --clients 1 \
     --api-key-file "$scratch/keys" --fields '{"temperature":9}'
-check_match 'every request fails: why' 'all 2 requests failed: status 400' "$err"
+check_match 'every request fails: why' "all 2 requests failed: status 400: 'temperature': expected" "$err"
 stop_server
 check_exit 'nobody listens' 1 "$volley" bench serve --socket "$socket"
 check_exit 'nobody listens there either' 1 "$volley" bench serve --tcp "$address"
