@@ -150,6 +150,35 @@ static void priorities_decide_who_is_next(void **state)
     for (int i = 0; i < N; i++) client_close(&c[i]);
 }
 
+/* The one that came last, with the least to read, has its answer before the second long one: so it
+ * is by the parts that each step reads, whatever these take. */
+static void a_short_prompt_does_not_wait_for_long_ones(void **state)
+{
+    (void)state;
+    enum { N = 3 };
+    server_client c[N];
+    int n_tokens[N];
+    kill(server.pid, SIGSTOP); /* so that all are there when it begins with the first */
+    for (int i = 0; i < N; i++) {
+        char body[8192] = "{\"cache_prompt\":false,\"ignore_eos\":true,\"prompt\":\"";
+        bool is_long = i < N - 1;
+        for (int k = 0; k < (is_long ? 900 : 100); k++) strcat(body, " word");
+        sprintf(body + strlen(body), "\",\"max_tokens\":%d}", is_long ? 2 : 1);
+        client_open(&c[i], &server);
+        client_post(&c[i], "1.0", "/v1/completions", body);
+    }
+    kill(server.pid, SIGCONT);
+    for (int i = 0; i < N; i++) {
+        assert_true(client_read_end(&c[i], 300));
+        assert_int_equal(client_status(&c[i]), 200);
+        client_close(&c[i]);
+    }
+    server_expect_idle(&server);
+    read_ends(N, n_tokens);
+    assert_int_equal(n_tokens[N - 1], 2);
+    assert_int_equal(n_tokens[0] + n_tokens[1], 2 + 1);
+}
+
 /* ---- 1000 in turn ---- */
 
 /* Requests over connections that are kept, and every 20th over one that ends within its answer. */
@@ -302,6 +331,7 @@ int main(void)
         TEST(memory_does_not_grow, pair),
         TEST(page_shortage_changes_no_text, few_pages),
         TEST(priorities_decide_who_is_next, single),
+        TEST(a_short_prompt_does_not_wait_for_long_ones, patient),
         TEST(a_slow_reader_pauses_alone, patient),
         TEST(a_reader_that_stopped_is_cut_off, cutting),
         TEST(an_answer_takes_no_longer_than_allowed, hurried),
