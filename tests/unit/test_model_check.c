@@ -27,13 +27,14 @@ typedef struct {
     bool biases; /* of Q, K and V */
     bool qk_norms;
     uint32_t n_tokens;            /* of the tokenizer; 0: VOCAB */
+    uint32_t head_size;           /* 0: HEAD_DIM */
     void (*write)(gguf_writer *); /* more metadata */
 } model;
 
 static void put_tensor(gguf_writer *w, const model *m, const char *name, uint64_t columns,
                        uint64_t rows)
 {
-    static uint8_t zeros[8192];
+    static uint8_t zeros[32768];
     if (m->left_out && strcmp(m->left_out, name) == 0) return;
     if (m->reshaped && strcmp(m->reshaped, name) == 0) *(rows > 1 ? &rows : &columns) += 1;
     const vly_format *f = vly_format_by_id(
@@ -45,21 +46,22 @@ static void put_tensor(gguf_writer *w, const model *m, const char *name, uint64_
 
 static void put_layer(gguf_writer *w, const model *m, int i)
 {
+    const uint32_t size = m->head_size ? m->head_size : HEAD_DIM;
     const struct {
         const char *name;
         uint64_t columns, rows;
         bool there;
     } tensors[] = {
         {"attn_norm.weight", DIM, 1, true},
-        {"attn_q.weight", DIM, N_HEAD * HEAD_DIM, true},
-        {"attn_k.weight", DIM, N_KV * HEAD_DIM, true},
-        {"attn_v.weight", DIM, N_KV * HEAD_DIM, true},
-        {"attn_q.bias", N_HEAD * HEAD_DIM, 1, m->biases},
-        {"attn_k.bias", N_KV * HEAD_DIM, 1, m->biases},
-        {"attn_v.bias", N_KV * HEAD_DIM, 1, m->biases},
-        {"attn_q_norm.weight", HEAD_DIM, 1, m->qk_norms},
-        {"attn_k_norm.weight", HEAD_DIM, 1, m->qk_norms},
-        {"attn_output.weight", N_HEAD * HEAD_DIM, DIM, true},
+        {"attn_q.weight", DIM, N_HEAD * size, true},
+        {"attn_k.weight", DIM, N_KV * size, true},
+        {"attn_v.weight", DIM, N_KV * size, true},
+        {"attn_q.bias", N_HEAD * size, 1, m->biases},
+        {"attn_k.bias", N_KV * size, 1, m->biases},
+        {"attn_v.bias", N_KV * size, 1, m->biases},
+        {"attn_q_norm.weight", size, 1, m->qk_norms},
+        {"attn_k_norm.weight", size, 1, m->qk_norms},
+        {"attn_output.weight", N_HEAD * size, DIM, true},
         {"ffn_norm.weight", DIM, 1, true},
         {"ffn_gate.weight", DIM, FF, true},
         {"ffn_up.weight", DIM, FF, true},
@@ -74,13 +76,14 @@ static void put_layer(gguf_writer *w, const model *m, int i)
 
 static void put_metadata(gguf_writer *w, const model *m)
 {
-    static const struct {
+    const uint32_t size = m->head_size ? m->head_size : HEAD_DIM;
+    const struct {
         const char *key;
         uint32_t value;
-    } numbers[] = {{"block_count", N_LAYER},           {"embedding_length", DIM},
-                   {"feed_forward_length", FF},        {"context_length", N_CTX},
-                   {"attention.head_count", N_HEAD},   {"attention.head_count_kv", N_KV},
-                   {"attention.key_length", HEAD_DIM}, {"attention.value_length", HEAD_DIM}};
+    } numbers[] = {{"block_count", N_LAYER},         {"embedding_length", DIM},
+                   {"feed_forward_length", FF},      {"context_length", N_CTX},
+                   {"attention.head_count", N_HEAD}, {"attention.head_count_kv", N_KV},
+                   {"attention.key_length", size},   {"attention.value_length", size}};
     char key[96];
     gguf_writer_string(w, "general.architecture", m->arch);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
@@ -199,6 +202,23 @@ static void shapes_and_formats_are_checked(void **state)
                    .format = VLY_FORMAT_q8_0},
            VLY_E_UNSUPPORTED,
            "tensor blk.0.attn_q.bias has format q8_0; expected f32, f16 or bf16");
+}
+
+/* Heads take multiples of 16 on the device. */
+static void heads_have_even_sizes(void **state)
+{
+    (void)state;
+    static const uint32_t sizes[] = {2, 8, 14, 18, 100, 254, 256};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        vly_model_config c = accept(
+            (model){.arch = "qwen3", .qk_norms = true, .biases = false, .head_size = sizes[i]});
+        assert_int_equal(c.head_size, sizes[i]);
+        assert_true(c.head_dim % 16 == 0 && c.head_dim >= sizes[i] && c.head_dim < sizes[i] + 16);
+    }
+    refuse((model){.arch = "llama", .head_size = 7}, VLY_E_UNSUPPORTED,
+           "head size 7; expected an even number, at most 256");
+    refuse((model){.arch = "llama", .head_size = 258}, VLY_E_UNSUPPORTED,
+           "head size 258; expected an even number, at most 256");
 }
 
 static void vocabularies_are_alike(void **state)
@@ -335,6 +355,7 @@ int main(void)
         cmocka_unit_test(missing_tensors_are_named),
         cmocka_unit_test(unexpected_tensors_are_named),
         cmocka_unit_test(shapes_and_formats_are_checked),
+        cmocka_unit_test(heads_have_even_sizes),
         cmocka_unit_test(vocabularies_are_alike),
         cmocka_unit_test(described_architectures_come_first),
         cmocka_unit_test(windows_are_read),
