@@ -154,11 +154,14 @@ static int lay_windows(job *j, uint32_t length, vly_error *err)
                         "--stride: expected fewer than the %" PRIu32 " tokens of a window, got "
                         "%" PRIu32,
                         length, stride);
+    if (j->ids.len < length && j->ids.len < 2)
+        return vly_fail(err, VLY_E_INVALID, "the text has %zu token%s; expected at least 2",
+                        j->ids.len, j->ids.len == 1 ? "" : "s");
     if (j->ids.len < length)
         return vly_fail(err, VLY_E_INVALID,
                         "the text has %zu tokens; expected at least %" PRIu32
                         ", a window: give more text, or -c %zu",
-                        j->ids.len, length, j->ids.len > 2 ? j->ids.len : 2);
+                        j->ids.len, length, j->ids.len);
     *w = (windows){length, stride ? stride : length, stride ? stride : length - 1 - length / 2, 0};
     size_t rest = j->ids.len - length;
     /* A last window that is only begun is left out. */
