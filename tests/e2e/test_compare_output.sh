@@ -84,6 +84,9 @@ check_match 'so does the other' "^perplexity -m $target -f $scratch/text -c 64 -
     "$(grep ^perplexity "$log")"
 check_equal 'no server is left' '' "$(pgrep -f "$scratch/peer" || true)"
 
+check_exit 'a description goes to Volley' 1 compare --only perplexity --arch "$scratch/nothing" stories15M-q8_0
+says 'a description goes to Volley: why' '.misses | any(test("cannot open .*nothing"))'
+
 head -n 1 "$scratch/texts" >"$scratch/one" && mv "$scratch/one" "$scratch/texts"
 
 # The fourth token is another, though the best by far; then one that is nearly as good.
