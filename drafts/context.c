@@ -6,6 +6,8 @@
 
 /* A proposal takes in what the text has grown by; from this many tokens on they are read first. */
 #define MAX_BEHIND 16
+/* Own tokens of a word that is encoded anew, at most. */
+#define MAX_WORD 12
 
 int vly_draft_context_init(vly_draft_context *c, const vly_draft_source *source, vly_error *err)
 {
@@ -18,27 +20,85 @@ void vly_draft_context_deinit(vly_draft_context *c)
     vly_kv_seq_deinit(&c->seq);
     vly_ids_free(&c->own);
     vly_text_free(&c->bytes);
+    vly_ids_free(&c->encoded);
 }
 
-int vly_draft_context_take(vly_draft_context *c, vly_error *err)
+/* Own tokens of the word that the text ends with, as far as they can be taken back. */
+static uint32_t last_word(const vly_draft_context *c)
+{
+    const vly_tokenizer *t = c->source.model_tokenizer;
+    uint32_t known = c->seq.n_known * VLY_PAGE_TOKENS, oldest = vly_kv_oldest(&c->seq);
+    uint32_t least = known > oldest ? known : oldest;
+    vly_bytes next = {"", 0};
+    for (uint32_t n = 0; n <= MAX_WORD && least + n < c->own.len; n++) {
+        vly_bytes bytes = vly_tokenizer_bytes(t, c->own.data[c->own.len - 1 - n]);
+        if (bytes.len == 0) return n;
+        uint8_t last = (uint8_t)bytes.data[bytes.len - 1];
+        if (n > 0 && vly_tokenizer_cuts(t, last, (uint8_t)next.data[0])) return n;
+        next = bytes;
+    }
+    return 0;
+}
+
+/* To c->bytes: those of the last n_word own tokens, and what the text has grown by. */
+static int collect_bytes(vly_draft_context *c, uint32_t n_word)
 {
     const vly_ids *text = c->source.text;
-    if (c->n_seen == text->len) return 0;
     c->bytes.len = 0;
-    if (vly_tokenizer_decode(c->source.text_tokenizer, text->data + c->n_seen,
-                             text->len - c->n_seen, c->n_seen == 0, &c->bytes))
-        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's text");
+    int rc = vly_tokenizer_decode(c->source.model_tokenizer, c->own.data + c->own.len - n_word,
+                                  n_word, false, &c->bytes);
+    size_t before = c->bytes.len;
+    if (rc == 0)
+        rc = vly_tokenizer_decode(c->source.text_tokenizer, text->data + c->n_seen,
+                                  text->len - c->n_seen, c->n_seen == 0, &c->bytes);
+    if (rc || c->n_ahead == 0) return rc;
+    size_t more = c->bytes.len - before, known = c->n_ahead < more ? c->n_ahead : more;
+    memmove(c->bytes.data + before, c->bytes.data + before + known, more - known);
+    c->bytes.len -= known;
+    return 0;
+}
+
+/* With the target's vocabulary the text is the draft's as it is, control tokens included. */
+static int take_ids(vly_draft_context *c, vly_error *err)
+{
+    const vly_ids *text = c->source.text;
+    for (; c->n_seen < text->len; c->n_seen++)
+        if (text->data[c->n_seen] < c->source.map->n_mapped &&
+            vly_ids_push(&c->own, text->data[c->n_seen]))
+            return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
+    return 0;
+}
+
+int vly_draft_context_take(vly_draft_context *c, bool anew, vly_error *err)
+{
     const vly_tokenizer *tokenizer = c->source.model_tokenizer;
+    if (c->n_seen == c->source.text->len) return 0;
+    if (c->source.map->identity) return take_ids(c, err);
     bool start = c->own.len == 0;
     unsigned flags = start ? VLY_ENCODE_BOS : VLY_ENCODE_CONTINUE;
     if (start && !vly_tokenizer_adds_bos(tokenizer)) flags = 0;
-    size_t known = c->n_ahead < c->bytes.len ? c->n_ahead : c->bytes.len;
-    int rc = vly_tokenizer_encode(tokenizer, c->bytes.data + known, c->bytes.len - known, flags,
-                                  &c->own, err);
+    uint32_t n_word = anew ? last_word(c) : 0, from = (uint32_t)c->own.len - n_word, same = 0;
+    int rc = collect_bytes(c, n_word);
+    if (rc) return vly_fail(err, rc, "no memory for the draft's text");
+    c->encoded.len = 0;
+    rc = vly_tokenizer_encode(tokenizer, c->bytes.data, c->bytes.len, flags, &c->encoded, err);
     if (rc) return rc;
-    c->n_seen = text->len;
+    while (same < n_word && same < c->encoded.len &&
+           c->own.data[from + same] == c->encoded.data[same])
+        same++;
+    c->own.len = from + same;
+    if (c->seq.n_tok > c->own.len) vly_kv_truncate(&c->seq, (uint32_t)c->own.len);
+    if (vly_ids_append(&c->own, c->encoded.data + same, c->encoded.len - same))
+        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
+    c->n_seen = c->source.text->len;
     c->n_ahead = 0;
     return 0;
+}
+
+void vly_draft_context_offer(vly_draft_context *c)
+{
+    size_t sure = c->own.len > MAX_WORD ? c->own.len - MAX_WORD : 0;
+    vly_kv_offer(&c->seq, c->own.data, sure < c->seq.n_tok ? (uint32_t)sure : c->seq.n_tok);
 }
 
 uint32_t vly_draft_context_n_pending(const vly_draft_context *c)
@@ -75,10 +135,10 @@ int vly_draft_context_read(vly_draft_context *c, vly_draft_batch *batch, uint32_
                            vly_error *err)
 {
     *n = 0;
-    vly_kv_offer(&c->seq, c->own.data, c->seq.n_tok); /* steps before this one are over */
+    vly_draft_context_offer(c); /* steps before this one are over */
     size_t behind = c->source.text->len - c->n_seen + vly_draft_context_n_pending(c);
     if (c->full || (!c->reading && behind <= MAX_BEHIND)) return 0;
-    int rc = vly_draft_context_take(c, err);
+    int rc = vly_draft_context_take(c, true, err);
     if (rc) return rc;
     c->reading = vly_draft_context_n_pending(c) > 1 && vly_draft_context_room(c) >= 0;
     if (!c->reading) return 0;

@@ -14,6 +14,7 @@ struct vly_draft_context {
     size_t n_seen;    /* tokens of the text that `own` stands for */
     uint32_t n_ahead; /* bytes of the one after these that it stands for, too */
     vly_text bytes;   /* of those that are being encoded */
+    vly_ids encoded;  /* what they come to */
     bool started;     /* pages of earlier texts were looked for */
     bool reading;     /* chunk by chunk, until one token is left */
     bool full;        /* there is no room for the text: nothing more to do */
@@ -24,8 +25,13 @@ int vly_draft_context_init(vly_draft_context *context, const vly_draft_source *s
                            vly_error *err);
 void vly_draft_context_deinit(vly_draft_context *context);
 
-/* Encodes what the text has grown by. */
-int vly_draft_context_take(vly_draft_context *context, vly_error *err);
+/* Encodes what the text has grown by; `anew`: together with the word that the text ended with, as
+ * the model has seen such text, which may take back some of the last tokens. */
+int vly_draft_context_take(vly_draft_context *context, bool anew, vly_error *err);
+
+/* Offers full pages of the cache to others, but for tokens that may yet be taken back. No step is
+ * under way. */
+void vly_draft_context_offer(vly_draft_context *context);
 
 /* Own tokens that are not in the cache yet, [vly_draft_context_n_pending]. */
 const uint32_t *vly_draft_context_pending(const vly_draft_context *context);

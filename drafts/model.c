@@ -31,7 +31,7 @@ static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint
     vly_draft_context *c = d->context;
     bool ok;
     *n = d->n_proposed = d->n_fed = 0;
-    int rc = c->full ? 0 : vly_draft_context_take(c, err);
+    int rc = c->full ? 0 : vly_draft_context_take(c, true, err);
     if (rc || c->full) return rc;
     /* Nothing to go on where the text so far has no byte that this vocabulary can spell. */
     uint32_t fed = vly_draft_context_n_pending(c);
@@ -70,7 +70,7 @@ static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
     c->n_seen += accepted;
     if (vly_ids_append(&c->own, ids, accepted))
         return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
-    vly_kv_offer(&c->seq, c->own.data, c->seq.n_tok);
+    vly_draft_context_offer(c);
     return 0;
 }
 
@@ -93,7 +93,7 @@ static int settle_ahead(vly_draft *draft, const uint32_t *own_ids, uint32_t n, u
                         vly_error *err)
 {
     vly_draft_context *c = ((draft_model *)draft)->context;
-    int rc = vly_draft_context_take(c, err);
+    int rc = vly_draft_context_take(c, false, err);
     if (rc) return rc;
     uint32_t fed = vly_draft_context_n_pending(c), kept = accepted < n ? accepted : n - 1;
     vly_kv_commit(&c->seq, fed + kept);
@@ -107,7 +107,7 @@ static void end_ahead(vly_draft *draft)
 {
     vly_draft_context *c = ((draft_model *)draft)->context;
     vly_kv_truncate(&c->seq, c->seq.n_tok); /* what was reserved */
-    vly_kv_offer(&c->seq, c->own.data, c->seq.n_tok);
+    vly_draft_context_offer(c);
 }
 
 static void destroy(vly_draft *draft)

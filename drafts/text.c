@@ -104,7 +104,8 @@ static int encode(draft_text *d, bool *open, vly_error *err)
     bool ended = false;
     d->ids.len = 0;
     *open = false;
-    for (uint32_t i = 1; rc == 0 && !ended && i <= d->n_own; i++) {
+    if (d->context->source.map->identity) rc = add_mapped(d, 0, from = d->n_own);
+    for (uint32_t i = from + 1; rc == 0 && !ended && i <= d->n_own; i++) {
         if (i < d->n_own && !is_cut(d, i)) continue;
         ended = vly_tokenizer_bytes(d->context->source.model_tokenizer, d->own[i - 1]).len == 0;
         if (i < d->n_own || ended) {
@@ -152,7 +153,7 @@ static int draft_on(draft_text *d, const vly_draft_input *in, uint32_t n, vly_er
 static int begin(draft_text *d, const vly_draft_input *in, uint32_t k, vly_error *err)
 {
     vly_draft_context *c = d->context;
-    int rc = c->full ? 0 : vly_draft_context_take(c, err);
+    int rc = c->full ? 0 : vly_draft_context_take(c, true, err);
     if (rc || c->full) return rc;
     d->text_len = c->source.text->len;
     d->n_own = 0;
@@ -216,7 +217,7 @@ static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
     c->n_ahead = kept_bytes - seen_bytes;
     if (vly_ids_append(&c->own, d->own, n_kept))
         return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
-    vly_kv_offer(&c->seq, c->own.data, c->seq.n_tok);
+    vly_draft_context_offer(c);
     return 0;
 }
 

@@ -1,5 +1,5 @@
 /* Three ways of accepting, compared on the same logits. The draft's context is made as the engine
- * makes it: the prompt's bytes in the draft's tokens, then those of each token of the text. */
+ * makes it: of the text's bytes, whole words encoded as such (drafts/context.h). */
 #include "bench/spec.h"
 
 #include "spec/vocab_map.h"
@@ -119,20 +119,35 @@ static int take_draft(void *arg, uint32_t pos, uint32_t id, const float *logits,
     return 0;
 }
 
-/* Appends what `n` of the target's tokens stand for, in the draft's. */
-static int encode_for_draft(analysis *a, const uint32_t *ids, size_t n, bool start, vly_error *err)
+/* The first `n` tokens of a text in the draft's, to `out`. */
+static int encode_for_draft(const analysis *a, const uint32_t *ids, size_t n, vly_ids *out,
+                            vly_error *err)
 {
     vly_text bytes = {0};
-    unsigned flags = !start                             ? VLY_ENCODE_CONTINUE
-                     : vly_tokenizer_adds_bos(a->draft) ? VLY_ENCODE_BOS
-                                                        : 0;
-    int rc = vly_tokenizer_decode(a->target, ids, n, start, &bytes);
+    out->len = 0;
+    if (a->map.identity) {
+        int rc = vly_ids_append(out, ids, n);
+        return rc ? vly_fail(err, rc, "no memory for the draft's text") : 0;
+    }
+    unsigned flags = vly_tokenizer_adds_bos(a->draft) ? VLY_ENCODE_BOS : 0;
+    int rc = vly_tokenizer_decode(a->target, ids, n, true, &bytes);
     if (rc)
         vly_fail(err, rc, "no memory for the draft's text");
     else
-        rc = vly_tokenizer_encode(a->draft, bytes.data ? bytes.data : "", bytes.len, flags,
-                                  &a->draft_ids, err);
+        rc = vly_tokenizer_encode(a->draft, bytes.data ? bytes.data : "", bytes.len, flags, out,
+                                  err);
     vly_text_free(&bytes);
+    return rc;
+}
+
+/* The draft's rows for the positions that a->draft_ids are the context of, which are done then. */
+static int take_rows(analysis *a, size_t first, vly_error *err)
+{
+    int rc = 0;
+    if (first < a->draft_ids.len)
+        rc = vly_engine_logits(a->draft_engine, a->draft_ids.data, a->draft_ids.len, first,
+                               take_draft, a, err);
+    for (uint32_t j = 0; j < a->n_text; j++) a->draft_pos[j] = UINT32_MAX;
     return rc;
 }
 
@@ -140,19 +155,29 @@ static int analyse_text(vly_spec *s, analysis *a, const vly_ids *ids, vly_error 
 {
     int rc =
         vly_engine_logits(s->engine, ids->data, ids->len - 1, a->n_prompt - 1, take_target, a, err);
-    a->draft_ids.len = 0;
-    if (rc == 0) rc = encode_for_draft(a, ids->data, a->n_prompt, true, err);
     uint32_t n_ctx = vly_engine_get_info(a->draft_engine)->n_ctx;
-    size_t n_fed = 0, first = a->draft_ids.len ? a->draft_ids.len - 1 : 0;
+    vly_ids next = {0};
+    size_t first = SIZE_MAX; /* of the rows that are to be taken */
+    a->draft_ids.len = 0;
+    for (uint32_t j = 0; j < a->n_text; j++) a->draft_pos[j] = UINT32_MAX;
     for (uint32_t j = 0; rc == 0 && j < a->n_text; j++) {
-        bool there = a->draft_ids.len > 0 && a->draft_ids.len <= n_ctx;
-        a->draft_pos[j] = there ? (uint32_t)a->draft_ids.len - 1 : UINT32_MAX;
-        if (there) n_fed = a->draft_ids.len;
-        rc = encode_for_draft(a, ids->data + a->n_prompt + j, 1, false, err);
+        rc = encode_for_draft(a, ids->data, a->n_prompt + j, &next, err);
+        if (rc || next.len == 0 || next.len > n_ctx) continue;
+        /* The last word may be other tokens once more of it is there: then it is another context.
+         */
+        size_t n = a->draft_ids.len;
+        if (n && (next.len < n || memcmp(next.data, a->draft_ids.data, n * sizeof *next.data))) {
+            rc = take_rows(a, first, err);
+            first = SIZE_MAX;
+        }
+        const vly_ids before = a->draft_ids;
+        a->draft_ids = next;
+        next = before;
+        a->draft_pos[j] = (uint32_t)a->draft_ids.len - 1;
+        if (a->draft_pos[j] < first) first = a->draft_pos[j];
     }
-    if (rc == 0 && n_fed > 0)
-        rc =
-            vly_engine_logits(a->draft_engine, a->draft_ids.data, n_fed, first, take_draft, a, err);
+    if (rc == 0) rc = take_rows(a, first, err);
+    vly_ids_free(&next);
     return rc;
 }
 

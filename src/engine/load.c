@@ -202,8 +202,10 @@ static int open_draft(vly_engine *e, loader *l, vly_error *err)
 static int link_draft(vly_engine *e, vly_error *err)
 {
     struct vly_recoded *recoded;
-    int rc = vly_recode_all(e->target_tokenizer, vly_model_head_rows(e->target), e->draft_tokenizer,
-                            &recoded, err);
+    uint32_t n_target = vly_model_head_rows(e->target);
+    int rc = e->map.identity
+                 ? vly_recode_same(n_target, e->map.n_mapped, &recoded, err)
+                 : vly_recode_all(e->target_tokenizer, n_target, e->draft_tokenizer, &recoded, err);
     if (rc) return rc;
     rc = vly_model_link_draft(e->draft, e->target, e->map.draft_id, e->map.target_id, recoded, err);
     free(recoded);

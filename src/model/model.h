@@ -83,14 +83,14 @@ uint32_t vly_model_head_rows(const vly_model *model);
 /* Decoding and verifying (LAYERS) and reading prompts (PROMPT) may use kernels that differ in the
  * order of their sums. Each kind gives a token the same bits whatever else its pass has. */
 typedef enum {
-    VLY_PASS_LAYERS,  /* step.n_tok tokens through embedding and all layers; K and V into the pages
-                       */
-    VLY_PASS_HEAD,    /* final norm and logits of step.n_rows rows */
-    VLY_PASS_PICK,    /* a token for each row; of a draft: the first draft step of each row */
-    VLY_PASS_READ,    /* the first n rows of logits to the host */
-    VLY_PASS_PROMPT,  /* as LAYERS, for prompts */
-    VLY_PASS_ADVANCE, /* ends a block that is alone in LAYERS and PICK, and makes the step of the
-                         next one; of a target with a draft also that of the draft */
+    VLY_PASS_LAYERS,   /* step.n_tok tokens through embedding and all layers; K and V into the pages
+                        */
+    VLY_PASS_HEAD,     /* final norm and logits of step.n_rows rows */
+    VLY_PASS_PICK,     /* a token for each row; of a draft: the first draft step of each row */
+    VLY_PASS_READ,     /* the first n rows of logits to the host */
+    VLY_PASS_PROMPT,   /* as LAYERS, for prompts */
+    VLY_PASS_ADVANCE,  /* ends a block that is alone in LAYERS and PICK, and makes the step of the
+                          next one; of a target with a draft also that of the draft */
     VLY_PASS_HEAD_ALL, /* of a linked draft: as HEAD and PICK, over all rows of the head */
     VLY_PASS_PICK_ALL,
     VLY_PASS_DRAFT_LAYERS, /* further draft steps of a linked draft */

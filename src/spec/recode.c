@@ -61,3 +61,15 @@ int vly_recode_all(const vly_tokenizer *target, uint32_t n_target, const vly_tok
     *out = r.rows;
     return 0;
 }
+
+int vly_recode_same(uint32_t n_target, uint32_t n_shared, struct vly_recoded **out, vly_error *err)
+{
+    struct vly_recoded *rows = malloc((n_target + (size_t)1) * sizeof *rows);
+    if (!rows)
+        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory to map %u tokens to the draft's",
+                        n_target);
+    for (uint32_t id = 0; id < n_target; id++)
+        rows[id] = (struct vly_recoded){.n = id < n_shared, .id = {id}};
+    *out = rows;
+    return 0;
+}

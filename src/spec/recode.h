@@ -12,4 +12,8 @@
 int vly_recode_all(const vly_tokenizer *target, uint32_t n_target, const vly_tokenizer *draft,
                    struct vly_recoded **out, vly_error *err);
 
+/* The same of a draft with the target's own vocabulary, which takes the tokens below `n_shared` as
+ * they are, control tokens too. */
+int vly_recode_same(uint32_t n_target, uint32_t n_shared, struct vly_recoded **out, vly_error *err);
+
 #endif

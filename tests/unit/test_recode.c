@@ -79,6 +79,21 @@ static void the_same_vocabulary(void **state)
     check_pair(SMOL, SMOL, 0);
 }
 
+/* A draft with the target's vocabulary takes its tokens as they are, but for those it has no row
+ * of. */
+static void shared_tokens_are_themselves(void **state)
+{
+    (void)state;
+    struct vly_recoded *rows;
+    vly_error err;
+    assert_int_equal(vly_recode_same(300, 256, &rows, &err), 0);
+    for (uint32_t id = 0; id < 300; id++) {
+        assert_int_equal(rows[id].n, id < 256);
+        if (id < 256) assert_int_equal(rows[id].id[0], id);
+    }
+    free(rows);
+}
+
 /* Heads may have more rows than there are tokens. */
 static void rows_beyond_the_vocabulary_are_empty(void **state)
 {
@@ -91,6 +106,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(another_vocabulary),
         cmocka_unit_test(the_same_vocabulary),
+        cmocka_unit_test(shared_tokens_are_themselves),
         cmocka_unit_test(rows_beyond_the_vocabulary_are_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
