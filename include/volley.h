@@ -92,7 +92,8 @@ typedef struct {
     const char *arch; /* path of a JSON file that describes an architecture beside the ones that are
                          known (docs/models.md), or NULL */
     bool warm_up; /* record, compile and measure all that n_parallel sequences may run now, and not
-                     when they first do, which holds others up */
+                     when they first do, which holds others up; the loop runs meanwhile, so that the
+                     engine may not be created in one of its callbacks */
     /* Told while loading: bytes of weights that were uploaded, of all, both models together; 0 of 0
      * before that is known, all while warming up. A return other than 0 ends loading. May be NULL.
      */

@@ -120,7 +120,9 @@ int vly_engine_create(const vly_engine_options *options, vly_engine **out, vly_e
     if (rc == 0) vly_engine_set_ahead(e, vly_gpu_get_info(e->gpu)->type != VLY_GPU_CPU);
     if (rc == 0) rc = create_marks(e, err);
     if (rc == 0) rc = open_loop(e, options->loop, err);
-    if (rc == 0 && options->warm_up) rc = vly_engine_warm_up_all(e, options, err);
+    e->loading = options;
+    if (rc == 0 && options->warm_up) rc = vly_engine_warm_up_all(e, err);
+    e->loading = NULL;
     if (rc) {
         vly_engine_destroy(e);
         return rc;

@@ -26,7 +26,8 @@ typedef struct {
     uint32_t n_in_flight; /* submissions of it: more than 1 only where blocks run ahead */
     uint32_t n_submitted;
     uint64_t begin_ns, start_ns; /* of the host's work, of the device's */
-    uint64_t end_ns; /* of the last submission, by the device's clock; 0: none, or none follows it */
+    uint64_t
+        end_ns; /* of the last submission, by the device's clock; 0: none, or none follows it */
 } vly_engine_step;
 
 struct vly_engine {
@@ -35,9 +36,10 @@ struct vly_engine {
     uv_loop_t own_loop, *loop;
     bool own_loop_ready;
     uv_async_t *wake;                   /* work that waits for the loop */
+    const vly_engine_options *loading;  /* NULL once vly_engine_create has all but returned */
     vly_gguf *target_file, *draft_file; /* open only while loading */
     vly_tokenizer *target_tokenizer, *draft_tokenizer;
-    size_t max_token_bytes; /* of a prompt that one target token can stand for */
+    size_t max_token_bytes;    /* of a prompt that one target token can stand for */
     vly_model *target, *draft; /* draft: NULL without one */
     vly_store_model store;     /* what the target has besides its file */
     vly_engine_defaults defaults;
@@ -137,7 +139,8 @@ void vly_sequence_finish(vly_sequence *sequence, vly_finish finish, const vly_er
 void vly_sequence_destroy(vly_sequence *sequence);
 
 /* Records a pass and runs it once over nothing: drivers that compile at the first dispatch do it
- * here and not in the first block. Nothing may be under way. */
+ * here and not in the first block. Nothing may be under way. While loading, the loop runs
+ * meanwhile, and progress is told: VLY_E_CANCELLED. */
 int vly_engine_warm_up(vly_engine *engine, vly_model *model, vly_pass pass, uint32_t n,
                        vly_error *err);
 
@@ -155,7 +158,7 @@ int vly_engine_calibrate(vly_engine *engine, bool all, vly_error *err);
 int vly_sequence_warm_up(vly_sequence *sequence, vly_error *err);
 
 /* Everything that the steps of n_parallel sequences may run; and calibrates. VLY_E_CANCELLED. */
-int vly_engine_warm_up_all(vly_engine *engine, const vly_engine_options *options, vly_error *err);
+int vly_engine_warm_up_all(vly_engine *engine, vly_error *err);
 
 /* Fails for a progress that wants loading to end: VLY_E_CANCELLED. */
 int vly_engine_loading_stopped(vly_error *err);

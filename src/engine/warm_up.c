@@ -5,6 +5,35 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+/* A submission on its way. */
+typedef struct {
+    bool done;
+    int rc;
+    vly_error *err;
+} flight;
+
+static void on_done(void *arg, int rc, const vly_error *err)
+{
+    flight *f = arg;
+    f->done = true;
+    f->rc = rc;
+    if (rc) *f->err = *err;
+}
+
+/* While loading, the loop goes on: a driver may compile for seconds, and the loop's owner has
+ * others to answer. */
+static int run_loading(vly_engine *e, vly_gpu_commands *commands, vly_error *err)
+{
+    const vly_engine_options *o = e->loading;
+    uint64_t total = vly_engine_weights_bytes(e);
+    flight f = {.err = err};
+    if (o->progress && o->progress(o->progress_arg, total, total))
+        return vly_engine_loading_stopped(err);
+    int rc = vly_gpu_submit(e->gpu, &commands, 1, on_done, &f, NULL, err);
+    while (rc == 0 && !f.done) uv_run(e->loop, UV_RUN_ONCE);
+    return rc ? rc : f.rc;
+}
+
 int vly_engine_warm_up(vly_engine *e, vly_model *model, vly_pass pass, uint32_t n, vly_error *err)
 {
     vly_gpu_commands *commands;
@@ -15,7 +44,9 @@ int vly_engine_warm_up(vly_engine *e, vly_model *model, vly_pass pass, uint32_t 
                                                           : VLY_STEP_BUFFER_DECODE;
     vly_model_step(model, which)->n_tok = vly_model_step(model, which)->n_rows = 0;
     int rc = vly_model_pass(model, pass, n, &commands, err);
-    if (rc == 0) rc = vly_gpu_submit(e->gpu, &commands, 1, NULL, NULL, &ticket, err);
+    if (rc) return rc;
+    if (e->loading) return run_loading(e, commands, err);
+    rc = vly_gpu_submit(e->gpu, &commands, 1, NULL, NULL, &ticket, err);
     return rc ? rc : vly_gpu_wait(e->gpu, ticket, err);
 }
 
@@ -53,42 +84,32 @@ int vly_sequence_warm_up(vly_sequence *s, vly_error *err)
 
 /* ---- All of them ---- */
 
-typedef struct {
-    vly_engine *engine;
-    const vly_engine_options *options;
-    uint64_t total; /* bytes, as progress was told */
-} all;
-
 /* The passes of every size up to that for `most` tokens or rows. */
-static int warm_up_sizes(const all *a, vly_model *model, vly_pass pass, uint32_t most,
+static int warm_up_sizes(vly_engine *e, vly_model *model, vly_pass pass, uint32_t most,
                          vly_error *err)
 {
-    const vly_engine_options *o = a->options;
     for (uint32_t n = 1, size; n <= most; n = size + 1) {
         size = vly_model_bucket(pass, n);
-        int rc = vly_engine_warm_up(a->engine, model, pass, size, err);
+        int rc = vly_engine_warm_up(e, model, pass, size, err);
         if (rc) return rc;
-        if (o->progress && o->progress(o->progress_arg, a->total, a->total))
-            return vly_engine_loading_stopped(err);
     }
     return 0;
 }
 
-int vly_engine_warm_up_all(vly_engine *e, const vly_engine_options *options, vly_error *err)
+int vly_engine_warm_up_all(vly_engine *e, vly_error *err)
 {
-    const all a = {e, options, vly_engine_weights_bytes(e)};
     uint64_t start_ns = vly_clock_ns();
     uint32_t blocks = e->n_parallel * (VLY_MAX_DRAFT + 1);
     if (blocks > VLY_MAX_BATCH) blocks = VLY_MAX_BATCH;
-    int rc = warm_up_sizes(&a, e->target, VLY_PASS_PROMPT, VLY_MAX_CHUNK, err);
+    int rc = warm_up_sizes(e, e->target, VLY_PASS_PROMPT, VLY_MAX_CHUNK, err);
     for (int pass = VLY_PASS_LAYERS; rc == 0 && pass <= VLY_PASS_READ; pass++)
-        rc = warm_up_sizes(&a, e->target, pass, blocks, err);
+        rc = warm_up_sizes(e, e->target, pass, blocks, err);
     if (rc == 0 && e->ahead) rc = vly_engine_warm_up(e, e->target, VLY_PASS_ADVANCE, 1, err);
     if (rc == 0 && e->draft) {
-        rc = warm_up_sizes(&a, e->draft, VLY_PASS_PROMPT, VLY_MAX_CHUNK, err);
-        if (rc == 0) rc = warm_up_sizes(&a, e->draft, VLY_PASS_LAYERS, blocks, err);
+        rc = warm_up_sizes(e, e->draft, VLY_PASS_PROMPT, VLY_MAX_CHUNK, err);
+        if (rc == 0) rc = warm_up_sizes(e, e->draft, VLY_PASS_LAYERS, blocks, err);
         for (int i = 0; rc == 0 && i < 2 * VLY_N_DRAFT_PASSES; i++)
-            rc = warm_up_sizes(&a, e->draft, vly_draft_passes(i % 2)[i / 2], e->n_parallel, err);
+            rc = warm_up_sizes(e, e->draft, vly_draft_passes(i % 2)[i / 2], e->n_parallel, err);
     }
     if (rc == 0) rc = vly_engine_calibrate(e, true, err);
     if (rc == 0) vly_log(VLY_LOG_INFO, "engine", "warmed up in %.0f ms", vly_ms_since(start_ns));
