@@ -70,11 +70,17 @@ int vly_field_real(const vly_field *field, const cJSON *item, void *target, vly_
 int vly_fields_read(const vly_field *fields, size_t n, unsigned where, const cJSON *object,
                     void *target, vly_api_error *err)
 {
-    for (const vly_field *field = fields; field < fields + n; field++) {
-        if (!(field->where & where)) continue;
-        const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field->name);
-        if (!item || cJSON_IsNull(item)) continue;
-        if (field->read(field, item, target, err)) return -1;
+    /* Through the object once, which may have very many fields that are unknown. */
+    const cJSON *found[VLY_MAX_FIELDS] = {NULL}, *item;
+    cJSON_ArrayForEach(item, object)
+    {
+        for (size_t i = 0; i < n; i++)
+            if ((fields[i].where & where) && !found[i] && strcmp(fields[i].name, item->string) == 0)
+                found[i] = item;
     }
+    for (size_t i = 0; i < n; i++)
+        if (found[i] && !cJSON_IsNull(found[i]) &&
+            fields[i].read(&fields[i], found[i], target, err))
+            return -1;
     return 0;
 }

@@ -21,7 +21,10 @@ typedef struct vly_field {
     double min, max;
 } vly_field;
 
-/* Reads those of the fields of `where` that `object` has; what is absent or null keeps its default,
+#define VLY_MAX_FIELDS 32
+
+/* Reads those of the n <= VLY_MAX_FIELDS fields of `where` that `object` has, in the order of the
+ * table; what is absent or null keeps its default,
  * what the table does not know is left alone. */
 int vly_fields_read(const vly_field *fields, size_t n, unsigned where, const cJSON *object,
                     void *target, vly_api_error *err);

@@ -198,10 +198,11 @@ int vly_openai_ids_read(const char *name, const cJSON *item, uint32_t n_vocab, v
     if (!cJSON_IsArray(item)) return vly_field_fail(name, "an array of token ids", item, err);
     cJSON_ArrayForEach(one, item)
     {
-        char expected[64];
-        snprintf(expected, sizeof expected, "token ids below %u", n_vocab);
-        if (!vly_json_is_whole(one, 0, (double)n_vocab - 1))
+        if (!vly_json_is_whole(one, 0, (double)n_vocab - 1)) {
+            char expected[64];
+            snprintf(expected, sizeof expected, "token ids below %u", n_vocab);
             return vly_field_fail(name, expected, one, err);
+        }
         if (vly_ids_push(out, (uint32_t)one->valuedouble)) return fail_memory(err);
     }
     return 0;
@@ -342,6 +343,8 @@ static const vly_field fields[] = {
     {"priority", BOTH, read_priority, 0, 0, 0},
     {"cache_prompt", BOTH, read_cache_prompt, AT(engine.no_prefix_reuse), 0, 0},
 };
+
+_Static_assert(sizeof fields / sizeof *fields <= VLY_MAX_FIELDS, "the table grew");
 
 /* ---- bodies ---- */
 
