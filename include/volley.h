@@ -258,8 +258,8 @@ typedef struct {
      * other; time that blocks took beyond that and the device's. */
     double map_ms, wait_ms;
     double idle_ms;  /* device time between blocks in which it computed nothing */
-    double plain_ms; /* what the same text would have taken without a draft, estimated from the time
-                        of a pass over one token; 0: not known */
+    double plain_ms; /* what the same text would have taken without a draft: for blocks that
+                        drafted, estimated from the time of a pass over one token; 0: not known */
     uint64_t kv_target_bytes, kv_draft_bytes; /* the most that this engine's caches held */
 } vly_stats;
 

@@ -150,15 +150,18 @@ static vly_arm arm_of(const vly_block *b)
                                                   : VLY_ARM_NGRAM;
 }
 
-/* What the step took, and those before it that drafted for it: to the statistics, the profile and
- * the draft. */
-static void observe(vly_sequence *s, vly_outcome o)
+/* What the step took in which n_decided tokens of the text came to be, and those before it that
+ * drafted for it: to the statistics, the profile and the draft. */
+static void observe(vly_sequence *s, vly_outcome o, uint32_t n_decided)
 {
     const vly_block *b = &s->block;
     vly_profile *p = &s->engine->profile;
     vly_stats *st = &s->stats;
     const vly_outcome waited = s->waited;
     s->waited = (vly_outcome){0};
+    /* A block that drafted nothing is plain decoding. */
+    double plain_ns = n_decided * (p->verify_ns + vly_profile_overhead_ns(p, VLY_ARM_NONE));
+    st->plain_ms += (b->n_drafted ? plain_ns : o.wall_ns) * 1e-6;
     o.wall_ns += waited.wall_ns;
     o.map_ns = b->map_ns + waited.map_ns;
     if (b->n_drafted) st->draft_ms += o.draft_ns * 1e-6;
@@ -177,8 +180,6 @@ static void observe(vly_sequence *s, vly_outcome o)
     o.n_accepted = b->n_accepted;
     vly_profile_learn(p, arm_of(b), &o);
     if (s->draft && s->draft->ops->observe) s->draft->ops->observe(s->draft, &o);
-    st->plain_ms =
-        st->generated_tokens * (p->verify_ns + vly_profile_overhead_ns(p, VLY_ARM_NONE)) * 1e-6;
 }
 
 void vly_sequence_offer(vly_sequence *s)
@@ -200,7 +201,7 @@ void vly_sequence_block_done(vly_sequence *s, const vly_outcome *step)
         rc = take_tokens(s, &n_taken, &ended);
         if (rc) vly_fail(&err, rc, "no memory for the text");
         count_drafted(s, n_taken, ended);
-        observe(s, *step);
+        observe(s, *step, n_taken);
     }
     if (rc == 0 && !s->block.ahead) vly_sequence_offer(s);
     if (rc) s->failure = err;

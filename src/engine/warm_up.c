@@ -52,13 +52,24 @@ int vly_engine_warm_up(vly_engine *e, vly_model *model, vly_pass pass, uint32_t 
 
 /* ---- One sequence ---- */
 
+/* The passes that read `n` tokens of a prompt: whole chunks, and the rest. */
+static int warm_up_prompt(vly_engine *e, vly_model *model, uint32_t n, vly_error *err)
+{
+    int rc = 0;
+    if (n >= VLY_MAX_CHUNK) rc = vly_engine_warm_up(e, model, VLY_PASS_PROMPT, VLY_MAX_CHUNK, err);
+    if (rc == 0 && n % VLY_MAX_CHUNK)
+        rc = vly_engine_warm_up(e, model, VLY_PASS_PROMPT, n % VLY_MAX_CHUNK, err);
+    return rc;
+}
+
 int vly_sequence_warm_up(vly_sequence *s, vly_error *err)
 {
     vly_engine *e = s->engine;
+    uint32_t n_read = s->seq.n_tok < s->n_prompt ? s->n_prompt - s->seq.n_tok : 0;
     bool governed = s->draft && s->request.draft_method == VLY_DRAFT_AUTO;
     uint32_t most = (s->draft && !governed ? s->request.draft_max : 0) + 1;
     bool on_host = vly_sampling_needs_host(&s->request.sampling), read = s->request.logprobs;
-    int rc = 0;
+    int rc = warm_up_prompt(e, e->target, n_read, err);
     for (uint32_t n = 1; rc == 0 && n <= most; n += most > 1 ? most - 1 : 1)
         if ((rc = vly_engine_warm_up(e, e->target, VLY_PASS_LAYERS, n, err)) == 0 &&
             (rc = vly_engine_warm_up(e, e->target, VLY_PASS_HEAD, n, err)) == 0 &&
@@ -69,6 +80,7 @@ int vly_sequence_warm_up(vly_sequence *s, vly_error *err)
     if (rc == 0 && ahead) rc = vly_engine_warm_up(e, e->target, VLY_PASS_ADVANCE, 1, err);
     if (rc || !s->draft || vly_draft_method_model_use(s->request.draft_method) != VLY_MODEL_NEEDED)
         return rc;
+    if ((rc = warm_up_prompt(e, e->draft, n_read, err))) return rc;
     const vly_pass *pass = vly_draft_passes(s->request.draft_method == VLY_DRAFT_TEXT);
     for (int i = 0; rc == 0 && i < VLY_N_DRAFT_PASSES; i++)
         rc = vly_engine_warm_up(e, e->draft, pass[i], 1, err);
