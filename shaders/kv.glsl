@@ -58,8 +58,16 @@ float kv_read_scale(vly_page page, uint which, uint kv_head, uint pos)
 vec4 kv_unpack(uvec4 part, uint j)
 {
 #if KV_INT8
+#if VLY_TEXEL
     int q = int(part[j]);
     return vec4(q << 24 >> 24, q << 16 >> 24, q << 8 >> 24, q >> 24);
+#else
+    // GPUs convert integers slowly: the bytes, made positive, become the last bits of 2^23 + byte.
+    uint q = part[j] ^ 0x80808080u;
+    uvec4 bits = uvec4(q, q >> 8, q >> 16, q >> 24) & 0xffu | 0x4b000000u;
+    precise vec4 v = uintBitsToFloat(bits) - (8388608.0 + 128.0);
+    return v;
+#endif
 #else
     return vec4(unpackHalf2x16(part[2u * j]), unpackHalf2x16(part[2u * j + 1u]));
 #endif
