@@ -11,7 +11,6 @@
 // anything is computed: with few tokens it is the waiting that takes the time.
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#define ACT_READS coherent // also from dispatches that no barrier divides from this one
 #include "common.glsl"
 #include "kv.glsl"
 #include "chain.glsl"
@@ -38,6 +37,15 @@ shared float shared_fresh_scale[FRESH];
 shared vec2 shared_state[GROUPS * HEADS]; // (high, total) of each subgroup
 shared vec4 shared_sum[GROUPS * QUADS_OUT];
 shared uint shared_arrived;
+
+layout(buffer_reference, buffer_reference_align = 16) coherent buffer RefPartials { vec4 at[]; };
+
+// A quad of `qkv`, which is tagged where the step is chained.
+vec4 read_qkv(uint quad)
+{
+    if (p.chain.read == 0u) return READ_ACT(quad);
+    return chain_await_quad(p.qkv_quad + (quad - p.qkv_quad) * 2u, p.chain.read);
+}
 
 uint kv_head, head, slot, first, first_pos;
 uint from, len; // the token sees positions from .. len - 1, and nothing before is read
@@ -130,7 +138,7 @@ void load_block(uint start)
 void take_fresh(uint token)
 {
     uint n = token - first + 1u;
-    for (uint item = gl_SubgroupID; item < 2u * n; item += GROUPS) {
+    for (uint item = GROUPS - 1u - gl_SubgroupID; item < 2u * n; item += GROUPS) {
         uint which = item & 1u, i = item / 2u, slot_of = which * VLY_MAX_FRESH + i;
         uint quad = fresh_quad(which, first + i, kv_head);
         vec4 v[FRESH_ROUNDS];
@@ -138,7 +146,7 @@ void take_fresh(uint token)
         [[unroll]] for (uint r = 0; r < FRESH_ROUNDS; r++) {
             uint at = r * LANES + gl_SubgroupInvocationID;
             v[r] = vec4(0.0);
-            if (at < HEAD_QUADS) v[r] = READ_ACT(quad + at);
+            if (at < HEAD_QUADS) v[r] = read_qkv(quad + at);
             most = max(most, quad_max(v[r]));
         }
         float scale = kv_scale(subgroupMax(most));
@@ -288,7 +296,7 @@ void write_partials(uint token, uint split)
     [[unroll]] for (uint r = 0; r < ROUNDS; r++) {
         uint i = output_index(r);
         if (i >= QUADS_OUT) break;
-        RefAct at = RefAct(uvec2(p.act));
+        RefPartials at = RefPartials(uvec2(p.act));
         at.at[partial_quad(token, split, i)] = split_sum[r];
         if (i % HEAD_QUADS == 0u)
             at.at[partial_quad(token, split, i) + HEAD_QUADS] = vec4(split_high[r], split_total[r], 0.0, 0.0);
@@ -297,7 +305,7 @@ void write_partials(uint token, uint split)
 
 void merge_partials(uint token, uint first_split, uint splits)
 {
-    RefAct at = RefAct(uvec2(p.act));
+    RefPartials at = RefPartials(uvec2(p.act));
     [[unroll]] for (uint r = 0; r < ROUNDS; r++) {
         uint i = output_index(r);
         if (i >= QUADS_OUT) break;
@@ -329,7 +337,14 @@ void write_output(uint token)
         uint i = output_index(r);
         if (i >= QUADS_OUT) break;
         precise vec4 y = out_sum[r] / out_total[r];
-        store_x_quad(p.act, HALF_OUT, p.out_quad + token * p.out_stride, head * HEAD_QUADS + i, y);
+        uint quad = head * HEAD_QUADS + i;
+        if (p.chain.written == 0u) {
+            store_x_quad(p.act, HALF_OUT, p.out_quad + token * p.out_stride, quad, y);
+        } else {
+            uint at = p.out_quad + token * p.out_stride * 2u;
+            chain_store(at, half_word(2u * quad), half_pair(y.xy));
+            chain_store(at, half_word(2u * quad + 1u), half_pair(y.zw));
+        }
     }
 }
 
@@ -340,10 +355,9 @@ void attend(uint token)
     uint own_split = first_split + gl_WorkGroupID.z;
     if (gl_WorkGroupID.z >= workers) return;
     load_block(own_split * SPLIT + gl_SubgroupID * LANES);
-    chain_wait();
     uint q_quad = p.qkv_quad + token * p.qkv_stride + head * HEAD_QUADS;
     [[unroll]] for (uint r = 0; r < ROUNDS; r++)
-        if (output_index(r) < QUADS_OUT) shared_q[output_index(r)] = READ_ACT(q_quad + output_index(r));
+        if (output_index(r) < QUADS_OUT) shared_q[output_index(r)] = read_qkv(q_quad + output_index(r));
     if (STORED == 0u) take_fresh(token);
     barrier();
 
@@ -372,7 +386,7 @@ void attend(uint token)
 void main()
 {
     uint token = gl_WorkGroupID.y, n_tok = p.step.s.n_tok;
+    if (p.chain.read != 0u) chain_begin();
     begin_token(token, gl_WorkGroupID.x); // what it reads need not wait for n_tok
     if (token < n_tok) attend(token);
-    chain_signal();
 }

@@ -1,43 +1,66 @@
-// Steps of a pass without barriers between their dispatches: each workgroup fetches what does not depend on the
-// step before, its weights above all, then waits until that step's workgroups (or those of their subgroups that write)
-// have all said that they are done. Devices that begin dispatches in order make progress so; src/model/chain.c finds out whether one
-// does, and whether it gains. The memory barriers empty a processor's own cache, which nothing
-// does between the dispatches.
-layout(buffer_reference, buffer_reference_align = 4) coherent volatile buffer RefChain { uint at[]; };
+// Steps of a pass without barriers between their dispatches. What one step writes for a later one goes out in words
+// of 8 bytes, each a value and the tag of the step that wrote it, and who needs the value reads until the tag is
+// there: that is the whole wait, without fences and counters. (NCCL's low-latency protocol; here it rests on 8
+// aligned bytes being written at once, and on devices that begin dispatches in order, so that whoever is waited for
+// runs. src/model/chain.c finds out whether a device does, and whether it gains.) A step's tag is the pass's epoch
+// and the step's number in it; 2^32 / steps passes go by before it comes again. Nothing is overwritten too early:
+// each step needs something of every workgroup of the step before.
+layout(buffer_reference, buffer_reference_align = 16) coherent volatile buffer RefTagged4 { uvec4 at[]; };
+layout(buffer_reference, buffer_reference_align = 8) coherent volatile buffer RefTagged2 { uvec2 at[]; };
 
-// Called by all invocations, and ends in a barrier.
-void chain_wait()
+uint chain_epoch; // read early: every tag needs it
+
+void chain_begin()
 {
-    if (p.chain.wait_count == 0u) return;
-    if (gl_LocalInvocationIndex == 0u) {
-        RefChain words = RefChain(uvec2(p.act));
-        uint polls = 0u;
-        while (words.at[p.chain.wait_word] < p.chain.wait_count) {
-            if (++polls % 1024u != 0u) continue;
-            // A wait in vain must end, and so must all that follow; the host is told.
-            if (p.step.s.stalled != 0u) break;
-            if (polls >= VLY_CHAIN_POLLS) p.step.s.stalled = 1u;
-        }
-        memoryBarrierBuffer();
-    }
-    barrier();
-    memoryBarrierBuffer();
+    chain_epoch = RefU1(uvec2(p.act)).at[p.chain.epoch_word];
 }
 
-// Called by all invocations of a workgroup that is done.
-void chain_signal()
+// May one more look be taken? A wait in vain must end, and so must all that follow; the host is told.
+bool chain_look_again(inout uint polls)
 {
-    if (p.chain.own_word == 0u) return;
-    memoryBarrierBuffer();
-    barrier();
-    if (gl_LocalInvocationIndex == 0u) atomicAdd(RefChain(uvec2(p.act)).at[p.chain.own_word], 1u);
+    if (++polls % 1024u != 0u) return true;
+    if (p.step.s.stalled != 0u) return false;
+    if (polls < VLY_CHAIN_POLLS) return true;
+    p.step.s.stalled = 1u;
+    return false;
 }
 
-// The same of a subgroup that is done, where only some of a workgroup's write.
-void chain_signal_subgroup()
+bool chain_has(uvec4 two, uint tag)
 {
-    if (p.chain.own_word == 0u) return;
-    memoryBarrierBuffer();
-    subgroupBarrier();
-    if (subgroupElect()) atomicAdd(RefChain(uvec2(p.act)).at[p.chain.own_word], 1u);
+    return two.y == tag && two.w == tag;
+}
+
+// Two values at 16 bytes of `act`, when step `number` has written them.
+uvec2 chain_await(uint quad, uint number)
+{
+    uint polls = 0u, tag = chain_epoch + number;
+    uvec4 two;
+    do
+        two = RefTagged4(uvec2(p.act)).at[quad];
+    while (!chain_has(two, tag) && chain_look_again(polls));
+    return two.xz;
+}
+
+// Four of them, at 32 bytes.
+vec4 chain_await_quad(uint quad, uint number)
+{
+    uint polls = 0u, tag = chain_epoch + number;
+    uvec4 a, b;
+    do {
+        a = RefTagged4(uvec2(p.act)).at[quad];
+        b = RefTagged4(uvec2(p.act)).at[quad + 1u];
+    } while (!(chain_has(a, tag) && chain_has(b, tag)) && chain_look_again(polls));
+    return uintBitsToFloat(uvec4(a.xz, b.xz));
+}
+
+// Value `i` of those that begin at a quad.
+void chain_store(uint quad, uint i, uint value)
+{
+    RefTagged2(uvec2(p.act)).at[quad * 2u + i] = uvec2(value, chain_epoch + p.chain.written);
+}
+
+void chain_store_pair(uint quad, vec2 v)
+{
+    uint tag = chain_epoch + p.chain.written;
+    RefTagged4(uvec2(p.act)).at[quad] = uvec4(floatBitsToUint(v.x), tag, floatBitsToUint(v.y), tag);
 }

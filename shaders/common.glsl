@@ -16,12 +16,9 @@
 layout(buffer_reference, buffer_reference_align = 16) readonly buffer RefU4 { uvec4 at[]; };
 layout(buffer_reference, buffer_reference_align = 8) readonly buffer RefU2 { uvec2 at[]; };
 layout(buffer_reference, buffer_reference_align = 4) buffer RefU1 { uint at[]; };
-#ifndef ACT_READS
-#define ACT_READS // a qualifier of activations, `nonprivate` where the memory model wants them ordered by barriers
-#endif
-layout(buffer_reference, buffer_reference_align = 16) ACT_READS buffer RefAct { vec4 at[]; };
-layout(buffer_reference, buffer_reference_align = 8) ACT_READS buffer RefAct2 { vec2 at[]; };
-layout(buffer_reference, buffer_reference_align = 4) ACT_READS buffer RefAct1 { float at[]; };
+layout(buffer_reference, buffer_reference_align = 16) buffer RefAct { vec4 at[]; };
+layout(buffer_reference, buffer_reference_align = 8) buffer RefAct2 { vec2 at[]; };
+layout(buffer_reference, buffer_reference_align = 4) buffer RefAct1 { float at[]; };
 layout(buffer_reference) readonly buffer RefPages;
 layout(buffer_reference) buffer RefResults;
 layout(buffer_reference, buffer_reference_align = 16) buffer RefKv { uvec4 at[]; };

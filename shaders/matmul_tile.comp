@@ -82,7 +82,9 @@ void finish_all(uint first_tile, uint first_column, uint factor_at)
 {
     uint g = gl_SubgroupInvocationID / 4u, j = gl_SubgroupInvocationID % 4u;
     bool odd = (g & 1u) != 0u;
-    [[unroll]] for (uint r = 0; r < ROW_TILES; r++)
+    [[unroll]] for (uint r = 0; r < ROW_TILES; r++) {
+        uint tile = min(first_tile + r, tiles() - 1u);
+        vec2 rows[2] = {row_factors(tile, g / 2u), row_factors(tile, g / 2u + 4u)};
         [[unroll]] for (uint c = 0; c < GROUPS; c++) {
             uint in_group = c * 8u + 2u * j + (odd ? 1u : 0u), column = first_column + in_group;
             bool written = first_tile + r < tiles() && column < n_columns();
@@ -91,7 +93,7 @@ void finish_all(uint first_tile, uint first_column, uint factor_at)
                 float even_column = sum[r * GROUPS + c][2 * upper], odd_column = sum[r * GROUPS + c][2 * upper + 1];
                 float given = subgroupShuffleXor(odd ? even_column : odd_column, 4u);
                 precise vec2 y = (odd ? vec2(given, odd_column) : vec2(even_column, given)) *
-                                 shared_factor[factor_at + in_group];
+                                 rows[upper] * shared_factor[factor_at + in_group];
                 precise float more = squares + finish(first_tile + r, g / 2u + 4u * upper, column, y, written);
                 squares = more;
             }
@@ -101,6 +103,7 @@ void finish_all(uint first_tile, uint first_column, uint factor_at)
                 if (written && g < 2u) store_squares(column, first_tile + r, all);
             }
         }
+    }
 }
 
 void main()

@@ -1,5 +1,6 @@
 // Are the operands of a matrix multiplication in the lanes that matvec_tile.comp takes for granted? Each
-// lane compares what it holds of three matrices, whose elements tell their places, with what it should.
+// lane compares what it holds of three matrices, whose elements tell their places, with what it should. And are
+// f16s below the normal ones numbers too? Weights are unpacked by way of them.
 #version 460
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_scalar_block_layout : require
@@ -27,7 +28,9 @@ void main()
     coopMatLoad(w, halves, 0, 16, gl_CooperativeMatrixLayoutRowMajor);
     coopMatLoad(x, halves, 0, 8, gl_CooperativeMatrixLayoutRowMajor);
     coopMatLoad(sum, floats, 0, 8, gl_CooperativeMatrixLayoutRowMajor);
-    bool right = gl_SubgroupSize == 32u && w.length() == 8 && x.length() == 4 && sum.length() == 4;
+    f16vec2 small = fma(unpackFloat2x16(lane * 0x00200001u), f16vec2(16384.0hf), f16vec2(1.0hf));
+    bool keeps = float(small.x) == 1.0 + float(lane) / 1024.0 && float(small.y) == 1.0 + float(lane) / 32.0;
+    bool right = keeps && gl_SubgroupSize == 32u && w.length() == 8 && x.length() == 4 && sum.length() == 4;
     if (right) {
         for (uint i = 0; i < 8u; i++) {
             uint row = g + i / 4u * 8u, column = 2u * j + i / 2u % 2u * 8u + i % 2u;

@@ -3,9 +3,18 @@
 #ifndef HALF_X
 #define HALF_X 0 // 1: the tile form, which reads and writes x as f16
 #endif
+#ifndef CHAINED
+#define CHAINED 0 // 1: inputs are tagged (chain.glsl)
+#endif
+#ifndef TAGS
+#define TAGS 0 // 1: outputs may be, and are where the step has a number to tag them with
+#endif
 layout(constant_id = VLY_MATVEC_ROLE) const uint ROLE = 0;
 layout(constant_id = VLY_MATVEC_COLUMNS) const uint COLUMNS = 1;
 layout(push_constant, scalar) uniform Push { vly_push_matvec p; };
+#if TAGS
+#include "chain.glsl"
+#endif
 
 uint column_index(uint c)
 {
@@ -38,18 +47,32 @@ float norm_of_squares(float squares)
     return inversesqrt(mean + p.norm_epsilon);
 }
 
+vec4 read_squares(uint token, uint part)
+{
+#if CHAINED
+    return chain_await_quad(p.norm_quad + (token * p.norm_stride + part) * 2u, p.chain.read);
+#else
+    return READ_ACT(p.norm_quad + token * p.norm_stride + part);
+#endif
+}
+
 float norm_factor(uint token)
 {
     if (p.norm_parts == 0u) return 1.0;
     float squares = 0.0;
-    uint at = p.norm_quad + token * p.norm_stride;
     for (uint i = gl_SubgroupInvocationID; i < p.norm_parts; i += gl_SubgroupSize)
-        squares = add_part(squares, READ_ACT(at + i));
+        squares = add_part(squares, read_squares(token, i));
     return norm_of_squares(squares);
 }
 
 void store_pair(uint quad, uint stride, uint token, uint pair, vec2 y)
 {
+#if TAGS
+    if (p.chain.written != 0u) {
+        chain_store_pair(quad + token * stride * 2u + pair, y);
+        return;
+    }
+#endif
     RefAct2(uvec2(p.act)).at[(quad + token * stride) * 2u + pair] = y;
 }
 
@@ -73,7 +96,12 @@ pair_operands load_operands(uint token, uint pair)
     if (ROLE == VLY_ROLE_QKV && row < p.extra[0])
         o.a = read_pair(p.extra[2], p.step.s.token[token].pos * (p.extra[1] / 2u) + row % p.extra[1] / 2u);
     if (ROLE == VLY_ROLE_ADD) {
-        o.a = RefAct2(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 2u + pair];
+#if TAGS
+        if (p.chain.residual != 0u)
+            o.a = uintBitsToFloat(chain_await(p.out_quad + token * p.out_stride * 2u + pair, p.chain.residual));
+        else
+#endif
+            o.a = RefAct2(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 2u + pair];
         o.b = read_pair(p.extra[1], pair);
     }
     // Biases count from row 0 of all matrices that share the outputs.
@@ -96,11 +124,25 @@ vec2 rotate(vec2 y, uint row, vec2 cs)
     return vec2(fma(-y.y, cs.y, a), fma(y.y, cs.x, b));
 }
 
+#if HALF_X
+// Word `i` of a token's f16s, which a later product reads.
+void store_half_word(uint quad, uint stride, uint token, uint i, uint word)
+{
+#if TAGS
+    if (p.chain.written != 0u) {
+        chain_store(quad + token * stride * 2u, i, word);
+        return;
+    }
+#endif
+    RefU1(uvec2(p.act)).at[(quad + token * stride) * 4u + i] = word;
+}
+#endif
+
 // A pair of values that a later product reads.
 void store_x_pair(uint quad, uint stride, uint token, uint pair, vec2 v)
 {
 #if HALF_X
-    RefU1(uvec2(p.act)).at[(quad + token * half_stride(p.rows)) * 4u + half_word(pair)] = half_pair(v);
+    store_half_word(quad, half_stride(p.rows), token, half_word(pair), half_pair(v));
 #else
     store_pair(quad, stride, token, pair, v);
 #endif
@@ -116,9 +158,11 @@ void finish_qkv(uint token, uint pair, vec2 y, pair_operands o)
 // ADD: the residual stream and the next norm's input. The sum of the pair's squares.
 float finish_add(uint token, uint pair, vec2 y, pair_operands o)
 {
-    uint at = (p.out_quad + token * p.out_stride) * 2u + pair;
     precise vec2 x = o.a + biased(y, o);
-    RefAct2(uvec2(p.act)).at[at] = x;
+#if TAGS
+    if (p.chain.written != 0u || p.chain.residual == 0u) // after the last step of a chain nobody needs it
+#endif
+        store_pair(p.out_quad, p.out_stride, token, pair, x);
     precise vec2 xn = x * o.b;
     store_x_pair(p.extra[0], p.out_stride, token, pair, xn);
     precise float squares = x.y * x.y;
@@ -161,6 +205,12 @@ float exp_share(vec2 l, float high, float temperature)
 
 void store_squares(uint token, uint block, float squares)
 {
+#if TAGS
+    if (p.chain.written != 0u) {
+        chain_store(p.extra[2] + token * p.extra[3] * 2u, block, floatBitsToUint(squares));
+        return;
+    }
+#endif
     RefAct1(uvec2(p.act)).at[(p.extra[2] + token * p.extra[3]) * 4u + block] = squares;
 }
 

@@ -15,15 +15,9 @@
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #define VLY_TEXEL 0
 #define HALF_X 1
-#if CHAINED
-#define ACT_READS coherent // written by dispatches that no barrier divides from this one
-#define X_READS   coherent
-#else
-#define X_READS readonly
-#endif
+#define TAGS   1
 #include "common.glsl"
 #include "matvec.glsl"
-#include "chain.glsl"
 #include "tile_layouts.glsl"
 layout(constant_id = VLY_MATVEC_WARPS) const uint WARPS = 16;
 layout(constant_id = VLY_MATVEC_DEPTH) const uint DEPTH = 1;
@@ -33,39 +27,80 @@ layout(constant_id = VLY_MATVEC_SQUARES) const uint SQUARES = 1;   // quads of p
 #define GROUPS (COLUMNS / 8) // of columns
 #define PAIRS  (VLY_TILE_ROWS / 2)
 
-layout(buffer_reference, buffer_reference_align = 16) X_READS buffer RefX { uvec4 at[]; };
-
 #define SUMS (WARPS * 8 * VLY_TILE_ROWS) // of a group of columns: [subgroup][column][row]
 shared float shared_sum[2 * SUMS]; // in turns: one is written while the other is still being read
 shared float shared_factor[COLUMNS];
 
+uint units; // of a row
+
 matrix_sum sum[GROUPS];
 
+#if CHAINED
+// x of all tokens, taken once and for all tiles of the workgroup.
+layout(constant_id = VLY_MATVEC_X) const uint X_QUADS = 1;
+shared uvec4 shared_x[X_QUADS];
+#define X_ROUNDS 4
+
+// Reads x as its words come. Where many would look all the time, one looks at a word that comes late first.
+void take_x()
+{
+    uint n = n_columns() * p.in_stride, width = WARPS * 32u, tag = chain_epoch + p.chain.read;
+    if (X_QUADS > 128u) {
+        if (gl_LocalInvocationIndex == 0u && n > 0u) chain_await(p.in_quad + n * 2u - 1u, p.chain.read);
+        barrier();
+    }
+    for (uint first = gl_LocalInvocationIndex; first < n; first += X_ROUNDS * width) {
+        uvec4 a[X_ROUNDS], b[X_ROUNDS];
+        uint polls = 0u;
+        bool all_there;
+        do {
+            all_there = true;
+            [[unroll]] for (uint r = 0; r < min(X_ROUNDS, (X_QUADS + width - 1u) / width); r++) {
+                uint i = min(first + r * width, n - 1u);
+                a[r] = RefTagged4(uvec2(p.act)).at[p.in_quad + i * 2u];
+                b[r] = RefTagged4(uvec2(p.act)).at[p.in_quad + i * 2u + 1u];
+            }
+            [[unroll]] for (uint r = 0; r < min(X_ROUNDS, (X_QUADS + width - 1u) / width); r++)
+                all_there = all_there && chain_has(a[r], tag) && chain_has(b[r], tag);
+        } while (!all_there && chain_look_again(polls));
+        [[unroll]] for (uint r = 0; r < min(X_ROUNDS, (X_QUADS + width - 1u) / width); r++)
+            if (first + r * width < n) shared_x[first + r * width] = uvec4(a[r].xz, b[r].xz);
+    }
+}
+#else
+layout(buffer_reference, buffer_reference_align = 16) readonly buffer RefX { uvec4 at[]; };
+#endif
+
 // Of a unit, this lane's 16 values of x of the c-th group of columns.
-void load_x(uint c, uint unit, uint units, out uvec4 x0, out uvec4 x1)
+void load_x(uint c, uint unit, out uvec4 x0, out uvec4 x1)
 {
     uint i = column_index(c * 8u + gl_SubgroupInvocationID / 4u);
+    uint at = column_token(i) * p.in_stride + unit * 8u + gl_SubgroupInvocationID % 4u * 2u;
     x0 = x1 = uvec4(0);
+#if CHAINED
+    if (unit >= units || i >= n_columns()) return;
+    x0 = shared_x[at];
+    x1 = shared_x[at + 1u];
+#else
     if (unit >= units || i >= TOKENS) return;
-    uint at = p.in_quad + column_token(i) * p.in_stride + unit * 8u + gl_SubgroupInvocationID % 4u * 2u;
-    x0 = RefX(uvec2(p.act)).at[at];
-    x1 = RefX(uvec2(p.act)).at[at + 1u];
+    x0 = RefX(uvec2(p.act)).at[p.in_quad + at];
+    x1 = RefX(uvec2(p.act)).at[p.in_quad + at + 1u];
+#endif
 }
 
 tile_unit w[DEPTH];
 
-void load_weights(uint tile, uint base, uint units)
+void load_weights(uint tile, uint base)
 {
     [[unroll]] for (uint d = 0; d < DEPTH; d++) load_unit(tile, min(base + d * WARPS, units - 1u), units, w[d]);
 }
 
 // Multiplies the units from `base` on that are loaded.
-void multiply(uint base, uint units)
+void multiply(uint base)
 {
     [[unroll]] for (uint d = 0; d < DEPTH; d++) {
         uvec4 x[GROUPS * 2];
-        [[unroll]] for (uint c = 0; c < GROUPS; c++)
-            load_x(c, base + d * WARPS, units, x[2 * c], x[2 * c + 1]);
+        [[unroll]] for (uint c = 0; c < GROUPS; c++) load_x(c, base + d * WARPS, x[2 * c], x[2 * c + 1]);
         [[unroll]] for (uint t = 0; t < 4u; t++) {
             matrix_w a;
             unpack(w[d], t, a);
@@ -80,6 +115,16 @@ void multiply(uint base, uint units)
                 sum[c] = coopMatMulAdd(a, b, sum[c]);
             }
         }
+    }
+}
+
+// All units of a tile, whose first are loaded.
+void multiply_tile(uint tile)
+{
+    [[unroll]] for (uint c = 0; c < GROUPS; c++) sum[c] = matrix_sum(0.0);
+    for (uint base = gl_SubgroupID; base < units; base += WARPS * DEPTH) {
+        if (base != gl_SubgroupID) load_weights(tile, base);
+        multiply(base);
     }
 }
 
@@ -110,11 +155,11 @@ float max_lanes(float v)
 }
 
 // One row pair of one column. All lanes of a subgroup come here together.
-void finish(uint tile, uint pair_in_tile, uint column, vec2 sums, pair_operands o)
+void finish(uint tile, uint pair_in_tile, uint column, vec2 sums, vec2 rows, pair_operands o)
 {
     uint pair = tile * PAIRS + pair_in_tile, i = column_index(column), token = column_token(i);
     bool inside = i < n_columns();
-    precise vec2 y = sums * shared_factor[column];
+    precise vec2 y = sums * rows * shared_factor[column];
     if (ROLE == VLY_ROLE_QKV) {
         if (inside && pair * 2u < p.rows) finish_qkv(token, pair, y, o);
     } else if (ROLE == VLY_ROLE_ADD) {
@@ -125,8 +170,8 @@ void finish(uint tile, uint pair_in_tile, uint column, vec2 sums, pair_operands 
     } else if (ROLE == VLY_ROLE_SWIGLU) {
         float h = swiglu(y, o), next = subgroupShuffleXor(h, 1u);
         if (inside && pair * 2u < p.rows && pair % 2u == 0u)
-            RefU1(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 4u + half_word(pair / 2u)] =
-                half_pair(vec2(h, pair * 2u + 2u < p.rows ? next : 0.0));
+            store_half_word(p.out_quad, p.out_stride, token, half_word(pair / 2u),
+                            half_pair(vec2(h, pair * 2u + 2u < p.rows ? next : 0.0)));
     } else {
         vec2 l = vec2(NEGATIVE_INFINITY);
         if (inside) l = finish_logits(i, pair, y);
@@ -144,11 +189,12 @@ vec4 squares_of[SQUARES];
 
 void fetch_squares()
 {
-    uint i = column_index(gl_SubgroupID), at = p.norm_quad + column_token(i) * p.norm_stride;
+    uint i = column_index(gl_SubgroupID);
+    bool there = CHAINED == 0 ? i < TOKENS : i < n_columns();
     [[unroll]] for (uint s = 0; s < SQUARES; s++) {
         uint part = s * gl_SubgroupSize + gl_SubgroupInvocationID;
         squares_of[s] = vec4(0.0);
-        if (i < TOKENS && part < p.norm_parts) squares_of[s] = READ_ACT(at + part);
+        if (there && part < p.norm_parts) squares_of[s] = read_squares(column_token(i), part);
     }
 }
 
@@ -167,6 +213,7 @@ void take_norms()
 }
 
 uint turn = 0u;
+vec2 factors_of; // of this invocation's row pair
 
 // Adds up what the subgroups have, and finishes the columns that there are.
 void finish_all(uint tile, pair_operands operands)
@@ -180,10 +227,10 @@ void finish_all(uint tile, pair_operands operands)
                 sum[c][i];
         barrier();
         if (own < PAIRS * 8u) {
-            if (c > 0u)
+            if (c > 0u && column_index(c * 8u + own_column) < n_columns())
                 operands =
                     load_operands(column_token(column_index(c * 8u + own_column)), tile * PAIRS + own_pair);
-            finish(tile, own_pair, c * 8u + own_column, whole_sum(turn, own_pair, own_column), operands);
+            finish(tile, own_pair, c * 8u + own_column, whole_sum(turn, own_pair, own_column), factors_of, operands);
         }
         turn ^= 1u;
     }
@@ -191,51 +238,41 @@ void finish_all(uint tile, pair_operands operands)
 
 pair_operands fetch_operands(uint tile)
 {
-    uint own = gl_LocalInvocationIndex;
+    uint own = gl_LocalInvocationIndex, i = column_index(own / PAIRS);
     pair_operands operands;
-    if (own < PAIRS * 8u)
-        operands = load_operands(column_token(column_index(own / PAIRS)), tile * PAIRS + own % PAIRS);
+    if (own < PAIRS * 8u) factors_of = row_factors(tile, own % PAIRS);
+    if (own < PAIRS * 8u && i < n_columns())
+        operands = load_operands(column_token(i), tile * PAIRS + own % PAIRS);
     return operands;
 }
 
-void multiply_tile(uint tile, uint units, bool first_loaded)
-{
-    [[unroll]] for (uint c = 0; c < GROUPS; c++) sum[c] = matrix_sum(0.0);
-    for (uint base = gl_SubgroupID; base < units; base += WARPS * DEPTH) {
-        if (!first_loaded || base != gl_SubgroupID) load_weights(tile, base, units);
-        multiply(base, units);
-    }
-}
-
-#if CHAINED
-// Tiles in turn; the first weights are on their way while the step before ends, those of the next tile while
-// one is finished.
+// Tiles in turn; the first weights of the next one are on their way while one is finished, and those of the
+// first while the step before ends.
 void main()
 {
-    uint tile = gl_WorkGroupID.x, units = (p.blocks + 1u) / 2u, n_tiles = tiles();
-    load_weights(tile, gl_SubgroupID, units);
-    chain_wait();
+    uint tile = gl_WorkGroupID.x;
+    if (gl_WorkGroupID.y > 0u && column_index(0) >= n_columns()) return;
+    units = (p.blocks + 1u) / 2u;
+    if (p.chain.epoch_word != 0u) chain_begin();
+    if (ROLE == VLY_ROLE_QKV && p.chain.residual != 0u && gl_WorkGroupID.x + gl_LocalInvocationIndex == 0u)
+        RefU1(uvec2(p.act)).at[p.chain.epoch_word - 1u] = chain_epoch; // the embedding has read it
+    load_weights(tile, gl_SubgroupID);
     pair_operands operands = fetch_operands(tile);
+#if CHAINED
+    take_x();
+#endif
     fetch_squares();
+#if CHAINED
+    barrier();
+#endif
+    // Of the head not all rows may be wanted.
+    uint n_tiles = ROLE == VLY_ROLE_LOGITS ? (p.rows_used + VLY_TILE_ROWS - 1u) / VLY_TILE_ROWS : tiles();
     for (uint next; tile < n_tiles; tile = next) {
-        multiply_tile(tile, units, true);
-        if (tile == gl_WorkGroupID.x) take_norms();
         next = tile + gl_NumWorkGroups.x;
-        if (next < n_tiles) load_weights(next, gl_SubgroupID, units);
+        multiply_tile(tile);
+        if (tile == gl_WorkGroupID.x) take_norms();
+        if (next < n_tiles) load_weights(next, gl_SubgroupID);
         finish_all(tile, operands);
         if (next < n_tiles) operands = fetch_operands(next);
     }
-    if (gl_LocalInvocationIndex < PAIRS * 8u) chain_signal_subgroup(); // those that wrote
 }
-#else
-void main()
-{
-    if (gl_WorkGroupID.y > 0u && column_index(0) >= n_columns()) return;
-    uint tile = gl_WorkGroupID.x;
-    pair_operands operands = fetch_operands(tile);
-    fetch_squares();
-    multiply_tile(tile, (p.blocks + 1u) / 2u, false);
-    take_norms();
-    finish_all(tile, operands);
-}
-#endif

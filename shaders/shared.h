@@ -105,12 +105,12 @@ struct vly_page {
 #define VLY_TILE_ROWS 16
 #define VLY_TILE_UNIT 64
 #define VLY_TILE_F16  0
-#define VLY_TILE_Q8   1 /* int8, scale per 32 */
+#define VLY_TILE_Q8   1 /* 8 bits less 128, scale per 32 */
 #define VLY_TILE_Q4   2 /* 4 bits less 8, scale per 32 */
 #define VLY_TILE_Q5   3 /* 5 bits less 16, scale per 32 */
-#define VLY_TILE_Q4K  4 /* 4 bits, 6-bit scale and minimum per 32, their f16 factors per 256 */
-#define VLY_TILE_Q5K  5 /* 5 bits, the same */
-#define VLY_TILE_Q6K  6 /* 6 bits less 32, int8 scale per 16, its f16 factor per 256 */
+#define VLY_TILE_Q4M  4 /* 4 bits, scale and minimum per 32 */
+#define VLY_TILE_Q5M  5 /* 5 bits, the same */
+#define VLY_TILE_Q6   6 /* 6 bits less 32, scale per 16 */
 #define VLY_N_TILE_LAYOUTS 7
 #define VLY_TILE_COLUMNS 64 /* tokens of a workgroup at most */
 #define VLY_MATMUL_COLUMNS 128 /* the same of a prompt */
@@ -123,13 +123,18 @@ struct vly_page {
 #define VLY_MATVEC_DEPTH  5 /* units of a subgroup that are loaded at a time */
 #define VLY_MATVEC_TOKENS  6 /* tokens that a step can have */
 #define VLY_MATVEC_SQUARES 7 /* quads of a token's partial squares that a lane adds up */
+#define VLY_MATVEC_X       8 /* chained: quads of x of all tokens, in shared memory */
 
-/* Where a step of a chain (shaders/chain.glsl) waits and says that it is done: words of `act`. */
-#define VLY_CHAIN_POLLS  262144u /* of a wait at most: some tenths of a second */
-#define VLY_CHAIN_STRIDE 16      /* words from one step's to the next one's */
+/* Steps of a pass that wait for each other's words and not for barriers (shaders/chain.glsl). Steps have
+ * numbers from 1 on; 0: plain values, with a barrier between. */
+#define VLY_CHAIN_POLLS 60000u /* of a wait at most: some hundredths of a second */
 struct vly_chain {
-    VLY_U32 wait_word, wait_count; /* until this many workgroups are done; 0: a barrier is in front */
-    VLY_U32 own_word;              /* 0: nobody waits */
+    VLY_U32 epoch_word; /* of `act`, before it the epoch of the pass before; 0: no step is chained */
+    VLY_U32 read;       /* number of the step that wrote the input */
+    VLY_U32 written;    /* what this one writes is tagged with */
+    /* Role ADD: of the step that wrote x. The embedding: how far epochs are apart. Role QKV: 1 where it
+     * is the first after it. */
+    VLY_U32 residual;
 };
 
 /* y[token][row] = sum_k W[row][k] x[token][k] over tokens of the step. W is [rows][blocks * 32], rows
@@ -158,7 +163,7 @@ struct vly_push_matvec {
     VLY_STRUCT(vly_chain) chain; /* tile form */
 };
 
-/* x[token] = embedding row, xn = x * norm weights, squares = sum x^2. One subgroup a token. */
+/* x[token] = embedding row, xn = x * norm weights, squares = sum x^2, in up to four parts. A workgroup a token. */
 struct vly_push_embed {
     VLY_ADDRESS(RefU4) weights;
     VLY_ADDRESS(RefU1) scales;
@@ -167,8 +172,8 @@ struct vly_push_embed {
     VLY_U32 norm_quad; /* weights of the first norm, in `act` */
     VLY_U32 blocks;
     VLY_U32 x_quad, xn_quad, stride; /* of x and xn alike */
-    VLY_U32 squares_quad;            /* one quad a token, the sum in its first float */
-    VLY_U32 chain_word, n_chain;     /* words of the chain that follows, which are set to 0 */
+    VLY_U32 squares_quad;            /* one quad a token */
+    VLY_STRUCT(vly_chain) chain; /* what it writes is for */
 };
 
 /* Attention of one layer over the pages, with the step's own K and V taken from `qkv`.

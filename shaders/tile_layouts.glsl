@@ -7,14 +7,14 @@ layout(constant_id = VLY_MATVEC_LAYOUT) const uint LAYOUT = 0;
 #define matrix_x   coopmat<float16_t, gl_ScopeSubgroup, 16, 8, gl_MatrixUseB>
 #define matrix_sum coopmat<float, gl_ScopeSubgroup, 16, 8, gl_MatrixUseAccumulator>
 
-const bool K_QUANT = LAYOUT == VLY_TILE_Q4K || LAYOUT == VLY_TILE_Q5K || LAYOUT == VLY_TILE_Q6K;
+const bool WITH_MINIMUM = LAYOUT == VLY_TILE_Q4M || LAYOUT == VLY_TILE_Q5M;
+const bool WIDE_SCALES = WITH_MINIMUM || LAYOUT == VLY_TILE_Q6;
 const uint PLANES = LAYOUT == VLY_TILE_F16 ? 4 : LAYOUT == VLY_TILE_Q8 ? 2 : 1;
 
 struct tile_unit {
     uvec4 main[4]; // the first PLANES of them
-    uvec2 high;   // bits above the fourth
-    uvec2 scale;  // of row g, of row g + 8
-    uvec2 factor; // of the scales
+    uvec2 high;    // bits above the fourth
+    uvec4 scale;   // of row g, of row g + 8
 };
 
 f16vec2 halves(uint u)
@@ -31,73 +31,66 @@ void load_unit(uint tile, uint unit, uint units, out tile_unit w)
 {
     uint lane = gl_SubgroupInvocationID, at = tile * units + unit, all = tiles() * units;
     [[unroll]] for (uint i = 0; i < PLANES; i++) w.main[i] = p.weights.at[(at * PLANES + i) * 32u + lane];
-    if (LAYOUT == VLY_TILE_Q6K)
+    if (LAYOUT == VLY_TILE_Q6)
         w.high = RefU2(uvec2(p.weights)).at[all * 64u + at * 32u + lane];
-    else if (LAYOUT == VLY_TILE_Q5 || LAYOUT == VLY_TILE_Q5K)
+    else if (LAYOUT == VLY_TILE_Q5 || LAYOUT == VLY_TILE_Q5M)
         w.high.x = RefU1(uvec2(p.weights)).at[all * 128u + at * 32u + lane];
-    if (LAYOUT != VLY_TILE_F16) w.scale = RefU2(uvec2(p.scales)).at[at * 8u + lane / 4u];
-    if (K_QUANT) w.factor = RefU2(uvec2(p.scales)).at[all * 8u + (tile * (units / 4u) + unit / 4u) * 8u + lane / 4u];
+    if (WIDE_SCALES)
+        w.scale = RefU4(uvec2(p.scales)).at[at * 8u + lane / 4u];
+    else if (LAYOUT != VLY_TILE_F16)
+        w.scale.xy = RefU2(uvec2(p.scales)).at[at * 8u + lane / 4u];
 }
 
-// The small integers of two halves as f16s: 1024 + n, exactly, where n has at most 10 bits.
-f16vec2 counted(uint bits)
+// What the sums of a row pair are multiplied by: its scales were divided by these powers of two.
+vec2 row_factors(uint tile, uint pair)
 {
-    return halves(bits | 0x64006400u);
+    if (LAYOUT == VLY_TILE_F16) return vec2(1.0);
+    uint units = (p.blocks + 1u) / 2u;
+    return uintBitsToFloat(
+        RefU2(uvec2(p.scales)).at[tiles() * units * (WIDE_SCALES ? 16u : 8u) + tile * VLY_TILE_ROWS / 2u + pair]);
 }
 
-// Integers of the t-th 16 x 16, less what the layout takes from them.
-f16vec2 unpack_integers(tile_unit w, uint t, uint k)
+// Integers of the k-th pair of the t-th 16 x 16, as f16s below the normal ones: the bits alone, worth 2^-24
+// times the place at which they lie. What that is less is in the scales.
+f16vec2 raw_integers(tile_unit w, uint t, uint k)
 {
-    if (LAYOUT == VLY_TILE_Q8) {
-        uint two = w.main[t / 2][t % 2 * 2 + k / 2] >> (k % 2 * 8);
-        return counted(two & 0x00ff00ffu) - f16vec2(1024.0hf + 128.0hf);
-    }
+    if (LAYOUT == VLY_TILE_Q8) return halves(w.main[t / 2][t % 2 * 2 + k / 2] >> (k % 2 * 8) & 0x00ff00ffu);
     uint low = w.main[0][t];
-    if (LAYOUT == VLY_TILE_Q4 || LAYOUT == VLY_TILE_Q4K) {
-        const float16_t less = LAYOUT == VLY_TILE_Q4 ? 8.0hf : 0.0hf;
-        if (k >= 2) low >>= 8;
-        if (k % 2 == 0) return counted(low & 0x000f000fu) - f16vec2(1024.0hf + less);
-        return fma(counted(low & 0x00f000f0u), f16vec2(0.0625hf), f16vec2(-64.0hf - less));
+    if (LAYOUT == VLY_TILE_Q4 || LAYOUT == VLY_TILE_Q4M) {
+        if (k % 2 != 0) low = low >> 8 | low << 24;
+        return halves(low & (k < 2 ? 0x003c003cu : 0x03c003c0u));
     }
-    low = low >> (4 * k) & 0x000f000fu;
-    if (LAYOUT == VLY_TILE_Q6K) {
-        uint i = t % 2 * 4 + k, high = w.high[t / 2];
-        high = (i < 2 ? high << (4 - 2 * i) : high >> (2 * i - 4)) & 0x00300030u;
-        return counted(low | high) - f16vec2(1024.0hf + 32.0hf);
+    if (k % 2 != 0) low >>= 8;
+    low &= k < 2 ? 0x000f000fu : 0x00f000f0u;
+    if (LAYOUT == VLY_TILE_Q6) {
+        uint n = t % 2 * 2 + k % 2, high = w.high[t / 2];
+        high = n < 2 ? high << (4 - 2 * n) : high >> (2 * n);
+        return halves(high & (k < 2 ? 0x00300030u : 0x03000300u) | low);
     }
-    uint i = t * 4 + k, high = (i < 4 ? w.high.x << (4 - i) : w.high.x >> (i - 4)) & 0x00100010u;
-    return counted(low | high) - f16vec2(LAYOUT == VLY_TILE_Q5 ? 1024.0hf + 16.0hf : 1024.0hf);
+    uint n = t * 2 + k % 2, high = n < 4 ? w.high.x << (4 - n) : w.high.x >> n;
+    return halves(high & (k < 2 ? 0x00100010u : 0x01000100u) | low);
 }
 
-// Scale, and what is taken from the product, of a row (0: g, 1: g + 8) in the t-th 16 x 16.
-f16vec2 scale_and_minimum(tile_unit w, uint t, uint row)
+// Scale, and what is added to the product, of a row (0: g, 1: g + 8) in the t-th 16 x 16.
+f16vec2 scale_and_offset(tile_unit w, uint t, uint row)
 {
-    uint word = w.scale[row];
-    if (LAYOUT == VLY_TILE_Q4K || LAYOUT == VLY_TILE_Q5K) {
-        if (t >= 2) word >>= 6;
-        return (counted(word & 0x003f003fu) - f16vec2(1024.0hf)) * halves(w.factor[row]);
-    }
-    if (LAYOUT == VLY_TILE_Q6K) {
-        f16vec2 scale = counted((word >> (8 * t) & 0xffu) * 0x00010001u) - f16vec2(1024.0hf + 128.0hf);
-        return scale * halves(w.factor[row]).xx;
-    }
-    f16vec2 both = halves(word);
-    return t < 2 ? both.xx : both.yy;
+    if (WITH_MINIMUM) return halves(w.scale[row * 2 + t / 2]);
+    float16_t scale =
+        LAYOUT == VLY_TILE_Q6 ? halves(w.scale[row * 2 + t / 2])[t % 2] : halves(w.scale[row])[t / 2];
+    // The middle of the integers, at their place.
+    const float16_t middle = LAYOUT == VLY_TILE_Q8   ? -7.62939453125e-6hf                                        // 2^-17
+                             : LAYOUT == VLY_TILE_Q5 ? (row == 0 ? -9.5367431640625e-7hf : -1.52587890625e-5hf)   // 2^-20, 2^-16
+                                                     : (row == 0 ? -1.9073486328125e-6hf : -3.0517578125e-5hf); // 2^-19, 2^-15
+    return f16vec2(scale, scale * middle);
 }
 
 void unpack(tile_unit w, uint t, out matrix_w a)
 {
     [[unroll]] for (uint row = 0; row < 2; row++) {
-        f16vec2 s = LAYOUT == VLY_TILE_F16 ? f16vec2(0.0hf) : scale_and_minimum(w, t, row);
+        f16vec2 s = LAYOUT == VLY_TILE_F16 ? f16vec2(0.0hf) : scale_and_offset(w, t, row);
         [[unroll]] for (uint i = 0; i < 2; i++) {
             uint k = row * 2 + i;
-            f16vec2 v;
-            if (LAYOUT == VLY_TILE_F16)
-                v = halves(w.main[t][k]);
-            else if (LAYOUT == VLY_TILE_Q4K || LAYOUT == VLY_TILE_Q5K)
-                v = fma(unpack_integers(w, t, k), s.xx, s.yy);
-            else
-                v = unpack_integers(w, t, k) * s.xx;
+            f16vec2 v = LAYOUT == VLY_TILE_F16 ? halves(w.main[t][k]) : fma(raw_integers(w, t, k), s.xx, s.yy);
             a[2 * k] = v.x;
             a[2 * k + 1] = v.y;
         }

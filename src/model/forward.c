@@ -7,19 +7,20 @@
  * The norms have no step of their own: whoever writes x also writes xn = x * norm weights and the
  * sums of squares of its rows, and whoever multiplies xn scales its sums by 1 / rms(x). */
 #include "model/model_internal.h"
+#include "model/tile_shape.h"
 
 #include <math.h>
 
 typedef struct {
     vly_model *m;
     vly_gpu_commands *commands;
-    uint64_t step;         /* address of the step buffer */
-    bool prompt;           /* a prompt's chunk */
-    uint32_t n;            /* tokens, or rows of logits */
+    uint64_t step; /* address of the step buffer */
+    bool prompt;   /* a prompt's chunk */
+    uint32_t n;    /* tokens, or rows of logits */
+    const vly_act_layout *at;
     vly_step_marks *marks; /* of a recording that is measured; else NULL */
-    bool chained;          /* the steps wait for each other, not for barriers */
-    struct vly_chain chain;
-    uint32_t n_signals; /* workgroups of the step under way */
+    vly_chain_kind chain;  /* the steps that wait for words and not for a barrier */
+    uint32_t number;       /* of the step under way, where there are such */
     uint32_t head_rows; /* of the head that are computed and picked from, from its first one on */
     int rc;
     vly_error *err;
@@ -52,22 +53,38 @@ static uint32_t columns_of(const vly_geometry *g, uint32_t n_tok)
     return (n_tok + parts - 1) / parts;
 }
 
-#define TILE_GROUPS  528u /* workgroups of a chained product at most: each takes tiles in turn */
-#define TILE_WRITERS 2u   /* subgroups of a workgroup that write, and say when they are done */
-
-/* Units of a tile that a subgroup loads at a time: what keeps enough bytes on their way and leaves
- * registers for two workgroups to a processor. */
-static uint32_t tile_depth(const vly_tile_layout *layout, uint32_t blocks)
+/* Is the step of this number chained to the one before? */
+static bool linked(const recorder *r, uint32_t number)
 {
-    uint32_t most = layout->id == VLY_TILE_F16 ? 1 : 2, turns = (blocks + 31) / 32;
-    return turns < most ? turns : most;
+    if (number < 2 || number > 5 * r->m->config.n_layer + 1) return false;
+    int kind = VLY_STEP_QKV + (int)((number - 2) % 5);
+    return r->chain == VLY_CHAIN_ALL || (r->chain == VLY_CHAIN_ATTENTION &&
+                                         (kind == VLY_STEP_ATTENTION || kind == VLY_STEP_OUT));
+}
+
+/* What the step under way is told of its chain. The residual stream was written two steps ago, by
+ * an attention's output three. */
+static struct vly_chain chain(const recorder *r)
+{
+    const uint32_t n = r->number, n_steps = 5 * r->m->config.n_layer + 1;
+    if (!r->chain) return (struct vly_chain){0};
+    struct vly_chain c = {.epoch_word = r->m->at.chain * 4 + 1,
+                          .read = linked(r, n) ? n - 1 : 0,
+                          .written = linked(r, n + 1) ? n : 0};
+    if (n == 1)
+        c.residual = n_steps + 1;
+    else if (n == 2)
+        c.residual = 1;
+    else if (r->chain == VLY_CHAIN_ALL)
+        c.residual = n - (n % 5 == 4 ? 3 : 2);
+    return c;
 }
 
 /* The product on matrix units: columns in whole groups of 8, all of a step in one workgroup. */
 static vly_gpu_kernel *tile_kernel(recorder *r, const vly_matrix *w, uint32_t role,
-                                   uint32_t norm_parts, uint32_t *columns)
+                                   const vly_tile_shape *shape, uint32_t norm_parts,
+                                   uint32_t x_stride, uint32_t *columns)
 {
-    const vly_geometry *g = &r->m->geometry;
     const vly_tile_layout *layout = vly_tile_layout_of(w->format);
     if (r->prompt) {
         uint32_t constants[] = {256, role, 0, layout->id};
@@ -75,33 +92,26 @@ static vly_gpu_kernel *tile_kernel(recorder *r, const vly_matrix *w, uint32_t ro
         return kernel(r, VLY_SHADER_matmul_tile, constants, 4);
     }
     *columns = r->n < VLY_TILE_COLUMNS ? (r->n + 7) / 8 * 8 : VLY_TILE_COLUMNS;
-    uint32_t constants[] = {g->width,      role,
-                            *columns,      layout->id,
-                            g->width / 32, tile_depth(layout, w->blocks),
-                            r->n,          norm_parts < 32 ? 1 : (norm_parts + 31) / 32};
-    return kernel(r, r->chained ? VLY_SHADER_matvec_tile_chained : VLY_SHADER_matvec_tile,
-                  constants, 8);
-}
-
-static void dispatch(recorder *r, const vly_gpu_kernel *k, const vly_gpu_views *views,
-                     const void *push, uint32_t push_bytes, uint32_t x, uint32_t y, uint32_t z)
-{
-    vly_gpu_cmd_dispatch(r->commands, k, views, push, push_bytes, x, y, z);
-    r->n_signals += x * y * z;
+    uint32_t constants[] = {
+        32 * shape->warps, role,         *columns, layout->id,
+        shape->warps,      shape->depth, r->n,     norm_parts < 32 ? 1 : (norm_parts + 31) / 32,
+        r->n * x_stride};
+    bool chained = chain(r).read != 0;
+    return kernel(r, chained ? VLY_SHADER_matvec_tile_chained : VLY_SHADER_matvec_tile, constants,
+                  chained ? 9 : 8);
 }
 
 static void tile_product(recorder *r, const vly_gpu_kernel *k, const struct vly_push_matvec *p,
-                         uint32_t tiles, uint32_t columns)
+                         uint32_t tiles, uint32_t warps, uint32_t columns)
 {
     if (r->prompt) {
-        dispatch(r, k, NULL, p, sizeof *p, (tiles + VLY_MATMUL_TILES - 1) / VLY_MATMUL_TILES,
-                 (r->n + columns - 1) / columns, 1);
+        vly_gpu_cmd_dispatch(r->commands, k, NULL, p, sizeof *p,
+                             (tiles + VLY_MATMUL_TILES - 1) / VLY_MATMUL_TILES,
+                             (r->n + columns - 1) / columns, 1);
         return;
     }
-    uint32_t turns = r->chained ? (tiles + TILE_GROUPS - 1) / TILE_GROUPS : 1;
-    uint32_t groups = (tiles + turns - 1) / turns;
-    dispatch(r, k, NULL, p, sizeof *p, groups, (r->n + columns - 1) / columns, 1);
-    r->n_signals += groups * (TILE_WRITERS - 1);
+    vly_gpu_cmd_dispatch(r->commands, k, NULL, p, sizeof *p, vly_tile_groups(tiles, warps),
+                         (r->n + columns - 1) / columns, 1);
 }
 
 /* y = W x in the given role, the first `rows` of it. `p` holds what the role needs beyond the
@@ -118,11 +128,13 @@ static void matvec_rows(recorder *r, const vly_matrix *w, uint32_t rows, uint32_
     uint32_t constants[] = {g->width, role,      columns,
                             g->pairs, g->groups, dot_tile(g, layout, columns, w->blocks * 32)};
     int shader = g->lane_form ? layout->lane : dot ? layout->dot : layout->group;
-    vly_gpu_kernel *k = g->tile_form ? tile_kernel(r, w, role, p.norm_parts, &columns)
-                                     : kernel(r, shader, constants,
-                                              g->lane_form ? 4
-                                              : dot        ? 6
-                                                           : 5);
+    vly_tile_shape shape = vly_tile_shape_of(w);
+    vly_gpu_kernel *k = g->tile_form
+                            ? tile_kernel(r, w, role, &shape, p.norm_parts, p.in_stride, &columns)
+                            : kernel(r, shader, constants,
+                                     g->lane_form ? 4
+                                     : dot        ? 6
+                                                  : 5);
     if (!k) return;
     p.weights = chunk->address + w->parts;
     p.scales = chunk->address + w->scales;
@@ -135,13 +147,13 @@ static void matvec_rows(recorder *r, const vly_matrix *w, uint32_t rows, uint32_
     p.blocks = w->blocks;
     p.norm_epsilon = m->config.norm_epsilon;
     p.dim = m->config.dim;
-    p.chain = r->chain;
+    p.chain = chain(r);
     if (g->tile_form) {
-        tile_product(r, k, &p, vly_row_workgroups(g, rows), columns);
+        tile_product(r, k, &p, vly_row_workgroups(g, rows), shape.warps, columns);
         return;
     }
-    dispatch(r, k, m->views ? m->views[w->chunk] : NULL, &p, sizeof p, vly_row_workgroups(g, rows),
-             (r->n + columns - 1) / columns, 1);
+    vly_gpu_cmd_dispatch(r->commands, k, m->views ? m->views[w->chunk] : NULL, &p, sizeof p,
+                         vly_row_workgroups(g, rows), (r->n + columns - 1) / columns, 1);
 }
 
 static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_push_matvec p)
@@ -159,30 +171,30 @@ static void embed(recorder *r)
     const vly_model *m = r->m;
     const vly_matrix *w = &m->weights.embed;
     const vly_gpu_buffer *chunk = &m->weights.chunk[w->chunk];
-    const uint32_t constants[] = {m->geometry.lanes, m->geometry.tile_form};
+    const uint32_t groups = m->geometry.lane_form ? 1 : 4; /* a processor takes one at a time */
+    const uint32_t constants[] = {m->geometry.lanes * groups, m->geometry.tile_form};
     vly_gpu_kernel *k = kernel(r, vly_layout_of(w->format)->embed, constants, 2);
     struct vly_push_embed p = {
         .weights = chunk->address + w->parts,
         .scales = chunk->address + w->scales,
         .act = m->act.address,
         .step = r->step,
-        .norm_quad = m->at.norms,
+        .norm_quad = r->at->norms,
         .blocks = w->blocks,
-        .x_quad = m->at.x,
-        .xn_quad = m->at.xn,
-        .stride = m->at.x_stride,
-        .squares_quad = m->at.embed_squares,
-        .chain_word = m->at.chain * 4,
-        .n_chain = r->chained ? 5 * m->config.n_layer + 1 : 0,
+        .x_quad = r->at->x,
+        .xn_quad = r->at->xn,
+        .stride = r->at->x_stride,
+        .squares_quad = r->at->embed_squares,
+        .chain = chain(r),
     };
     if (k) vly_gpu_cmd_dispatch(r->commands, k, NULL, &p, sizeof p, r->n, 1, 1);
 }
 
 /* The norm of x as the consumer of xn takes it: sums of squares from the embedding or from a
  * residual product. */
-static struct vly_push_matvec normed(const vly_model *m, bool first)
+static struct vly_push_matvec normed(const recorder *r, bool first)
 {
-    const vly_act_layout *at = &m->at;
+    const vly_act_layout *at = r->at;
     return (struct vly_push_matvec){
         .in_quad = at->xn,
         .in_stride = at->xn_stride,
@@ -193,10 +205,10 @@ static struct vly_push_matvec normed(const vly_model *m, bool first)
 }
 
 /* The same of what a layer takes; where only what it adds is normed, x as it is. */
-static struct vly_push_matvec layer_input(const vly_model *m, bool first)
+static struct vly_push_matvec layer_input(const recorder *r, bool first)
 {
-    struct vly_push_matvec p = normed(m, first);
-    if (m->config.arch.norms == VLY_NORMS_POST) p.norm_parts = 0;
+    struct vly_push_matvec p = normed(r, first);
+    if (r->m->config.arch.norms == VLY_NORMS_POST) p.norm_parts = 0;
     return p;
 }
 
@@ -209,10 +221,10 @@ static void qk_norm(recorder *r, uint32_t layer)
     struct vly_push_qk_norm p = {
         .act = m->act.address,
         .step = r->step,
-        .qkv_quad = m->at.qkv,
-        .qkv_stride = m->at.qkv_stride,
-        .weights_quad = m->at.qk_norms + layer * m->at.qk_norms_stride,
-        .rope_quad = m->at.rope,
+        .qkv_quad = r->at->qkv,
+        .qkv_stride = r->at->qkv_stride,
+        .weights_quad = r->at->qk_norms + layer * r->at->qk_norms_stride,
+        .rope_quad = r->at->rope,
         .n_head = c->n_head,
         .n_head_kv = c->n_head_kv,
         .head_dim = c->head_dim,
@@ -233,18 +245,19 @@ static void qkv(recorder *r, uint32_t layer)
 {
     const vly_model *m = r->m;
     const vly_layer_weights *w = &m->weights.layer[layer];
-    struct vly_push_matvec p = layer_input(m, layer == 0);
-    p.out_quad = m->at.qkv;
-    p.out_stride = m->at.qkv_stride;
-    p.bias_quad = layer_bias(m->at.bias_qkv, m->at.qkv_stride, layer);
-    if (!m->at.qk_norms) p.extra[0] = (m->config.n_head + m->config.n_head_kv) * m->config.head_dim;
+    struct vly_push_matvec p = layer_input(r, layer == 0);
+    p.out_quad = r->at->qkv;
+    p.out_stride = r->at->qkv_stride;
+    p.bias_quad = layer_bias(r->at->bias_qkv, r->at->qkv_stride, layer);
+    if (!r->at->qk_norms)
+        p.extra[0] = (m->config.n_head + m->config.n_head_kv) * m->config.head_dim;
     p.extra[1] = m->config.head_dim;
-    p.extra[2] = m->at.rope;
+    p.extra[2] = r->at->rope;
     for (uint32_t i = 0; i < w->n_qkv; i++) {
         matvec(r, &w->qkv[i], VLY_ROLE_QKV, p);
         p.row_base += w->qkv[i].rows_used;
     }
-    if (m->at.qk_norms) {
+    if (r->at->qk_norms) {
         barrier(r);
         qk_norm(r, layer);
     }
@@ -273,7 +286,8 @@ static void attention(recorder *r, uint32_t layer)
     const vly_kv_shape *shape = vly_kv_get_shape(m->kv);
     uint32_t lanes = m->geometry.lanes, group = c->n_head / c->n_head_kv, heads = group;
     /* On GPUs more workgroups of fewer heads: K and V are read again from a cache. */
-    const uint32_t most_heads = m->geometry.lane_form ? 4 : 2;
+    const bool one = shape->int8 && !r->prompt;
+    const uint32_t most_heads = m->geometry.lane_form ? 4 : one ? 1 : 2;
     while (heads > most_heads) heads = heads % 2 == 0 ? heads / 2 : 1;
     uint32_t parts = shape->int8 ? c->head_dim / 16 : c->head_dim / 8;
     bool texel = m->geometry.lane_form;
@@ -282,15 +296,9 @@ static void attention(recorder *r, uint32_t layer)
     uint32_t stored = r->prompt || texel || r->n > VLY_MAX_FRESH;
     uint32_t groups = attention_groups(&m->geometry, heads * c->head_dim);
     uint32_t lane_constants[] = {lanes, c->head_dim, heads, share, rounds};
-    uint32_t constants[] = {lanes * groups,
-                            c->head_dim,
-                            heads,
-                            stored,
-                            share,
-                            rounds,
-                            lanes,
-                            VLY_SPLIT_TOKENS,
-                            m->geometry.tile_form};
+    uint32_t constants[] = {
+        lanes * groups,   c->head_dim,          heads, stored, share, rounds, lanes,
+        VLY_SPLIT_TOKENS, m->geometry.tile_form};
     int attend = shape->int8 ? (texel ? VLY_SHADER_attention_int8_texel : VLY_SHADER_attention_int8)
                              : (texel ? VLY_SHADER_attention_f16_texel : VLY_SHADER_attention_f16);
     int store = shape->int8 ? (texel ? VLY_SHADER_store_int8_texel : VLY_SHADER_store_int8)
@@ -301,19 +309,19 @@ static void attention(recorder *r, uint32_t layer)
         .step = r->step,
         .pages = vly_kv_table_address(m->kv),
         .pages_stride = vly_kv_table_stride(m->kv),
-        .qkv_quad = m->at.qkv,
-        .qkv_stride = m->at.qkv_stride,
-        .out_quad = m->at.att,
-        .out_stride = m->at.att_stride,
+        .qkv_quad = r->at->qkv,
+        .qkv_stride = r->at->qkv_stride,
+        .out_quad = r->at->att,
+        .out_stride = r->at->att_stride,
         .n_head = c->n_head,
         .n_head_kv = c->n_head_kv,
         .layer_quad = layer * c->n_head_kv * head_quads,
         .head_quads = head_quads,
         .scale = 1.0f / sqrtf((float)c->head_dim),
-        .partial_quad = m->at.partials,
-        .max_splits = m->at.max_splits,
-        .counters = m->act.address + m->at.counters * 16ull,
-        .chain = r->chain,
+        .partial_quad = r->at->partials,
+        .max_splits = r->at->max_splits,
+        .counters = m->act.address + r->at->counters * 16ull,
+        .chain = chain(r),
         .window = vly_config_window(c, layer),
     };
     const vly_gpu_views *views = m->views ? m->views[0] : NULL;
@@ -325,18 +333,18 @@ static void attention(recorder *r, uint32_t layer)
         barrier(r);
     }
     uint32_t workers =
-        m->at.max_splits < VLY_MAX_SPLIT_WORKERS ? m->at.max_splits : VLY_MAX_SPLIT_WORKERS;
+        r->at->max_splits < VLY_MAX_SPLIT_WORKERS ? r->at->max_splits : VLY_MAX_SPLIT_WORKERS;
     vly_gpu_kernel *k = kernel(r, attend, texel ? lane_constants : constants, texel ? 5 : 9);
     if (k)
-        dispatch(r, k, views, &p, sizeof p, c->n_head / heads, r->n,
-                 texel || r->prompt ? 1 : workers);
+        vly_gpu_cmd_dispatch(r->commands, k, views, &p, sizeof p, c->n_head / heads, r->n,
+                             texel || r->prompt ? 1 : workers);
 }
 
 /* x += the norm of what a product left; xn as below. */
 static void post_norm(recorder *r, uint32_t norm)
 {
     const vly_model *m = r->m;
-    const vly_act_layout *at = &m->at;
+    const vly_act_layout *at = r->at;
     const uint32_t constants[] = {m->geometry.lanes, m->geometry.tile_form};
     vly_gpu_kernel *k = kernel(r, VLY_SHADER_post_norm, constants, 2);
     struct vly_push_post_norm p = {
@@ -361,7 +369,7 @@ static void post_norm(recorder *r, uint32_t norm)
 static void residual(recorder *r, const vly_matrix *w, uint32_t in, uint32_t stride, uint32_t bias,
                      uint32_t norm)
 {
-    const vly_act_layout *at = &r->m->at;
+    const vly_act_layout *at = r->at;
     if (at->post_norms) {
         /* A plain product: of Q, K and V none would be rotated. */
         matvec(r, w, VLY_ROLE_QKV,
@@ -375,6 +383,8 @@ static void residual(recorder *r, const vly_matrix *w, uint32_t in, uint32_t str
         post_norm(r, norm);
         return;
     }
+    /* What the last step of a chain writes is read behind a barrier, where all passes read it. */
+    const vly_act_layout *out = r->number == 5 * r->m->config.n_layer + 1 ? &r->m->at : at;
     matvec(r, w, VLY_ROLE_ADD,
            (struct vly_push_matvec){
                .in_quad = in,
@@ -382,7 +392,7 @@ static void residual(recorder *r, const vly_matrix *w, uint32_t in, uint32_t str
                .out_quad = at->x,
                .out_stride = at->x_stride,
                .bias_quad = bias,
-               .extra = {at->xn, at->norms + (norm + 1) * at->x_stride, at->squares,
+               .extra = {out->xn, at->norms + (norm + 1) * at->x_stride, out->squares,
                          at->squares_stride},
            });
 }
@@ -390,21 +400,21 @@ static void residual(recorder *r, const vly_matrix *w, uint32_t in, uint32_t str
 static void swiglu(recorder *r, uint32_t layer)
 {
     const vly_model *m = r->m;
-    struct vly_push_matvec p = layer_input(m, false);
-    p.out_quad = m->at.ff;
-    p.out_stride = m->at.ff_stride;
-    p.bias_quad = layer_bias(m->at.bias_gate_up, m->at.gate_up_stride, layer);
+    struct vly_push_matvec p = layer_input(r, false);
+    p.out_quad = r->at->ff;
+    p.out_stride = r->at->ff_stride;
+    p.bias_quad = layer_bias(r->at->bias_gate_up, r->at->gate_up_stride, layer);
     matvec(r, &m->weights.layer[layer].gate_up, VLY_ROLE_SWIGLU, p);
 }
 
 static void head(recorder *r)
 {
     const vly_model *m = r->m;
-    struct vly_push_matvec p = normed(m, false);
-    p.out_quad = m->at.logits;
-    p.out_stride = m->at.logits_stride;
-    p.extra[0] = m->at.stats;
-    p.extra[1] = m->at.stats_stride;
+    struct vly_push_matvec p = normed(r, false);
+    p.out_quad = r->at->logits;
+    p.out_stride = r->at->logits_stride;
+    p.extra[0] = r->at->stats;
+    p.extra[1] = r->at->stats_stride;
     matvec_rows(r, &m->weights.head, r->head_rows, VLY_ROLE_LOGITS, p);
 }
 
@@ -423,14 +433,14 @@ static void pick(recorder *r)
         .results = m->results.address,
         .row_id = m->draft_row_id,
         .row_target = m->draft_row_target,
-        .scratch = m->act.address + m->at.scratch * 16ull,
-        .logits_quad = m->at.logits,
-        .logits_stride = m->at.logits_stride,
-        .stats_quad = m->at.stats,
-        .stats_stride = m->at.stats_stride,
+        .scratch = m->act.address + r->at->scratch * 16ull,
+        .logits_quad = r->at->logits,
+        .logits_stride = r->at->logits_stride,
+        .stats_quad = r->at->stats,
+        .stats_stride = r->at->stats_stride,
         .n_vocab = r->head_rows,
         .block_rows = vly_block_rows(g),
-        .scratch_stride = m->at.scratch_words,
+        .scratch_stride = r->at->scratch_words,
         .draft = m->draft_target_step != 0,
     };
     if (k)
@@ -464,7 +474,7 @@ static void mark(recorder *r, vly_step_kind kind, uint32_t layer)
 static void step(recorder *r, vly_step_kind kind, uint32_t layer)
 {
     const vly_layer_weights *w = &r->m->weights.layer[layer];
-    const vly_act_layout *at = &r->m->at;
+    const vly_act_layout *at = r->at;
     switch (kind) {
     case VLY_STEP_EMBED:
         embed(r);
@@ -500,6 +510,7 @@ static recorder begin(vly_model *m, vly_step_buffer which, uint32_t n, vly_gpu_c
 {
     return (recorder){.m = m,
                       .commands = commands,
+                      .at = &m->at,
                       .step = m->step[which].address,
                       .prompt = which == VLY_STEP_BUFFER_PROMPT,
                       .n = n,
@@ -508,34 +519,24 @@ static recorder begin(vly_model *m, vly_step_buffer which, uint32_t n, vly_gpu_c
                       .err = err};
 }
 
-/* Lets the next step wait for the one before. */
-static void chain(recorder *r, uint32_t number)
-{
-    uint32_t base = r->m->at.chain * 4;
-    r->chain = (struct vly_chain){base + (number - 1) * VLY_CHAIN_STRIDE, r->n_signals,
-                                  base + number * VLY_CHAIN_STRIDE};
-    r->n_signals = 0;
-}
-
 static void layers(recorder *r)
 {
     const vly_model *m = r->m;
-    uint32_t number = 0;
-    /* Only the five steps know how to wait. */
-    r->chained = m->geometry.chained && !r->prompt && !r->marks && r->n <= VLY_MAX_FRESH &&
-                 !m->at.qk_norms && !m->at.post_norms;
+    if (!r->prompt && !r->marks && vly_chain_fits(m, m->geometry.chain, r->n)) {
+        r->chain = m->geometry.chain;
+        if (r->chain) r->at = &m->chained[r->chain];
+    }
+    r->number = 1;
     step(r, VLY_STEP_EMBED, 0);
     barrier(r);
-    r->n_signals = 0;
     for (uint32_t i = 0; i < m->config.n_layer; i++)
         for (int kind = VLY_STEP_QKV; kind <= VLY_STEP_DOWN; kind++) {
-            if (r->chained)
-                chain(r, ++number);
-            else if (number++ > 0)
-                barrier(r);
+            r->number++;
+            if (!linked(r, r->number) && r->number > 2) barrier(r);
             step(r, kind, i);
         }
-    r->chain = (struct vly_chain){0};
+    r->chain = VLY_CHAIN_NONE;
+    r->at = &m->at;
 }
 
 int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands *commands,
@@ -573,8 +574,8 @@ int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_comm
         advance(&r);
         break;
     default:
-        vly_gpu_cmd_copy(commands, &model->act, model->at.logits * 16ull, &model->logits, 0,
-                         (uint64_t)n * model->at.logits_stride * 16);
+        vly_gpu_cmd_copy(commands, &model->act, r.at->logits * 16ull, &model->logits, 0,
+                         (uint64_t)n * r.at->logits_stride * 16);
     }
     return r.rc;
 }

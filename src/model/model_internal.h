@@ -9,6 +9,15 @@
 #define VLY_N_BUCKETS 16
 extern const uint32_t vly_buckets[VLY_N_BUCKETS];
 
+/* Which steps of a pass wait in their kernels for the words that they read, and not for a barrier
+ * (shaders/chain.glsl). */
+typedef enum {
+    VLY_CHAIN_NONE,
+    VLY_CHAIN_ATTENTION, /* attention, and the product with what it gives */
+    VLY_CHAIN_ALL,
+    VLY_N_CHAINS
+} vly_chain_kind;
+
 /* How matrix-vector kernels are laid over the device. Lane form: `pairs` row pairs to a lane, read
  * through texel views, where lanes are a processor's vector. Group form: `pairs` row pairs to a
  * subgroup, `groups` subgroups to a workgroup. Tile form, on matrix units: 16 rows to a workgroup,
@@ -17,9 +26,8 @@ extern const uint32_t vly_buckets[VLY_N_BUCKETS];
 typedef struct {
     bool lane_form;
     bool tile_form;
-    bool
-        chained; /* tile form: decode passes wait in their kernels and not for barriers (chain.c) */
-    bool dot;    /* group form: packed 8-bit dot products for the formats that have them */
+    vly_chain_kind chain; /* tile form: in decode passes */
+    bool dot; /* group form: packed 8-bit dot products for the formats that have them */
     uint32_t lanes; /* of a subgroup */
     uint32_t width; /* of a workgroup */
     uint32_t pairs, groups;
@@ -47,7 +55,7 @@ typedef struct {
     uint32_t stats, stats_stride;
     uint32_t scratch, scratch_words;         /* words a row */
     uint32_t partials, max_splits, counters; /* attention over long contexts */
-    uint32_t chain;                          /* words of a chain of steps */
+    uint32_t chain;                          /* epochs of chained steps */
     uint64_t n_quads;
 } vly_act_layout;
 
@@ -57,6 +65,8 @@ struct vly_model {
     vly_model_memory memory;
     vly_geometry geometry;
     vly_act_layout at;
+    vly_act_layout chained[VLY_N_CHAINS]; /* the same, but what chained steps tell each other lies
+                                             apart */
     vly_weights weights;
     vly_kv *kv;
     vly_gpu_buffer act, results, logits, tables, blocks;
@@ -79,7 +89,10 @@ uint32_t vly_block_rows(const vly_geometry *geometry);
 /* Uploads the activations' vectors. VLY_E_FORMAT names a tensor whose numbers are none. */
 int vly_vectors_upload(vly_model *model, vly_error *err);
 
-/* Whether chained steps work on this device, and are faster for this model: tries both. */
+/* Can a pass over n tokens be chained so? What chained products read must fit in shared memory. */
+bool vly_chain_fits(const vly_model *model, vly_chain_kind kind, uint32_t n);
+
+/* Which chains work on this device, and are fastest for this model: tries all. */
 int vly_chain_choose(vly_model *model, vly_error *err);
 
 /* Records pass `pass` for `n` tokens or rows into `commands`; where `marks` is not NULL, with the

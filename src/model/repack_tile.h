@@ -4,21 +4,23 @@
  * 8, 2 j + 9.
  *
  * Planes, each [tile][unit], padding rows and columns zero:
- *   main    f16: 4 x [lane] 16 bytes; 8 bits (+ 128): 2 x [lane] 16 bytes; else low 4 bits: [lane]
- * 16 bytes high    bits above the fourth: [lane] 8 bytes of 2-bit or 4 bytes of 1-bit fields scales
- * [g] 8 bytes: row g, row g + 8; what they hold is said in shaders/tile_layouts.glsl factors
- * [tile][unit / 4][g] 8 bytes: f16 pairs by which scales and minimums are multiplied */
+ *   main     f16: 4 x [lane] 16 bytes; 8 bits (+ 128): 2 x [lane] 16 bytes; else 4 bits: [lane] 16
+ *            bytes
+ *   high     bits above the fourth: [lane] 8 bytes of 2-bit or 4 bytes of 1-bit fields
+ *   scales   f16s, [g] 8 or 16 bytes: row g, row g + 8; a word a row: its two blocks of 32; two
+ *            words: for each such block (scale, minimum), or the scales of four blocks of 16
+ *   factors  [tile][row] f32, a power of two: what the sums of the row are multiplied by. Scales
+ *            are divided by it, and multiplied by what the place of the integers is worth */
 #ifndef VLY_MODEL_REPACK_TILE_H
 #define VLY_MODEL_REPACK_TILE_H
 
 #include "gguf/formats.h"
 #include "shaders/shared.h"
 
-/* Bytes of the planes, for one unit of one tile (factors: for four). */
+/* Bytes of the planes, for one unit of one tile; of the factors, for a tile. */
 typedef struct {
     uint32_t id; /* VLY_TILE_... */
     uint32_t main, high, scales, factors;
-    uint32_t unit_columns; /* weights that one unit, or the four that share factors, cover */
 } vly_tile_layout;
 
 /* How weights of a format lie in tiles: those without a layout of their own become f16. */

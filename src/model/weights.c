@@ -20,11 +20,9 @@ static uint64_t tiles_of(uint64_t rows)
     return (rows + VLY_TILE_ROWS - 1) / VLY_TILE_ROWS;
 }
 
-/* Units of 64 columns, in whole groups of those that share factors. */
 static uint64_t units_of(const vly_matrix *m)
 {
-    uint64_t share = vly_tile_layout_of(m->format)->unit_columns / VLY_TILE_UNIT;
-    return ((m->blocks + 1u) / 2 + share - 1) / share * share;
+    return (m->blocks + 1u) / 2;
 }
 
 static uint64_t parts_bytes(const vly_matrix *m, uint64_t rows)
@@ -37,7 +35,7 @@ static uint64_t parts_bytes(const vly_matrix *m, uint64_t rows)
 static uint64_t scales_bytes(const vly_matrix *m, uint64_t rows)
 {
     const vly_tile_layout *tile = vly_tile_layout_of(m->format);
-    if (m->tiled) return tiles_of(rows) * units_of(m) * (tile->scales + tile->factors / 4);
+    if (m->tiled) return tiles_of(rows) * (units_of(m) * tile->scales + tile->factors);
     return rows * vly_layout_scales_bytes(vly_layout_of(m->format), m->blocks);
 }
 
@@ -401,10 +399,10 @@ static int upload_tiles(uploader *u, const vly_matrix *m)
 {
     const vly_tile_layout *tile = vly_tile_layout_of(m->format);
     const uint64_t units = units_of(m), n_tiles = tiles_of(m->rows);
-    band b = {.u = u,
-              .m = m,
-              .bytes = {units * tile->main, units * tile->high, units * tile->scales,
-                        units / 4 * tile->factors}};
+    band b = {
+        .u = u,
+        .m = m,
+        .bytes = {units * tile->main, units * tile->high, units * tile->scales, tile->factors}};
     const uint64_t start[4] = {m->parts, m->parts + n_tiles * b.bytes[0], m->scales,
                                m->scales + n_tiles * b.bytes[2]};
     uint64_t most = RING_BYTES / 16 / b.bytes[0], all = 0;

@@ -169,11 +169,10 @@ static void attend(const operands *o, bool stored)
                             rounds,
                             lanes,
                             o->s.split};
-    kernel_fixture_run(&fixture, shaders[o->s.int8][o->s.texel],
-                       o->s.texel ? lane_constants : constants, o->s.texel ? 5 : 8, &o->push,
-                       sizeof o->push, o->push.n_head / o->s.heads,
-                       kernel_fixture_step(&fixture)->n_tok,
-                       stored || o->s.texel ? 1 : o->s.workers);
+    kernel_fixture_run(
+        &fixture, shaders[o->s.int8][o->s.texel], o->s.texel ? lane_constants : constants,
+        o->s.texel ? 5 : 8, &o->push, sizeof o->push, o->push.n_head / o->s.heads,
+        kernel_fixture_step(&fixture)->n_tok, stored || o->s.texel ? 1 : o->s.workers);
     /* Counters are ready for the next step. */
     for (uint32_t i = 0; !o->s.texel && i < VLY_MAX_COLUMNS * o->push.n_head; i++)
         assert_true(kernel_fixture_act(&fixture, o->counters_quad)[i] == 0.0f);
@@ -526,6 +525,55 @@ static void test_extreme_scores(void **state)
     operands_free(&o);
 }
 
+/* In a chain of steps Q, K and V carry the tag of the step before, and the outputs, as f16s, the
+ * own one. Values are those that it has behind a barrier; without the tags it gives up and says so.
+ */
+static void test_chained(void **state)
+{
+    (void)state;
+    enum { POS = 70, N = 3, READ = 17, WRITTEN = 18, EPOCH = 5000 };
+    const uint32_t epochs[4] = {0, EPOCH, 0, 0}, tag = EPOCH + READ, own_tag = EPOCH + WRITTEN;
+    operands o = operands_make((shape){true, false, 64, 2, 3, 1, 2, 64, 2}, 21);
+    forget_pages(&o);
+    free(one_by_one(&o, 0)); /* pages hold the whole text */
+    clear_step();
+    add_tokens(&o, 0, POS, N);
+    attend(&o, false);
+    uint16_t want[N][2 * 3 * 64];
+    for (uint32_t t = 0; t < N; t++)
+        for (uint32_t i = 0; i < o.n_out; i++) want[t][i] = vly_f32_to_f16(output(&o, t)[i]);
+
+    o.push.chain = (struct vly_chain){
+        kernel_fixture_put(&fixture, (const float *)epochs, 4) * 4 + 1, READ, WRITTEN, 0};
+    o.push.qkv_stride = o.n_qkv / 4;
+    o.push.qkv_quad = kernel_fixture_take(&fixture, 2 * N * o.push.qkv_stride);
+    o.push.out_stride = o.n_out / 8;
+    o.push.out_quad = kernel_fixture_take(&fixture, 2 * N * o.push.out_stride);
+    uint32_t *words = (uint32_t *)kernel_fixture_act(&fixture, o.push.qkv_quad);
+    for (uint32_t i = 0; i < N * o.n_qkv; i++) {
+        memcpy(&words[2 * i], o.qkv[0] + (size_t)POS * o.n_qkv + i, 4);
+        words[2 * i + 1] = tag;
+    }
+    attend(&o, false);
+    assert_int_equal(kernel_fixture_step(&fixture)->stalled, 0);
+    for (uint32_t t = 0; t < N; t++)
+        for (uint32_t i = 0; i < o.n_out; i++) {
+            uint32_t pair = i / 2, in = pair % 8, half[2];
+            uint32_t word = pair / 32 * 32 + in % 4 * 8 + pair % 32 / 8 * 2 + in / 4;
+            memcpy(half,
+                   kernel_fixture_act(&fixture, o.push.out_quad + 2 * t * o.push.out_stride) +
+                       2 * word,
+                   8);
+            assert_int_equal(i % 2 ? half[0] >> 16 : half[0] & 0xffff, want[t][i]);
+            assert_int_equal(half[1], own_tag);
+        }
+
+    words[2 * (N * o.n_qkv - 1) + 1]--; /* the last word is not there yet */
+    attend(&o, false);
+    assert_int_equal(kernel_fixture_step(&fixture)->stalled, 1);
+    operands_free(&o);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -549,6 +597,7 @@ int main(void)
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_rollback),
         cmocka_unit_test(test_extreme_scores),
+        cmocka_unit_test(test_chained),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

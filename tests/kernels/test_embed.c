@@ -18,7 +18,7 @@ static kernel_fixture fixture;
 enum { N_VOCAB = 37 };
 
 static void check_tokens(const struct vly_push_embed *p, const reference_matrix *w,
-                         const float *norm_weights, uint32_t n_tok)
+                         const float *norm_weights, uint32_t n_tok, uint32_t groups)
 {
     const struct vly_step *step = kernel_fixture_step(&fixture);
     for (uint32_t t = 0; t < n_tok; t++) {
@@ -36,13 +36,16 @@ static void check_tokens(const struct vly_push_embed *p, const reference_matrix 
         assert_true(isnan(x[padded])); /* between tokens nothing is written */
         assert_true(isnan(xn[padded]));
         double sum = reference_dot(row, row, w->k, NULL);
-        assert_true(fabs((double)squares[0] - sum) <= 1e-6 * sum);
-        for (int i = 1; i < 4; i++) assert_true(squares[i] == 0.0f);
+        double parts = 0;
+        for (uint32_t i = 0; i < 4; i++) parts += (double)squares[i];
+        assert_true(fabs(parts - sum) <= 1e-6 * sum);
+        for (uint32_t i = groups; i < 4; i++) assert_true(squares[i] == 0.0f);
     }
     assert_true(isnan(*kernel_fixture_act(&fixture, p->squares_quad + n_tok)));
 }
 
-static void check_format(vly_format_id format, uint32_t k, uint32_t n_tok)
+/* `groups`: subgroups that share a token. */
+static void check_format(vly_format_id format, uint32_t k, uint32_t n_tok, uint32_t groups)
 {
     uint64_t random = format * 1000u + k;
     kernel_fixture_reset(&fixture);
@@ -71,10 +74,11 @@ static void check_format(vly_format_id format, uint32_t k, uint32_t n_tok)
     memset(step, 0, sizeof *step);
     step->n_tok = n_tok;
     for (uint32_t t = 0; t < n_tok; t++) step->token[t].id = (t * 5 + 36) % N_VOCAB;
+    const uint32_t width = fixture.lanes * groups;
     /* Recorded for more tokens than there are. */
-    kernel_fixture_run(&fixture, (vly_shader_id)vly_layout_of(format)->embed, &fixture.lanes, 1, &p,
+    kernel_fixture_run(&fixture, (vly_shader_id)vly_layout_of(format)->embed, &width, 1, &p,
                        sizeof p, n_tok + 3, 1, 1);
-    check_tokens(&p, &w, norm_weights, n_tok);
+    check_tokens(&p, &w, norm_weights, n_tok, groups);
     free(norm_weights);
     reference_matrix_free(&w);
 }
@@ -92,8 +96,67 @@ static void test_formats(void **state)
                          block == 256  ? long_ks[i]
                          : block == 32 ? ks[i]
                                        : float_ks[i],
-                         n_tok[(i + f) % 4]);
+                         n_tok[(i + f) % 4], (i + f) % 3 == 0 ? 4 : (i + f) % 3);
     }
+}
+
+/* What a chain of steps reads: the same values, each with the pass's tag, and the next epoch. */
+static void test_tagged(void **state)
+{
+    (void)state;
+    enum { K = 128, N_TOK = 3, APART = 77 };
+    uint64_t random = 5;
+    const uint32_t constants[] = {4 * fixture.lanes, 1}, epochs[4] = {1000, 1000, 0, 0};
+    kernel_fixture_reset(&fixture);
+    reference_matrix w = reference_matrix_make(&random, VLY_FORMAT_f32, N_VOCAB, K);
+    memcpy(fixture.weights.mapped, w.parts, w.n_part_bytes);
+    float norm_weights[K];
+    for (int i = 0; i < K; i++) norm_weights[i] = 1;
+    struct vly_push_embed p = {.weights = fixture.weights.address,
+                               .scales = fixture.weights.address,
+                               .act = fixture.act.address,
+                               .step = fixture.step.address,
+                               .norm_quad = kernel_fixture_put(&fixture, norm_weights, K),
+                               .blocks = K / 32,
+                               .stride = K / 4};
+    uint32_t epoch_quad = kernel_fixture_put(&fixture, (const float *)epochs, 4);
+    p.chain = (struct vly_chain){epoch_quad * 4 + 1, 0, 1, APART};
+    p.x_quad = kernel_fixture_take(&fixture, 2 * N_TOK * K / 4);
+    p.xn_quad = kernel_fixture_take(&fixture, N_TOK * K / 4);
+    p.squares_quad = kernel_fixture_take(&fixture, 2 * N_TOK);
+    struct vly_step *step = kernel_fixture_step(&fixture);
+    memset(step, 0, sizeof *step);
+    step->n_tok = N_TOK;
+    for (uint32_t t = 0; t < N_TOK; t++) step->token[t].id = 7 * t;
+    kernel_fixture_run(&fixture, (vly_shader_id)vly_layout_of(VLY_FORMAT_f32)->embed, constants, 2,
+                       &p, sizeof p, N_TOK, 1, 1);
+    const uint32_t tag = 1000 + APART + 1;
+    const uint32_t *epoch = (const uint32_t *)kernel_fixture_act(&fixture, epoch_quad);
+    assert_int_equal(epoch[0], 1000); /* which the first step after it moves on */
+    assert_int_equal(epoch[1], 1000 + APART);
+    for (uint32_t t = 0; t < N_TOK; t++) {
+        const float *row = w.w + (size_t)step->token[t].id * K;
+        const float *x = kernel_fixture_act(&fixture, p.x_quad + t * K / 2);
+        const float *xn = kernel_fixture_act(&fixture, p.xn_quad + t * K / 4);
+        const float *squares = kernel_fixture_act(&fixture, p.squares_quad + 2 * t);
+        double sum = 0;
+        for (uint32_t i = 0; i < K; i++) {
+            uint32_t pair = i / 2, quarter = pair % 32 / 8, in = pair % 8, half;
+            uint32_t word = pair / 32 * 32 + in % 4 * 8 + quarter * 2 + in / 4;
+            assert_true(x[2 * i] == row[i]);
+            assert_memory_equal(&x[2 * i + 1], &tag, 4);
+            memcpy(&half, &xn[2 * word], 4);
+            assert_int_equal(i % 2 ? half >> 16 : half & 0xffff, vly_f32_to_f16(row[i]));
+            assert_memory_equal(&xn[2 * word + 1], &tag, 4);
+        }
+        for (uint32_t i = 0; i < 4; i++) {
+            sum += (double)squares[2 * i];
+            assert_memory_equal(&squares[2 * i + 1], &tag, 4);
+        }
+        double want = reference_dot(row, row, K, NULL);
+        assert_true(fabs(sum - want) <= 1e-6 * want);
+    }
+    reference_matrix_free(&w);
 }
 
 static int setup(void **state)
@@ -111,6 +174,7 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_formats)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_formats),
+                                       cmocka_unit_test(test_tagged)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -27,31 +27,41 @@ static float half_of(uint32_t word, uint32_t i)
     return vly_f16_to_f32((uint16_t)(i ? word >> 16 : word & 0xffff));
 }
 
-/* The integer that the lane has as element e of pair k of the t-th 16 columns of a unit. */
-static int integer(const vly_tile_layout *l, const vly_tile_planes *p, uint32_t unit, uint32_t lane,
-                   uint32_t t, uint32_t k, uint32_t e)
+/* The bits, as an f16 below the normal ones, that the lane has as element e of pair k of the t-th
+ * 16 columns of a unit. */
+static float raw(const vly_tile_layout *l, const vly_tile_planes *p, uint32_t unit, uint32_t lane,
+                 uint32_t t, uint32_t k, uint32_t e)
 {
     const uint8_t *main = p->main + (size_t)unit * l->main;
-    if (l->id == VLY_TILE_Q8) {
-        uint32_t word = word_at(main, (t / 2 * 32 + lane) * 4 + t % 2 * 2 + k / 2);
-        return (int)(word >> (16 * e + 8 * (k % 2)) & 255) - 128;
-    }
-    int low = (int)(word_at(main, lane * 4 + t) >> (16 * e + 4 * k) & 15);
     const uint8_t *high = l->high ? p->high + (size_t)unit * l->high : NULL;
+    uint32_t bits, word, n;
     switch (l->id) {
+    case VLY_TILE_Q8:
+        bits = word_at(main, (t / 2 * 32 + lane) * 4 + t % 2 * 2 + k / 2) >> (8 * (k % 2)) &
+               0x00ff00ffu;
+        break;
     case VLY_TILE_Q4:
-        return low - 8;
-    case VLY_TILE_Q5:
-        return (low | (int)(word_at(high, lane) >> (16 * e + t * 4 + k) & 1) << 4) - 16;
-    case VLY_TILE_Q5K:
-        return low | (int)(word_at(high, lane) >> (16 * e + t * 4 + k) & 1) << 4;
-    case VLY_TILE_Q6K:
-        return (low | (int)(word_at(high, lane * 2 + t / 2) >> (16 * e + 2 * (t % 2 * 4 + k)) & 3)
-                          << 4) -
-               32;
+    case VLY_TILE_Q4M:
+        word = word_at(main, lane * 4 + t);
+        if (k % 2) word = word >> 8 | word << 24;
+        bits = word & (k < 2 ? 0x003c003cu : 0x03c003c0u);
+        break;
     default:
-        return low;
+        bits = word_at(main, lane * 4 + t) >> (8 * (k % 2)) & (k < 2 ? 0x000f000fu : 0x00f000f0u);
+        if (l->id == VLY_TILE_Q6) {
+            n = t % 2 * 2 + k % 2;
+            word = word_at(high, lane * 2 + t / 2);
+            word = n < 2 ? word << (4 - 2 * n) : word >> (2 * n);
+            bits |= word & (k < 2 ? 0x00300030u : 0x03000300u);
+        } else {
+            n = t * 2 + k % 2;
+            word = word_at(high, lane);
+            word = n < 4 ? word << (4 - n) : word >> n;
+            bits |= word & (k < 2 ? 0x00100010u : 0x01000100u);
+        }
     }
+    assert_true((bits >> 16 * e & 0xffff) < 0x400);
+    return half_of(bits, e);
 }
 
 static float unpacked(const vly_tile_layout *l, const vly_tile_planes *p, uint32_t unit,
@@ -59,16 +69,18 @@ static float unpacked(const vly_tile_layout *l, const vly_tile_planes *p, uint32
 {
     if (l->id == VLY_TILE_F16)
         return half_of(word_at(p->main + (size_t)unit * l->main, (t * 32 + lane) * 4 + k), e);
-    float q = (float)integer(l, p, unit, lane, t, k, e);
-    uint32_t slot = lane / 4 * 2 + k / 2; /* row g, or g + 8 */
-    uint32_t scale = word_at(p->scales + (size_t)unit * 64, slot);
-    if (!l->factors) return q * half_of(scale, t / 2);
-    uint32_t factor = word_at(p->factors + (size_t)(unit / 4) * 64, slot);
-    if (l->id == VLY_TILE_Q6K)
-        return q * (float)((int)(scale >> (8 * t) & 255) - 128) * half_of(factor, 0);
-    scale >>= t / 2 * 6;
-    return q * (float)(scale & 63) * half_of(factor, 0) +
-           (float)(scale >> 16 & 63) * half_of(factor, 1);
+    bool minimums = l->id == VLY_TILE_Q4M || l->id == VLY_TILE_Q5M;
+    uint32_t g = lane / 4, upper = k / 2;
+    const uint8_t *scales = p->scales + (size_t)unit * l->scales;
+    uint32_t word = l->scales == 128 ? word_at(scales, g * 4 + upper * 2 + t / 2)
+                                     : word_at(scales, g * 2 + upper);
+    float scale = half_of(word, minimums ? 0 : l->id == VLY_TILE_Q6 ? t % 2 : t / 2);
+    float middle = l->id == VLY_TILE_Q8   ? -0x1p-17f
+                   : l->id == VLY_TILE_Q5 ? (upper ? -0x1p-16f : -0x1p-20f)
+                                          : (upper ? -0x1p-15f : -0x1p-19f);
+    float offset = minimums ? half_of(word, 1) : scale * middle, factor;
+    memcpy(&factor, p->factors + 4 * (size_t)(g + 8 * upper), 4);
+    return (raw(l, p, unit, lane, t, k, e) * scale + offset) * factor;
 }
 
 /* Random blocks whose f16 scales are small numbers. */
@@ -112,7 +124,7 @@ static void check_format(const vly_format *f)
     float *want = calloc(VLY_TILE_ROWS * COLUMNS, sizeof *want);
     vly_tile_planes p = {calloc(UNITS, l->main), l->high ? calloc(UNITS, l->high) : NULL,
                          l->scales ? calloc(UNITS, l->scales) : NULL,
-                         l->factors ? calloc(UNITS / 4, l->factors) : NULL};
+                         l->factors ? calloc(1, l->factors) : NULL};
     const uint8_t *row[VLY_TILE_ROWS];
     random_rows(f, rows, row_bytes);
     for (uint32_t r = 0; r < VLY_TILE_ROWS; r++) {
@@ -120,6 +132,9 @@ static void check_format(const vly_format *f)
         if (row[r]) f->dequantize(row[r], COLUMNS / f->block_weights, want + (size_t)r * COLUMNS);
     }
     vly_tile_repack(f->id, row, COLUMNS, values, &p);
+    float most[VLY_TILE_ROWS] = {0}; /* scales and minimums are rounded to f16 */
+    for (uint32_t i = 0; i < VLY_TILE_ROWS * COLUMNS; i++)
+        most[i / COLUMNS] = fmaxf(most[i / COLUMNS], fabsf(want[i]));
     for (uint32_t unit = 0; unit < UNITS; unit++)
         for (uint32_t lane = 0; lane < 32; lane++)
             for (uint32_t i = 0; i < 32; i++) {
@@ -128,7 +143,7 @@ static void check_format(const vly_format *f)
                 uint32_t column = unit * 64 + 16 * t + lane % 4 * 2 + k % 2 * 8 + e;
                 float got = unpacked(l, &p, unit, lane, t, k, e);
                 float expected = want[r * COLUMNS + column];
-                if (fabsf(got - expected) > 1e-3f * fabsf(expected) + 1e-6f)
+                if (fabsf(got - expected) > 1e-3f * fabsf(expected) + 5e-4f * most[r])
                     fail_msg("%s: row %u, column %u: expected %g, got %g", f->name, r, column,
                              (double)expected, (double)got);
             }
@@ -155,13 +170,14 @@ static void test_padding(void **state)
 {
     (void)state;
     const vly_format *f = vly_format_by_id(VLY_FORMAT_q8_0);
-    uint8_t rows[34], main[1024], scales[64];
+    uint8_t rows[34], main[1024], scales[64], factors[64];
     const uint8_t *row[VLY_TILE_ROWS] = {rows};
     memset(rows, 0x11, sizeof rows);
     memset(main, 0xee, sizeof main);
     memset(scales, 0xee, sizeof scales);
-    vly_tile_repack(f->id, row, 32, NULL, &(vly_tile_planes){main, NULL, scales, NULL});
-    assert_int_equal(word_at(scales, 0), 0x1111); /* the second block's scale is 0 */
+    vly_tile_repack(f->id, row, 32, NULL, &(vly_tile_planes){main, NULL, scales, factors});
+    assert_true(half_of(word_at(scales, 0), 0) > 0);
+    assert_true(half_of(word_at(scales, 0), 1) == 0); /* the second block's scale */
     for (uint32_t i = 1; i < 16; i++) assert_int_equal(word_at(scales, i), 0);
 }
 
