@@ -85,6 +85,14 @@ void vly_engine_ahead_submit(vly_engine *e, vly_gpu_done done)
     }
 }
 
+bool vly_engine_ahead_first(const vly_engine *e, const vly_sequence *s)
+{
+    const vly_block *b = &s->block;
+    bool can = b->n_drafted == 0 || s->draft->proposer == VLY_DRAFT_MODEL;
+    return e->ahead && e->n_sequences == 1 && can && !vly_block_reads_logits(b) &&
+           !(b->ahead && b->n_done > 1);
+}
+
 void vly_engine_ahead_end(vly_engine *e)
 {
     vly_sequence *s = e->step.sequence[0];

@@ -117,6 +117,9 @@ bool vly_engine_step_submit(vly_engine *engine);
 bool vly_engine_ahead_begin(vly_engine *engine);
 /* Submits more of them behind those that are in flight, unless somebody waits for these. */
 void vly_engine_ahead_submit(vly_engine *engine, vly_gpu_done done);
+/* Did the block that is done wait for the host, though blocks like it could follow it ahead of the
+ * host? */
+bool vly_engine_ahead_first(const vly_engine *engine, const vly_sequence *sequence);
 /* None is in flight any more. */
 void vly_engine_ahead_end(vly_engine *engine);
 

@@ -178,6 +178,7 @@ static void observe(vly_sequence *s, vly_outcome o, uint32_t n_decided)
                                     : 0;
     o.n_drafted = b->n_drafted;
     o.n_accepted = b->n_accepted;
+    o.first = vly_engine_ahead_first(s->engine, s);
     vly_profile_learn(p, arm_of(b), &o);
     if (s->draft && s->draft->ops->observe) s->draft->ops->observe(s->draft, &o);
 }

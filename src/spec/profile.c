@@ -82,8 +82,10 @@ void vly_profile_learn(vly_profile *p, vly_arm arm, const vly_outcome *o)
         if (!(draft > 0)) draft = o->wall_ns - vly_profile_verify_ns(p, o->n_tok);
         vly_profile_add_time(&p->step_ns[arm], draft / o->n_drafted);
     }
-    if (o->n_tok > 0 && o->verify_ns > 0 && o->wall_ns > device_ns)
-        vly_profile_add_time(&p->overhead_ns[timed_as(arm)], o->wall_ns - device_ns);
+    /* The first of a row tells no more of the others than blocks without a proposal do. */
+    double overhead = o->first ? p->overhead_ns[VLY_ARM_NONE] : o->wall_ns - device_ns;
+    if (o->n_tok > 0 && o->verify_ns > 0 && overhead > 0)
+        vly_profile_add_time(&p->overhead_ns[timed_as(arm)], overhead);
 }
 
 /* A time of less than an hour. */

@@ -46,7 +46,8 @@ typedef struct {
     double draft_ns, verify_ns; /* on the device */
     double idle_ns;             /* nothing was computed there before it, since the last step */
     double wall_ns;             /* from the beginning of the step to its end */
-    double map_ns;              /* of that, the host's to propose */
+    bool first;      /* the host was waited for, which it would not be in a row of such blocks */
+    double map_ns;   /* of that, the host's to propose */
     uint32_t n_read; /* tokens that the draft model read before this block, in chunks of its own */
     double read_ns;
 } vly_outcome;

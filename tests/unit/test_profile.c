@@ -59,6 +59,31 @@ static void test_levels_and_ratios(void **state)
     expect_near(vly_profile_verify_ns(&p, 4), 300);
 }
 
+/* What a block waits for the host is learned, unless blocks like it would not in a row. */
+static void test_overheads(void **state)
+{
+    (void)state;
+    vly_profile p = {0};
+    vly_outcome plain = {.n_tok = 1, .verify_ns = 1000, .wall_ns = 1040};
+    vly_outcome drafted = {.n_tok = 4, .n_drafted = 3, .draft_ns = 900, .verify_ns = 1300};
+    drafted.wall_ns = 2200 + 500;
+    for (int i = 0; i < 50; i++) {
+        vly_profile_learn(&p, VLY_ARM_NONE, &plain);
+        vly_profile_learn(&p, VLY_ARM_MODEL, &drafted);
+    }
+    expect_near(vly_profile_overhead_ns(&p, VLY_ARM_NONE), 40);
+    expect_near(vly_profile_overhead_ns(&p, VLY_ARM_MODEL), 500);
+    plain.first = drafted.first = true;
+    plain.wall_ns = 1600;
+    for (int i = 0; i < 100; i++) {
+        vly_profile_learn(&p, VLY_ARM_NONE, &plain);
+        vly_profile_learn(&p, VLY_ARM_MODEL, &drafted);
+    }
+    expect_near(vly_profile_overhead_ns(&p, VLY_ARM_NONE), 40);
+    expect_near(vly_profile_overhead_ns(&p, VLY_ARM_MODEL), 40);
+    expect_near(p.step_ns[VLY_ARM_MODEL], 300);
+}
+
 static void test_loading(void **state)
 {
     (void)state;
@@ -94,6 +119,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_times_are_followed),
         cmocka_unit_test(test_levels_and_ratios),
+        cmocka_unit_test(test_overheads),
         cmocka_unit_test(test_loading),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
