@@ -117,7 +117,7 @@ int vly_engine_create(const vly_engine_options *options, vly_engine **out, vly_e
     e->n_parallel = options->n_parallel ? options->n_parallel : 1;
     e->n_queued = options->n_queued;
     int rc = vly_engine_load(e, options, err);
-    if (rc == 0) vly_engine_set_ahead(e, vly_gpu_get_info(e->gpu)->type != VLY_GPU_CPU);
+    if (rc == 0) e->ahead = vly_gpu_get_info(e->gpu)->type != VLY_GPU_CPU;
     if (rc == 0) rc = create_marks(e, err);
     if (rc == 0) rc = open_loop(e, options->loop, err);
     e->loading = options;

@@ -26,8 +26,8 @@ typedef struct {
     uint32_t n_in_flight; /* submissions of it: more than 1 only where blocks run ahead */
     uint32_t n_submitted;
     uint64_t begin_ns, start_ns; /* of the host's work, of the device's */
-    uint64_t
-        end_ns; /* of the last submission, by the device's clock; 0: none, or none follows it */
+    /* Of the last submission, by the device's clock; 0: none, or none follows it. */
+    uint64_t end_ns;
 } vly_engine_step;
 
 struct vly_engine {
@@ -59,7 +59,11 @@ struct vly_engine {
     vly_profile profile;        /* what blocks take and how often drafts are right */
     uint32_t n_calibrated; /* sizes of target passes that calibration went through; 0: none yet */
     bool ahead;            /* blocks may be in flight before the one before is read */
-    uint64_t n_ahead;      /* those that were */
+    bool always_ahead;     /* also where a draft's round trips cost less than its context would */
+    /* Device time for blocks with a draft model that did not run ahead, and before each. */
+    double busy_ns, idle_ns;
+    uint32_t n_idle;  /* blocks that these are of */
+    uint64_t n_ahead; /* those that were */
     /* Time marks of a step, for each that may be in flight. */
     vly_gpu_commands *mark[VLY_MAX_AHEAD][VLY_N_MARKS];
 };
@@ -117,6 +121,9 @@ bool vly_engine_step_submit(vly_engine *engine);
 bool vly_engine_ahead_begin(vly_engine *engine);
 /* Submits more of them behind those that are in flight, unless somebody waits for these. */
 void vly_engine_ahead_submit(vly_engine *engine, vly_gpu_done done);
+/* What a block of the sequence took, which was not its first: what running ahead would save. */
+void vly_engine_ahead_observe(vly_engine *engine, const vly_sequence *sequence,
+                              const vly_outcome *outcome);
 /* Did the block that is done wait for the host, though blocks like it could follow it ahead of the
  * host? */
 bool vly_engine_ahead_first(const vly_engine *engine, const vly_sequence *sequence);

@@ -17,9 +17,9 @@ void vly_sequence_force_acceptance(vly_sequence *sequence, double mean_length);
  * sequence. */
 void vly_engine_keep_prompts_apart(vly_engine *engine);
 
-/* Whether blocks may be in flight before the host has read the one before: so from the beginning
- * where the device is a GPU; a processor gains nothing by it. While no sequence runs. And how many
- * were. */
+/* Whether blocks are in flight before the host has read the one before: from the beginning so on a
+ * GPU, where it pays; a processor gains nothing by it. While no sequence runs. And how many were.
+ */
 void vly_engine_set_ahead(vly_engine *engine, bool ahead);
 uint64_t vly_engine_count_ahead(const vly_engine *engine);
 

@@ -1,5 +1,6 @@
 /* Blocks that run ahead of the host, without a draft model and with several: each text is the one
- * that comes without that, wherever it ends, and so are the numbers that tell how it came about. */
+ * that comes without that, wherever it ends, and so are the numbers that tell how it came about,
+ * unless the draft's context is made of other tokens then. */
 #include "engine/inside.h"
 
 #include <setjmp.h>
@@ -32,6 +33,7 @@ typedef struct {
 typedef struct {
     const char *target, *draft;
     uint32_t draft_max;
+    bool same;       /* they have the same vocabulary */
     uint32_t kv_kib; /* of caches of 128 tokens for one text and no two */
 } pair;
 
@@ -132,6 +134,7 @@ static void check_equal(const job *a, const job *b)
 {
     const vly_stats *x = &a->stats, *y = &b->stats;
     check_text(a, b);
+    if (subject->draft && !subject->same) return;
     CHECK_FIELD(blocks);
     CHECK_FIELD(blocks_by_length);
     CHECK_FIELD(blocks_by_method);
@@ -432,8 +435,8 @@ static void auto_runs_ahead(void **state)
 
 int main(void)
 {
-    static const pair pairs[] = {{STORIES, NULL, 0, 600}, {STORIES, SMOL, 4, 900}};
-    static const pair more[] = {{STORIES, COARSE, 5, 1900}, {SMOL, STORIES, 3, 1300}};
+    static const pair pairs[] = {{STORIES, NULL, 0, false, 600}, {STORIES, SMOL, 4, false, 900}};
+    static const pair more[] = {{STORIES, COARSE, 5, true, 1900}, {SMOL, STORIES, 3, false, 1300}};
     const struct CMUnitTest all[] = {
         cmocka_unit_test(texts_of_any_sampling_and_length_are_equal),
         cmocka_unit_test(hard_texts_are_equal),
