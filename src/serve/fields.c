@@ -14,7 +14,7 @@ int vly_field_fail(const char *name, const char *expected, const cJSON *item, vl
     else
         snprintf(got, sizeof got, "%s",
                  cJSON_IsBool(item)     ? (cJSON_IsTrue(item) ? "true" : "false")
-                 : cJSON_IsArray(item)  ? "an array"
+                 : cJSON_IsArray(item)  ? (item->child ? "an array" : "an empty array")
                  : cJSON_IsObject(item) ? "an object"
                  : cJSON_IsNull(item)   ? "null"
                                         : "nothing");

@@ -282,7 +282,7 @@ int vly_openai_messages_read(const cJSON *object, vly_openai_messages *out, vly_
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, "messages"), *one;
     int n = cJSON_IsArray(item) ? cJSON_GetArraySize(item) : 0;
-    if (n == 0) return vly_field_fail("messages", "an array of messages", item, err);
+    if (n == 0) return vly_field_fail("messages", "an array of one message or more", item, err);
     size_t(*at)[2] = calloc((size_t)n, sizeof *at);
     out->list = calloc((size_t)n, sizeof *out->list);
     int rc = at && out->list ? 0 : fail_memory(err);
