@@ -63,7 +63,8 @@ int vly_field_real(const vly_field *field, const cJSON *item, void *target, vly_
     if (!cJSON_IsNumber(item) || !(item->valuedouble >= field->min) ||
         !(item->valuedouble <= field->max))
         return fail_range(field, "a number", item, err);
-    *(float *)((char *)target + field->offset) = (float)item->valuedouble;
+    float value = (float)item->valuedouble;
+    memcpy((char *)target + field->offset, &value, sizeof value);
     return 0;
 }
 

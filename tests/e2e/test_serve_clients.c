@@ -103,8 +103,8 @@ static void clients_that_go_away(void **state)
     begin_witness();
     for (int i = 0; i < 3; i++) { /* before anything, within the header, within the body */
         static const char *const parts[] = {"", "POST /v1/compl",
-                                            "POST /v1/completions HTTP/1.1\r\n"
-                                            "Content-Length: 50\r\n\r\n{"};
+                                            ("POST /v1/completions HTTP/1.1\r\n"
+                                             "Content-Length: 50\r\n\r\n{")};
         client_open(&c[0], &server);
         client_send_text(&c[0], parts[i]);
         client_close(&c[0]);
