@@ -120,6 +120,9 @@ typedef struct {
  * between the three, which costs a little. */
 int vly_subject_run_pass(vly_subject *subject, uint32_t n, bool apart, vly_pass_times *out,
                          vly_error *err);
+/* Runs such passes uncounted until a GPU's clocks, which fall when it has nothing to do, have
+ * risen: until none has been faster than those before for 0.3 s, and for 2.4 s at most. */
+int vly_subject_settle(vly_subject *subject, uint32_t n, vly_error *err);
 
 /* Submits and waits; *wall_ms is how long that took. */
 int vly_subject_submit(vly_subject *subject, vly_gpu_commands *const *commands, uint32_t n,

@@ -23,11 +23,11 @@ static int time_passes(vly_subject *s, uint32_t n_ctx, vly_pass_times *out, vly_
     vly_pass_times t = {0};
     int rc = vly_subject_fill(s, n_ctx, err);
     if (rc == 0) rc = vly_subject_write_step(s, 1, err);
-    for (int i = -2; rc == 0 && i < N; i++) { /* the first two are not counted */
+    if (rc == 0) rc = vly_subject_settle(s, 1, err);
+    for (int i = 0; rc == 0 && i < N; i++) {
         rc = vly_subject_run_pass(s, 1, false, &t, err);
-        if (i >= 0) part[0][i] = t.gpu;
+        part[0][i] = t.gpu;
         if (rc == 0) rc = vly_subject_run_pass(s, 1, true, &t, err);
-        if (i < 0) continue;
         part[1][i] = t.layers;
         part[2][i] = t.head;
         part[3][i] = t.pick;
@@ -80,9 +80,9 @@ static int measure_context(vly_subject *s, const uint32_t *ids, uint32_t n_ctx, 
 {
     decoding d = {0};
     vly_pass_times t = {0};
-    int rc = decode(s, ids, n_ctx, times, &d, err);
-    if (rc == 0) rc = time_passes(s, n_ctx, &t, err);
+    int rc = time_passes(s, n_ctx, &t, err);
     vly_subject_empty(s);
+    if (rc == 0) rc = decode(s, ids, n_ctx, times, &d, err);
     if (rc) return rc;
     uint64_t bytes = vly_model_pass_bytes(s->target, n_ctx + 1);
     double values[N_COLUMNS] = {

@@ -22,7 +22,7 @@ static int measure_size(vly_subject *s, uint32_t n, double *base, vly_report *re
     uint32_t n_repeat = s->options->n_repeat;
     vly_pass_times t;
     int rc = vly_subject_write_step(s, n, err);
-    for (int i = 0; rc == 0 && i < 3; i++) rc = vly_subject_run_pass(s, n, true, &t, err);
+    if (rc == 0) rc = vly_subject_settle(s, n, err);
     for (uint32_t i = 0; rc == 0 && i < n_repeat; i++) {
         rc = vly_subject_run_pass(s, n, false, &t, err);
         gpu[i] = t.gpu;
