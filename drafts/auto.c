@@ -2,7 +2,7 @@
  * chooses between nothing, n-grams and the draft model, and how many tokens. The model reads
  * nothing of the text before it is wanted for the first time. */
 #include "base/log.h"
-#include "drafts/draft.h"
+#include "drafts/context.h"
 
 #include <stdlib.h>
 
@@ -10,9 +10,11 @@
 
 typedef struct {
     vly_draft base;
-    vly_draft *ngram, *model; /* model: NULL without one */
-    vly_draft *last;          /* whose proposal it is */
-    vly_profile own_profile;  /* where the engine has none */
+    vly_draft *ngram, *model;  /* model: NULL without one */
+    vly_draft *text;           /* as the model, and NULL where the vocabulary is the target's */
+    vly_draft_context context; /* of both */
+    vly_draft *last;           /* whose proposal it is */
+    vly_profile own_profile;   /* where the engine has none */
     vly_governor governor;
     vly_decision decision; /* for the block under way */
     bool reading;          /* the decision stands, and waits until the model has read */
@@ -50,6 +52,7 @@ static void offer(const draft_auto *d, uint32_t n_ngram, uint32_t k, vly_governo
     in->k_max[copy ? VLY_ARM_COPY : VLY_ARM_NGRAM] = n_ngram;
     if (!model_can_draft(d)) return;
     in->k_max[VLY_ARM_MODEL] = k;
+    in->k_max[VLY_ARM_TEXT] = d->text ? k : 0;
     in->behind = vly_draft_model_behind(d->model);
 }
 
@@ -70,7 +73,7 @@ static void decide(draft_auto *d, const vly_draft_input *block, uint32_t n_ngram
     d->decision = vly_governor_choose(&d->governor, &in);
     /* A text that is not short is read beside blocks without the model: the first words do not wait
      * for it. */
-    d->reading = d->decision.arm == VLY_ARM_MODEL && in.behind > VLY_MAX_BATCH;
+    d->reading = vly_arm_by_model(d->decision.arm) && in.behind > VLY_MAX_BATCH;
 }
 
 static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint32_t *n,
@@ -81,17 +84,19 @@ static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint
     int rc = d->ngram->ops->propose(d->ngram, in, k, &n_ngram, err);
     *n = 0;
     if (rc) return rc;
-    decide(d, in, n_ngram, k);
+    /* What the text was drafted for stands, unless a block came between. */
+    if (!d->base.waiting || d->decision.arm != VLY_ARM_TEXT) decide(d, in, n_ngram, k);
     d->base.probing = d->decision.probe;
+    d->base.waiting = false;
     if (d->reading || d->decision.k == 0) return 0;
-    if (d->decision.arm == VLY_ARM_MODEL) {
-        d->last = d->model;
-        rc = d->model->ops->propose(d->model, in, d->decision.k, n, err);
-    } else {
-        d->last = d->ngram;
-        *n = d->decision.k;
-    }
+    d->last = d->decision.arm == VLY_ARM_MODEL  ? d->model
+              : d->decision.arm == VLY_ARM_TEXT ? d->text
+                                                : d->ngram;
+    uint32_t most = d->decision.k < k ? d->decision.k : k;
+    if (d->last != d->ngram) rc = d->last->ops->propose(d->last, in, most, n, err);
+    if (d->last == d->ngram) *n = most;
     d->base.proposer = d->last->proposer;
+    d->base.waiting = d->last->waiting;
     return rc;
 }
 
@@ -155,6 +160,8 @@ static void destroy(vly_draft *draft)
     draft_auto *d = (draft_auto *)draft;
     if (d->ngram) d->ngram->ops->destroy(d->ngram);
     if (d->model) d->model->ops->destroy(d->model);
+    if (d->text) d->text->ops->destroy(d->text);
+    vly_draft_context_deinit(&d->context);
     free(d);
 }
 
@@ -171,6 +178,17 @@ static const vly_draft_ops ops = {
     .destroy = destroy,
 };
 
+static int create_model(draft_auto *d, const vly_draft_source *source, vly_error *err)
+{
+    vly_draft_source shared = *source;
+    int rc = vly_draft_context_init(&d->context, source, err);
+    if (rc) return rc;
+    shared.context = &d->context;
+    rc = vly_draft_create_model(&shared, &d->model, err);
+    if (rc == 0 && !source->map->identity) rc = vly_draft_create_text(&shared, &d->text, err);
+    return rc;
+}
+
 int vly_draft_create_auto(const vly_draft_source *source, vly_draft **out, vly_error *err)
 {
     draft_auto *d = calloc(1, sizeof *d);
@@ -179,7 +197,7 @@ int vly_draft_create_auto(const vly_draft_source *source, vly_draft **out, vly_e
     vly_governor_init(&d->governor, source->profile ? source->profile : &d->own_profile,
                       source->sampled);
     int rc = vly_draft_create_ngram(source, &d->ngram, err);
-    if (rc == 0 && source->model) rc = vly_draft_create_model(source, &d->model, err);
+    if (rc == 0 && source->model) rc = create_model(d, source, err);
     if (rc) {
         destroy(&d->base);
         return rc;

@@ -50,17 +50,17 @@ static double run_ns(vly_engine *e, vly_gpu_commands *const *commands, uint32_t 
     return (double)(vly_clock_ns() - start_ns);
 }
 
-/* The least time of a pass over n tokens and n_rows picks (0: layers alone). */
+/* The least time of a pass over n tokens and n_rows picks (0: layers alone), among `all` tokens of
+ * a draft or the mapped ones. */
 static int measure(vly_engine *e, vly_model *model, const vly_kv_seq *seq, uint32_t n,
-                   uint32_t n_rows, double *ns, vly_error *err)
+                   uint32_t n_rows, bool all, double *ns, vly_error *err)
 {
-    static const vly_pass passes[] = {VLY_PASS_LAYERS, VLY_PASS_HEAD, VLY_PASS_PICK};
+    const vly_pass *head_and_pick = vly_draft_passes(all);
     vly_gpu_commands *commands[3];
     uint32_t n_passes = n_rows ? 3 : 1;
-    int rc = 0;
-    for (uint32_t i = 0; rc == 0 && i < n_passes; i++) {
-        rc = vly_model_pass(model, passes[i], i ? n_rows : n, &commands[i], err);
-    }
+    int rc = vly_model_pass(model, VLY_PASS_LAYERS, n, &commands[0], err);
+    for (uint32_t i = 1; rc == 0 && i < n_passes; i++)
+        rc = vly_model_pass(model, head_and_pick[i - 1], n_rows, &commands[i], err);
     *ns = 0;
     for (int i = 0; rc == 0 && i < N_RUNS; i++) {
         write_step(model, seq, n, n_rows);
@@ -94,7 +94,7 @@ static int calibrate_target(vly_engine *e, const vly_kv_seq *seq, size_t n_sizes
         if (i >= N_MANDATORY && vly_clock_ns() - start_ns > BUDGET_NS) break;
         rc = warm_up_passes(e, e->target, n, n, err);
         if (rc == 0 && (i == 0 || i == again || !(ns > 0)))
-            rc = measure(e, e->target, seq, n, n, &ns, err);
+            rc = measure(e, e->target, seq, n, n, false, &ns, err);
         if (i == 0) p->verify_ns = ns;
         if (rc == 0) vly_profile_set_ratio(p, n, ns / p->verify_ns);
         vly_log(VLY_LOG_DEBUG, "governor", "target pass over %u tokens: %.3f ms", n, ns * 1e-6);
@@ -105,17 +105,19 @@ static int calibrate_target(vly_engine *e, const vly_kv_seq *seq, size_t n_sizes
 static int calibrate_draft(vly_engine *e, const vly_kv_seq *seq, vly_error *err)
 {
     double *step_ns = &e->profile.step_ns[VLY_ARM_MODEL], one = 0, many = 0;
+    double *text_ns = &e->profile.step_ns[VLY_ARM_TEXT];
     int rc = warm_up_passes(e, e->draft, 1, 1, err);
-    for (int pass = VLY_PASS_DRAFT_LAYERS; rc == 0 && pass <= VLY_PASS_DRAFT_PICK; pass++)
-        rc = vly_engine_warm_up(e, e->draft, pass, 1, err);
+    for (int i = 0; rc == 0 && i < 2 * VLY_N_DRAFT_PASSES; i++)
+        rc = vly_engine_warm_up(e, e->draft, vly_draft_passes(i % 2)[i / 2], 1, err);
     for (uint32_t n = 2; rc == 0 && n <= N_FEED; n *= 2)
         rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, n, err);
     if (rc == 0 && e->ahead)
         rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, VLY_MAX_ADVANCED, err);
+    if (rc == 0 && !(*text_ns > 0)) rc = measure(e, e->draft, seq, 1, 1, true, text_ns, err);
     if (rc || *step_ns > 0) return rc;
-    rc = measure(e, e->draft, seq, 1, 1, step_ns, err);
-    if (rc == 0) rc = measure(e, e->draft, seq, 1, 0, &one, err);
-    if (rc == 0) rc = measure(e, e->draft, seq, N_FEED, 0, &many, err);
+    rc = measure(e, e->draft, seq, 1, 1, false, step_ns, err);
+    if (rc == 0) rc = measure(e, e->draft, seq, 1, 0, false, &one, err);
+    if (rc == 0) rc = measure(e, e->draft, seq, N_FEED, 0, false, &many, err);
     e->profile.feed_ns = many > one ? (many - one) / (N_FEED - 1) : one / N_FEED;
     vly_log(VLY_LOG_DEBUG, "governor", "draft step: %.3f ms, %.3f ms to read a token",
             *step_ns * 1e-6, e->profile.feed_ns * 1e-6);

@@ -25,7 +25,7 @@
 /* Acceptance where nothing is known yet: on the low side of what pairs and texts show, so that the
  * first blocks of a bad draft cost little. */
 static const double first_guess[VLY_N_ARMS] = {
-    [VLY_ARM_NGRAM] = 0.35, [VLY_ARM_COPY] = 0.75, [VLY_ARM_MODEL] = 0.6};
+    [VLY_ARM_NGRAM] = 0.35, [VLY_ARM_COPY] = 0.75, [VLY_ARM_MODEL] = 0.6, [VLY_ARM_TEXT] = 0.6};
 
 void vly_governor_init(vly_governor *g, vly_profile *profile, bool sampled)
 {
@@ -53,8 +53,11 @@ static double mix(const vly_tally *tally, double prior, double weight)
 static void estimate(const vly_governor *g, vly_arm arm, uint32_t k, double *a)
 {
     const vly_tally *all = g->profile->accepted[g->sampled][arm];
-    double before = first_guess[arm], shift = 0;
+    double before = first_guess[arm], shift = 0, model[VLY_MAX_DRAFT];
+    /* It is the same model, whose text may be a little more acceptable than its tokens. */
+    if (arm == VLY_ARM_TEXT) estimate(g, VLY_ARM_MODEL, k, model);
     for (uint32_t i = 0; i < k; i++) {
+        if (arm == VLY_ARM_TEXT) before = model[i];
         double usual = mix(&all[i], before, POSITION_WEIGHT);
         /* A text whose first tokens are accepted more often than usual is easier behind, too. */
         double prior = clamp(usual + shift / 2, 0, 1);
@@ -82,7 +85,7 @@ double vly_governor_expect(const vly_governor *g, vly_arm arm, uint32_t k)
 static double read_ns(const vly_governor *g, vly_arm arm, const vly_governor_input *in)
 {
     /* A block always feeds its correction, and the last proposal if that was accepted. */
-    if (arm != VLY_ARM_MODEL || in->behind <= 2) return 0;
+    if (!vly_arm_by_model(arm) || in->behind <= 2) return 0;
     return (in->behind - 2) * g->profile->feed_ns;
 }
 
@@ -92,7 +95,7 @@ static double block_ns(const vly_governor *g, vly_arm arm, uint32_t k, const vly
     const vly_profile *p = g->profile;
     uint32_t n = in->beside_tok + 1 + k;
     double verify = n <= VLY_MAX_BATCH ? vly_profile_verify_ns(p, n) : 0;
-    if (!(verify > 0) || (arm == VLY_ARM_MODEL && !(p->step_ns[arm] > 0))) return 0;
+    if (!(verify > 0) || (vly_arm_by_model(arm) && !(p->step_ns[arm] > 0))) return 0;
     return verify + vly_profile_overhead_ns(p, arm) + k * p->step_ns[arm];
 }
 

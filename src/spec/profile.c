@@ -74,7 +74,7 @@ void vly_profile_learn(vly_profile *p, vly_arm arm, const vly_outcome *o)
 {
     double device_ns = o->draft_ns + o->verify_ns;
     /* Without time stamps all of a block without draft steps is taken for the target's pass. */
-    bool by_model = arm == VLY_ARM_MODEL || arm == VLY_ARM_TEXT;
+    bool by_model = vly_arm_by_model(arm);
     double verify = o->verify_ns > 0 ? o->verify_ns : by_model ? 0 : o->wall_ns;
     if (o->n_tok > 0 && o->n_tok <= VLY_MAX_BATCH) vly_profile_add_verify(p, o->n_tok, verify);
     if (by_model && o->n_drafted > 0) {

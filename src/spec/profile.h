@@ -17,6 +17,12 @@ typedef enum {
     VLY_N_ARMS
 } vly_arm;
 
+/* Is it the draft model that drafts? */
+static inline bool vly_arm_by_model(vly_arm arm)
+{
+    return arm == VLY_ARM_MODEL || arm == VLY_ARM_TEXT;
+}
+
 /* Decayed counts. */
 typedef struct {
     float tries, hits;

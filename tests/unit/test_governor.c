@@ -48,6 +48,8 @@ static double uniform(run *r)
     return (double)(r->state >> 11) / 9007199254740992.0;
 }
 
+#define WHOLE_HEAD 1.25 /* a step that picks among all tokens takes that much longer */
+
 static const uint32_t buckets[] = {1, 2, 3, 4, 5, 6, 8, 12, 16};
 
 static double pass_ns(const device *d, uint32_t n)
@@ -68,6 +70,7 @@ static vly_profile calibrated(const device *d)
     for (size_t i = 0; i < sizeof buckets / sizeof *buckets; i++)
         vly_profile_set_ratio(&p, buckets[i], pass_ns(d, buckets[i]) / p.verify_ns);
     p.step_ns[VLY_ARM_MODEL] = d->step * 1000;
+    p.step_ns[VLY_ARM_TEXT] = d->step * 1000 * WHOLE_HEAD;
     p.feed_ns = d->feed * 1000;
     return p;
 }
@@ -78,19 +81,21 @@ static vly_outcome block(run *r, const device *d, const text *t, vly_decision c)
     vly_outcome o = {.n_drafted = c.k, .n_tok = bucket_of(c.k + 1)};
     double noise = 0.95 + 0.1 * uniform(r);
     o.verify_ns = pass_ns(d, o.n_tok) * noise;
-    if (c.arm == VLY_ARM_MODEL) {
+    bool model = vly_arm_by_model(c.arm), text_too = c.arm == VLY_ARM_TEXT;
+    if (model) {
         if (r->behind > 256) {
             o.n_read = r->behind;
             o.read_ns = r->behind * d->feed * 1000;
             r->behind = 0;
         }
-        o.draft_ns = (c.k * d->step + r->behind * d->feed) * 1000 * noise;
+        double step = d->step * (text_too ? WHOLE_HEAD : 1);
+        o.draft_ns = (c.k * step + r->behind * d->feed) * 1000 * noise;
     }
-    o.wall_ns = o.draft_ns + o.verify_ns + d->overhead * 1000;
+    o.wall_ns = o.draft_ns + o.verify_ns + d->overhead * 1000 * (text_too ? 2 : 1);
     while (o.n_accepted < c.k && uniform(r) < t->accept[c.arm]) o.n_accepted++;
     r->ns += o.wall_ns + o.read_ns;
     r->tokens += o.n_accepted + 1;
-    r->behind = c.arm == VLY_ARM_MODEL ? 1 : r->behind + o.n_accepted + 1;
+    r->behind = model ? 1 : r->behind + o.n_accepted + 1;
     r->probes += c.probe;
     return o;
 }
@@ -108,6 +113,7 @@ static void govern(run *r, vly_governor *g, const device *d, const text *t, uint
         else if (x < t->found[VLY_ARM_COPY] + t->found[VLY_ARM_NGRAM])
             in.k_max[VLY_ARM_NGRAM] = k;
         if (t->found[VLY_ARM_MODEL] > 0) in.k_max[VLY_ARM_MODEL] = k;
+        if (t->found[VLY_ARM_TEXT] > 0) in.k_max[VLY_ARM_TEXT] = k;
         if (r->ahead && c.arm == VLY_ARM_MODEL && vly_governor_keeps(g, &in, c.arm, c.k)) {
             c.probe = false;
         } else {
@@ -160,22 +166,25 @@ static double fixed_rate(const device *d, const text *t, vly_arm arm, uint32_t k
 
 /* ---- tests ---- */
 
-/* Texts from hopeless to copied. */
+/* Texts from hopeless to copied; of some of them tokens were lost for not being mapped. */
+#define N_TEXTS 54
 static uint32_t make_texts(text *out)
 {
     static const double model[] = {0, 0.2, 0.4, 0.6, 0.8, 0.95}, copy[] = {0, 0.1, 0.9};
     uint32_t n = 0;
     for (size_t i = 0; i < 6; i++)
         for (size_t j = 0; j < 3; j++)
-            out[n++] = (text){{0, 0.3 * (double)j, 0.1 + 0.42 * (double)j, model[i]},
-                              {0, 0.2, copy[j], 1}};
+            for (int lost = -1; lost < 2; lost++)
+                out[n++] = (text){{0, 0.3 * (double)j, 0.1 + 0.42 * (double)j, model[i],
+                                   model[i] + 0.4 * lost * (1 - model[i])},
+                                  {0, 0.2, copy[j], 1, lost >= 0}};
     return n;
 }
 
 static void test_never_much_slower_than_plain(void **state)
 {
     (void)state;
-    text t[18];
+    text t[N_TEXTS];
     uint32_t n = make_texts(t);
     for (size_t d = 0; d < N_DEVICES; d++)
         for (uint32_t i = 0; i < n; i++) {
@@ -191,19 +200,22 @@ static void test_never_much_slower_than_plain(void **state)
 static void test_near_the_best_fixed_length(void **state)
 {
     (void)state;
-    text t[18];
+    text t[N_TEXTS];
     uint32_t n = make_texts(t);
     for (size_t d = 0; d < N_DEVICES; d++)
         for (uint32_t i = 0; i < n; i++) {
             double best = fixed_rate(&devices[d], &t[i], VLY_ARM_NONE, 0, 20, 200);
-            for (vly_arm arm = VLY_ARM_NGRAM; arm <= VLY_ARM_MODEL; arm += 2)
-                for (uint32_t k = 1; k <= VLY_MAX_DRAFT; k++) {
+            for (vly_arm arm = VLY_ARM_NGRAM; arm < VLY_N_ARMS; arm++)
+                for (uint32_t k = 1; k <= VLY_MAX_DRAFT && t[i].found[arm] > 0; k++) {
+                    if (arm == VLY_ARM_COPY) continue; /* fixed n-grams are of either kind */
                     double rate = fixed_rate(&devices[d], &t[i], arm, k, 20, 200);
                     if (rate > best) best = rate;
                 }
             for (int ahead = 0; ahead < 2; ahead++) {
                 double rate = governed_rate(&devices[d], &t[i], 20, 200, ahead);
-                if (rate < 0.95 * best)
+                /* With two ways by the model to tell apart. */
+                double least = t[i].found[VLY_ARM_TEXT] > 0 ? 0.93 : 0.95;
+                if (rate < least * best)
                     fail_msg("%s, text %u: %.1f of %.1f tokens/s", devices[d].name, i, rate, best);
             }
         }
