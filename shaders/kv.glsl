@@ -5,7 +5,9 @@
 #define KV_CONSTANTS 1 // the first of the specialisation constants of attention
 #endif
 layout(constant_id = KV_CONSTANTS) const uint HEAD_DIM = 64;
+#ifndef KV_OPERANDS // else `p` is a variable
 layout(push_constant, scalar) uniform Push { vly_push_attention p; };
+#endif
 
 #if KV_INT8
 #define KV_QUADS 4 // quads of values in a 16-byte part

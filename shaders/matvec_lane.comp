@@ -1,114 +1,11 @@
-// y = W x with PAIRS row pairs to a lane: no shared memory, no barriers. For devices whose lanes are a
-// processor's vector. Reads are texel fetches, calls of some fifty instructions there whatever they bring, so
-// each lane fetches another quad of x; lanes take x from each other with constant shuffles, which are one
-// or two instructions.
+// y = W x of the lane form: a workgroup for (rows of its subgroups, columns).
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
-#include "matvec.glsl"
-#include "quant/format.glsl"
-layout(constant_id = VLY_MATVEC_PAIRS) const uint PAIRS = 2;
-
-#define ROWS (2 * PAIRS)
-
-// Fetches that bring a block's 8 quads of x into the lanes.
-#define LANES   gl_WorkGroupSize.x
-#define FETCHES (LANES < 8 ? 8 / LANES : 1)
-
-float sum[ROWS][COLUMNS];
-
-// norm_factor() of all columns. The loop over the columns is the inner one: compilers do not unroll one that has
-// another inside, and where that one indexes `sum`, each addition to a sum goes to memory.
-void norm_factors(out float factor[COLUMNS])
-{
-    float squares[COLUMNS];
-    uint at[COLUMNS];
-    [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-        squares[c] = 0.0;
-        at[c] = p.norm_quad + column_token(column_index(c)) * p.norm_stride;
-    }
-    for (uint i = gl_SubgroupInvocationID; i < p.norm_parts; i += LANES)
-        [[unroll]] for (uint c = 0; c < COLUMNS; c++) squares[c] = add_part(squares[c], READ_ACT(at[c] + i));
-    [[unroll]] for (uint c = 0; c < COLUMNS; c++)
-        factor[c] = p.norm_parts == 0u ? 1.0 : norm_of_squares(squares[c]);
-}
-
-// Column c of this lane's rows, which begin with pair `first`; `block` numbers this subgroup's rows among
-// all rows. Called by whole subgroups.
-void finish(uint c, uint first, uint block, float factor)
-{
-    uint i = column_index(c), token = column_token(i);
-    float squares = 0.0, high = NEGATIVE_INFINITY, all = 0.0;
-    vec2 l[PAIRS];
-    if (i >= n_columns()) return;
-    [[unroll]] for (uint pair = 0; pair < PAIRS; pair++) {
-        precise vec2 y = vec2(sum[2 * pair][c], sum[2 * pair + 1][c]) * factor;
-        bool owns = (first + pair) * 2u < p.rows;
-        if (ROLE == VLY_ROLE_QKV) {
-            if (owns) finish_qkv(token, first + pair, y, load_operands(token, first + pair));
-        } else if (ROLE == VLY_ROLE_ADD) {
-            if (owns) {
-                precise float more = squares + finish_add(token, first + pair, y, load_operands(token, first + pair));
-                squares = more;
-            }
-        } else if (ROLE == VLY_ROLE_SWIGLU) {
-            if (owns) finish_swiglu(token, first + pair, y, load_operands(token, first + pair));
-        } else {
-            l[pair] = finish_logits(i, first + pair, y);
-            high = max(high, max(l[pair].x, l[pair].y));
-        }
-    }
-    if (ROLE == VLY_ROLE_ADD) {
-        squares = subgroupAdd(squares);
-        if (subgroupElect()) store_squares(token, block, squares);
-    } else if (ROLE == VLY_ROLE_LOGITS) {
-        float temperature = column_temperature(token);
-        high = subgroupMax(high);
-        if (temperature > 0.0 && high > NEGATIVE_INFINITY) {
-            [[unroll]] for (uint pair = 0; pair < PAIRS; pair++) {
-                precise float more = all + exp_share(l[pair], high, temperature);
-                all = more;
-            }
-            all = subgroupAdd(all);
-        }
-        if (subgroupElect()) store_stats(i, block, high, all);
-    }
-}
+#include "matvec_lane.glsl"
 
 void main()
 {
-    if (gl_WorkGroupID.y * COLUMNS >= n_columns()) return;
-    uint first = gl_GlobalInvocationID.x * PAIRS;
-    uint x_at[COLUMNS];
-    uvec2 start[ROWS];
-    [[unroll]] for (uint c = 0; c < COLUMNS; c++)
-        x_at[c] = p.in_quad + column_token(column_index(c)) * p.in_stride + gl_SubgroupInvocationID % 8u;
-    [[unroll]] for (uint r = 0; r < ROWS; r++) {
-        start[r] = row_start(min(first * 2u + r, p.rows - 1u));
-        [[unroll]] for (uint c = 0; c < COLUMNS; c++) sum[r][c] = 0.0;
-    }
-    for (uint block = 0; block < p.blocks; block++) {
-        vec4 in_lanes[COLUMNS][FETCHES];
-        [[unroll]] for (uint c = 0; c < COLUMNS; c++)
-            [[unroll]] for (uint i = 0; i < FETCHES; i++)
-                in_lanes[c][i] = READ_ACT(x_at[c] + block * 8u + i * LANES);
-        [[unroll]] for (uint i = 0; i < PARTS; i++) {
-            Weights w[ROWS];
-            [[unroll]] for (uint r = 0; r < ROWS; r++) w[r] = read_weights(start[r], block * PARTS + i);
-            [[unroll]] for (uint k = 0; k < QUADS; k++) {
-                vec4 quad[ROWS];
-                const uint at = i * QUADS + k;
-                [[unroll]] for (uint r = 0; r < ROWS; r++) quad[r] = weights_quad(w[r], k);
-                [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
-                    vec4 x = subgroupShuffle(in_lanes[c][at / LANES % FETCHES], at % LANES);
-                    [[unroll]] for (uint r = 0; r < ROWS; r++)
-                        sum[r][c] = dot_add(quad[r], x, sum[r][c]);
-                }
-            }
-        }
-    }
-    uint block = gl_WorkGroupID.x * gl_NumSubgroups + gl_SubgroupID;
-    float factor[COLUMNS];
-    norm_factors(factor);
-    [[unroll]] for (uint c = 0; c < COLUMNS; c++) finish(c, first, block, factor[c]);
+    uint x = gl_WorkGroupID.x * gl_NumSubgroups + gl_SubgroupID;
+    if (gl_WorkGroupID.y * COLUMNS < n_columns()) product(x, gl_WorkGroupID.y);
 }

@@ -6,34 +6,8 @@
  *   E  x += W ff; xn for the next norm
  * The norms have no step of their own: whoever writes x also writes xn = x * norm weights and the
  * sums of squares of its rows, and whoever multiplies xn scales its sums by 1 / rms(x). */
-#include "model/model_internal.h"
+#include "model/recorder.h"
 #include "model/tile_shape.h"
-
-#include <math.h>
-
-typedef struct {
-    vly_model *m;
-    vly_gpu_commands *commands;
-    uint64_t step; /* address of the step buffer */
-    bool prompt;   /* a prompt's chunk */
-    uint32_t n;    /* tokens, or rows of logits */
-    const vly_act_layout *at;
-    vly_step_marks *marks; /* of a recording that is measured; else NULL */
-    vly_chain_kind chain;  /* the steps that wait for words and not for a barrier */
-    uint32_t number;       /* of the step under way, where there are such */
-    uint32_t head_rows; /* of the head that are computed and picked from, from its first one on */
-    int rc;
-    vly_error *err;
-} recorder;
-
-static vly_gpu_kernel *kernel(recorder *r, int shader, const uint32_t *constants, uint32_t n)
-{
-    vly_gpu_kernel *k = NULL;
-    if (r->rc == 0)
-        r->rc = vly_gpu_kernel_get(r->m->gpu, (vly_shader_id)shader, constants, n,
-                                   r->m->geometry.lanes, &k, r->err);
-    return k;
-}
 
 /* Weights of a row between two barriers of the kernels with dot products: as many as keep x,
  * rounded, for all columns within VLY_DOT_SHARED_BYTES, in whole turns of a subgroup. */
@@ -128,14 +102,6 @@ static void matvec_rows(recorder *r, const vly_matrix *w, uint32_t rows, uint32_
     uint32_t constants[] = {g->width, role,      columns,
                             g->pairs, g->groups, dot_tile(g, layout, columns, w->blocks * 32)};
     int shader = g->lane_form ? layout->lane : dot ? layout->dot : layout->group;
-    vly_tile_shape shape = vly_tile_shape_of(w);
-    vly_gpu_kernel *k = g->tile_form
-                            ? tile_kernel(r, w, role, &shape, p.norm_parts, p.in_stride, &columns)
-                            : kernel(r, shader, constants,
-                                     g->lane_form ? 4
-                                     : dot        ? 6
-                                                  : 5);
-    if (!k) return;
     p.weights = chunk->address + w->parts;
     p.scales = chunk->address + w->scales;
     p.weights_quad = (uint32_t)(w->parts / 16);
@@ -148,6 +114,19 @@ static void matvec_rows(recorder *r, const vly_matrix *w, uint32_t rows, uint32_
     p.norm_epsilon = m->config.norm_epsilon;
     p.dim = m->config.dim;
     p.chain = chain(r);
+    if (r->program) {
+        vly_program_add_product(r->program, role, &p, vly_row_workgroups(g, rows),
+                                (r->n + columns - 1) / columns);
+        return;
+    }
+    vly_tile_shape shape = vly_tile_shape_of(w);
+    vly_gpu_kernel *k = g->tile_form
+                            ? tile_kernel(r, w, role, &shape, p.norm_parts, p.in_stride, &columns)
+                            : kernel(r, shader, constants,
+                                     g->lane_form ? 4
+                                     : dot        ? 6
+                                                  : 5);
+    if (!k) return;
     if (g->tile_form) {
         tile_product(r, k, &p, vly_row_workgroups(g, rows), shape.warps, columns);
         return;
@@ -159,11 +138,6 @@ static void matvec_rows(recorder *r, const vly_matrix *w, uint32_t rows, uint32_
 static void matvec(recorder *r, const vly_matrix *w, uint32_t role, struct vly_push_matvec p)
 {
     matvec_rows(r, w, w->rows_used, role, p);
-}
-
-static void barrier(recorder *r)
-{
-    vly_gpu_cmd_barrier(r->commands);
 }
 
 static void embed(recorder *r)
@@ -261,83 +235,6 @@ static void qkv(recorder *r, uint32_t layer)
         barrier(r);
         qk_norm(r, layer);
     }
-}
-
-static uint32_t part_lanes(uint32_t lanes, uint32_t parts)
-{
-    uint32_t n = 1;
-    while (n < parts && n < lanes) n *= 2;
-    return n;
-}
-
-/* Subgroups of a workgroup of the group form: as many as leave what they share within 16 KiB. */
-static uint32_t attention_groups(const vly_geometry *g, uint32_t out_floats)
-{
-    if (g->lane_form) return 1;
-    uint32_t groups = 8;
-    while (groups > 1 && groups * out_floats * 4 > 16128) groups /= 2;
-    return groups;
-}
-
-static void attention(recorder *r, uint32_t layer)
-{
-    vly_model *m = r->m;
-    const vly_model_config *c = &m->config;
-    const vly_kv_shape *shape = vly_kv_get_shape(m->kv);
-    uint32_t lanes = m->geometry.lanes, group = c->n_head / c->n_head_kv, heads = group;
-    /* On GPUs more workgroups of fewer heads: K and V are read again from a cache. */
-    const bool one = shape->int8 && !r->prompt;
-    const uint32_t most_heads = m->geometry.lane_form ? 4 : one ? 1 : 2;
-    while (heads > most_heads) heads = heads % 2 == 0 ? heads / 2 : 1;
-    uint32_t parts = shape->int8 ? c->head_dim / 16 : c->head_dim / 8;
-    bool texel = m->geometry.lane_form;
-    /* The group form holds the K and V of few of a step's tokens at a time, the lane form none. */
-    uint32_t share = part_lanes(lanes, parts), rounds = (parts + share - 1) / share;
-    uint32_t stored = r->prompt || texel || r->n > VLY_MAX_FRESH;
-    uint32_t groups = attention_groups(&m->geometry, heads * c->head_dim);
-    uint32_t lane_constants[] = {lanes, c->head_dim, heads, share, rounds};
-    uint32_t constants[] = {
-        lanes * groups,   c->head_dim,          heads, stored, share, rounds, lanes,
-        VLY_SPLIT_TOKENS, m->geometry.tile_form};
-    int attend = shape->int8 ? (texel ? VLY_SHADER_attention_int8_texel : VLY_SHADER_attention_int8)
-                             : (texel ? VLY_SHADER_attention_f16_texel : VLY_SHADER_attention_f16);
-    int store = shape->int8 ? (texel ? VLY_SHADER_store_int8_texel : VLY_SHADER_store_int8)
-                            : (texel ? VLY_SHADER_store_f16_texel : VLY_SHADER_store_f16);
-    uint32_t head_quads = vly_kv_head_bytes(shape) / 16;
-    struct vly_push_attention p = {
-        .act = m->act.address,
-        .step = r->step,
-        .pages = vly_kv_table_address(m->kv),
-        .pages_stride = vly_kv_table_stride(m->kv),
-        .qkv_quad = r->at->qkv,
-        .qkv_stride = r->at->qkv_stride,
-        .out_quad = r->at->att,
-        .out_stride = r->at->att_stride,
-        .n_head = c->n_head,
-        .n_head_kv = c->n_head_kv,
-        .layer_quad = layer * c->n_head_kv * head_quads,
-        .head_quads = head_quads,
-        .scale = 1.0f / sqrtf((float)c->head_dim),
-        .partial_quad = r->at->partials,
-        .max_splits = r->at->max_splits,
-        .counters = m->act.address + r->at->counters * 16ull,
-        .chain = chain(r),
-        .window = vly_config_window(c, layer),
-    };
-    const vly_gpu_views *views = m->views ? m->views[0] : NULL;
-    if (stored) { /* all K and V first, in a step of their own */
-        uint32_t store_constants[] = {lanes, c->head_dim};
-        vly_gpu_kernel *k = kernel(r, store, store_constants, 2);
-        if (!k) return;
-        vly_gpu_cmd_dispatch(r->commands, k, views, &p, sizeof p, c->n_head_kv, r->n, 1);
-        barrier(r);
-    }
-    uint32_t workers =
-        r->at->max_splits < VLY_MAX_SPLIT_WORKERS ? r->at->max_splits : VLY_MAX_SPLIT_WORKERS;
-    vly_gpu_kernel *k = kernel(r, attend, texel ? lane_constants : constants, texel ? 5 : 9);
-    if (k)
-        vly_gpu_cmd_dispatch(r->commands, k, views, &p, sizeof p, c->n_head / heads, r->n,
-                             texel || r->prompt ? 1 : workers);
 }
 
 /* x += the norm of what a product left; xn as below. */
@@ -483,7 +380,7 @@ static void step(recorder *r, vly_step_kind kind, uint32_t layer)
         qkv(r, layer);
         break;
     case VLY_STEP_ATTENTION:
-        attention(r, layer);
+        record_attention(r, layer, chain(r));
         break;
     case VLY_STEP_OUT:
         residual(r, &w->out, at->att, at->att_stride, layer_bias(at->bias_out, at->x_stride, layer),
@@ -519,9 +416,43 @@ static recorder begin(vly_model *m, vly_step_buffer which, uint32_t n, vly_gpu_c
                       .err = err};
 }
 
-static void layers(recorder *r)
+/* The five steps of all layers. */
+static void layer_steps(recorder *r)
+{
+    r->number = 1;
+    for (uint32_t i = 0; i < r->m->config.n_layer; i++)
+        for (int kind = VLY_STEP_QKV; kind <= VLY_STEP_DOWN; kind++) {
+            r->number++;
+            if (!linked(r, r->number) && r->number > 2) barrier(r);
+            step(r, kind, i);
+        }
+}
+
+/* The same as a program. Not possible where its loops would take too long. */
+static bool layer_program(recorder *r, vly_program *program)
 {
     const vly_model *m = r->m;
+    const vly_matrix *w = &m->weights.layer[0].out;
+    r->program = program;
+    layer_steps(r);
+    attention_shape a = attention_shape_of(r);
+    r->program = NULL;
+    if (!program->possible) return false;
+    uint32_t columns = columns_of(&m->geometry, r->n);
+    uint32_t constants[] = {m->geometry.lanes,  0,       columns, m->geometry.pairs,
+                            m->config.head_dim, a.heads, a.share, a.rounds};
+    vly_gpu_kernel *k = kernel(r, vly_layout_of(w->format)->program, constants, 8);
+    vly_gpu_cmd_fill(r->commands, &m->act, m->at.program * 16ull,
+                     (uint64_t)program->n * VLY_OP_WORDS * 4, 0);
+    barrier(r);
+    if (k) vly_program_record(program, k, m->views[w->chunk], r->step, r->commands);
+    return true;
+}
+
+static void layers(recorder *r, vly_pass pass)
+{
+    vly_model *m = r->m;
+    vly_program program;
     if (!r->prompt && !r->marks && vly_chain_fits(m, m->geometry.chain, r->n)) {
         r->chain = m->geometry.chain;
         if (r->chain) r->at = &m->chained[r->chain];
@@ -529,12 +460,8 @@ static void layers(recorder *r)
     r->number = 1;
     step(r, VLY_STEP_EMBED, 0);
     barrier(r);
-    for (uint32_t i = 0; i < m->config.n_layer; i++)
-        for (int kind = VLY_STEP_QKV; kind <= VLY_STEP_DOWN; kind++) {
-            r->number++;
-            if (!linked(r, r->number) && r->number > 2) barrier(r);
-            step(r, kind, i);
-        }
+    if (r->marks || !vly_model_program(m, pass, r->n, &program) || !layer_program(r, &program))
+        layer_steps(r);
     r->chain = VLY_CHAIN_NONE;
     r->at = &m->at;
 }
@@ -560,7 +487,7 @@ int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_comm
     case VLY_PASS_LAYERS:
     case VLY_PASS_PROMPT:
     case VLY_PASS_DRAFT_LAYERS:
-        layers(&r);
+        layers(&r, pass);
         break;
     case VLY_PASS_HEAD:
     case VLY_PASS_DRAFT_HEAD:

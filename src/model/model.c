@@ -16,8 +16,12 @@ static vly_geometry choose_geometry(const vly_gpu_info *info, bool tiles)
 {
     uint32_t lanes = info->subgroup_size;
     if (info->type == VLY_GPU_CPU)
-        return (vly_geometry){
-            .lane_form = true, .lanes = lanes, .width = lanes, .pairs = 2, .groups = 1};
+        return (vly_geometry){.lane_form = true,
+                              .lanes = lanes,
+                              .width = lanes,
+                              .pairs = 2,
+                              .groups = 1,
+                              .patience = 150};
     uint32_t groups = 8;
     while (groups > 1 && groups * lanes > info->max_workgroup_invocations) groups /= 2;
     if (info->matrix_units && tiles)
@@ -94,6 +98,12 @@ static void take_norms(vly_act_layout *at, const vly_model_config *c)
     at->added = take(at, (uint64_t)VLY_MAX_CHUNK * at->x_stride);
 }
 
+/* Ops of a program at most: products of Q, K and V, one or each, and five more a layer. */
+static uint32_t max_ops(const vly_model_config *c)
+{
+    return 8 * c->n_layer;
+}
+
 static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, uint32_t head_rows,
                               uint32_t n_ctx)
 {
@@ -130,6 +140,7 @@ static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, 
     if (!g->lane_form)
         at.partials = take(&at, batch * c->n_head * at.max_splits * (c->head_dim / 4 + 1));
     at.counters = take(&at, batch * c->n_head / 4 + 1);
+    if (g->lane_form) at.program = take(&at, (uint64_t)max_ops(c) * VLY_OP_WORDS / 4);
     at.chain = take(&at, 1);
     return at;
 }
@@ -228,6 +239,35 @@ static int create_views(vly_model *m, vly_error *err)
     return 0;
 }
 
+/* Are the steps of all layers such that one kernel can do them? */
+static bool has_programs(const vly_model *m)
+{
+    const vly_weights *w = &m->weights;
+    if (!m->geometry.lane_form || !vly_kv_get_shape(m->kv)->int8 || m->at.qk_norms ||
+        m->at.post_norms)
+        return false;
+    const vly_matrix *like = &w->layer[0].out;
+    for (uint32_t i = 0; i < w->n_layer; i++) {
+        const vly_layer_weights *l = &w->layer[i];
+        const vly_matrix *matrices[] = {&l->qkv[0], &l->out, &l->gate_up, &l->down};
+        for (size_t j = 0; j < sizeof matrices / sizeof *matrices; j++)
+            if (l->n_qkv != 1 || matrices[j]->format != like->format ||
+                matrices[j]->chunk != like->chunk)
+                return false;
+    }
+    return true;
+}
+
+#define PROGRAM_BUCKETS 4 /* of up to VLY_PROGRAM_TOKENS tokens */
+
+static int create_ops(vly_model *m, vly_error *err)
+{
+    if (!has_programs(m)) return 0;
+    return vly_gpu_buffer_create(
+        m->gpu, 2ull * PROGRAM_BUCKETS * max_ops(&m->config) * sizeof(struct vly_op), VLY_GPU_STEP,
+        "programs", &m->ops, err);
+}
+
 static int create(vly_model *m, const vly_model_options *o, vly_error *err)
 {
     vly_kv_shape shape = kv_shape(m, o);
@@ -248,6 +288,7 @@ static int create(vly_model *m, const vly_model_options *o, vly_error *err)
         rc = vly_gpu_buffer_create(m->gpu, sizeof(struct vly_step), VLY_GPU_STEP, "step buffer",
                                    &m->step[i], err);
     if (rc == 0 && m->geometry.lane_form) rc = create_views(m, err);
+    if (rc == 0) rc = create_ops(m, err);
     return rc ? rc : vly_chain_choose(m, err);
 }
 
@@ -296,7 +337,7 @@ void vly_model_destroy(vly_model *m)
     vly_kv_destroy(m->kv);
     vly_weights_deinit(m->gpu, &m->weights);
     for (int i = 0; i < VLY_N_STEP_BUFFERS; i++) vly_gpu_buffer_destroy(m->gpu, &m->step[i]);
-    vly_gpu_buffer *buffers[] = {&m->act, &m->results, &m->logits, &m->tables, &m->blocks};
+    vly_gpu_buffer *buffers[] = {&m->act, &m->results, &m->logits, &m->tables, &m->blocks, &m->ops};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         vly_gpu_buffer_destroy(m->gpu, buffers[i]);
     free(m);
@@ -405,6 +446,20 @@ static uint32_t bucket_of(vly_pass pass, uint32_t n)
 uint32_t vly_model_bucket(vly_pass pass, uint32_t n)
 {
     return vly_buckets[bucket_of(pass, n)];
+}
+
+bool vly_model_program(vly_model *m, vly_pass pass, uint32_t n, vly_program *out)
+{
+    bool draft = pass == VLY_PASS_DRAFT_LAYERS;
+    if (!m->ops.mapped || n > VLY_PROGRAM_TOKENS || (pass != VLY_PASS_LAYERS && !draft))
+        return false;
+    uint32_t most = max_ops(&m->config);
+    uint32_t first = (bucket_of(pass, n) + (draft ? PROGRAM_BUCKETS : 0)) * most;
+    vly_program_init(out, (struct vly_op *)m->ops.mapped + first,
+                     m->ops.address + (uint64_t)first * sizeof(struct vly_op),
+                     m->act.address + m->at.program * 16ull, most, m->geometry.lanes,
+                     m->memory.n_ctx, m->geometry.patience);
+    return true;
 }
 
 bool vly_model_has_pass(const vly_model *m, vly_pass pass, uint32_t n)

@@ -3,6 +3,7 @@
 #define VLY_MODEL_INTERNAL_H
 
 #include "model/measure.h"
+#include "model/program.h"
 
 /* Passes are recorded for these numbers of tokens or rows (VLY_PASS_PROMPT for powers of two from
  * 16 on); a pass over n takes the first that is >= n. */
@@ -27,10 +28,11 @@ typedef struct {
     bool lane_form;
     bool tile_form;
     vly_chain_kind chain; /* tile form: in decode passes */
-    bool dot; /* group form: packed 8-bit dot products for the formats that have them */
-    uint32_t lanes; /* of a subgroup */
-    uint32_t width; /* of a workgroup */
+    bool dot;             /* group form: packed 8-bit dot products for the formats that have them */
+    uint32_t lanes;       /* of a subgroup */
+    uint32_t width;       /* of a workgroup */
     uint32_t pairs, groups;
+    uint32_t patience; /* lane form: see vly_program */
 } vly_geometry;
 
 /* Where things lie in the activations buffer: starts in quads (16 bytes), strides in quads a token.
@@ -56,6 +58,7 @@ typedef struct {
     uint32_t scratch, scratch_words;         /* words a row */
     uint32_t partials, max_splits, counters; /* attention over long contexts */
     uint32_t chain;                          /* epochs of chained steps */
+    uint32_t program;                        /* counters of a program */
     uint64_t n_quads;
 } vly_act_layout;
 
@@ -72,6 +75,7 @@ struct vly_model {
     vly_gpu_buffer act, results, logits, tables, blocks;
     vly_gpu_buffer step[VLY_N_STEP_BUFFERS];
     vly_gpu_views **views; /* one for each chunk of the weights; lane form only */
+    vly_gpu_buffer ops;    /* of programs; unused where the model has none */
     uint64_t draft_row_id, draft_row_target, draft_target_step; /* addresses; 0: not a draft */
     struct vly_push_block advance; /* of a target with a draft: where that one's steps are */
     uint32_t n_head_rows;          /* of the head, in passes but those over all rows */
@@ -94,6 +98,9 @@ bool vly_chain_fits(const vly_model *model, vly_chain_kind kind, uint32_t n);
 
 /* Which chains work on this device, and are fastest for this model: tries all. */
 int vly_chain_choose(vly_model *model, vly_error *err);
+
+/* Begins the program of a pass over n tokens; false where it is dispatched step by step. */
+bool vly_model_program(vly_model *model, vly_pass pass, uint32_t n, vly_program *out);
 
 /* Records pass `pass` for `n` tokens or rows into `commands`; where `marks` is not NULL, with the
  * time after each step. */

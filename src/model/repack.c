@@ -9,6 +9,7 @@
                            has_super,                                                              \
                            VLY_SHADER_embed_##name,                                                \
                            VLY_SHADER_matvec_lane_##name,                                          \
+                           VLY_SHADER_program_lane_##name,                                         \
                            VLY_SHADER_matvec_group_##name,                                         \
                            dot_shader}
 #define FLOATS(name, bits) LAYOUT(name, bits, 0, 0, false, -1)

@@ -16,11 +16,11 @@
 #include "gpu/gpu.h"
 
 typedef struct {
-    uint32_t low_bits, high_bits; /* of a weight: in the row's parts, and behind them */
-    uint32_t scale_bytes;         /* of 32 weights */
-    bool super;                   /* a word for each 256 weights before those */
-    int embed, lane, group;       /* shaders: vly_shader_id */
-    int dot;                      /* the same as `group` with 8-bit dot products; -1: none */
+    uint32_t low_bits, high_bits;    /* of a weight: in the row's parts, and behind them */
+    uint32_t scale_bytes;            /* of 32 weights */
+    bool super;                      /* a word for each 256 weights before those */
+    int embed, lane, program, group; /* shaders: vly_shader_id */
+    int dot;                         /* the same as `group` with 8-bit dot products; -1: none */
 } vly_layout;
 
 /* NULL where Volley does not compute with the format. */
