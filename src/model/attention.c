@@ -9,11 +9,14 @@ static uint32_t part_lanes(uint32_t lanes, uint32_t parts)
     return n;
 }
 
-/* Subgroups of a workgroup of the group form: as many as leave what they share within 16 KiB. */
-static uint32_t attention_groups(uint32_t out_floats)
+#define MOST_HEADS 2u /* of a workgroup of the group form */
+
+/* Subgroups of a workgroup of the group form: as many as leave what they share within 16 KiB, also
+ * where it takes all the heads that it may: the order of sums must not depend on these. */
+static uint32_t attention_groups(uint32_t head_dim)
 {
     uint32_t groups = 8;
-    while (groups > 1 && groups * out_floats * 4 > 16128) groups /= 2;
+    while (groups > 1 && groups * MOST_HEADS * head_dim * 4 > 16128) groups /= 2;
     return groups;
 }
 
@@ -24,7 +27,7 @@ attention_shape attention_shape_of(const recorder *r)
     uint32_t group = c->n_head / c->n_head_kv, heads = group;
     /* On GPUs more workgroups of fewer heads: K and V are read again from a cache. */
     const bool one = vly_kv_get_shape(m->kv)->int8 && !r->prompt;
-    const uint32_t most_heads = m->geometry.lane_form ? 4 : one ? 1 : 2;
+    const uint32_t most_heads = m->geometry.lane_form ? 4 : one ? 1 : MOST_HEADS;
     while (heads > most_heads) heads = heads % 2 == 0 ? heads / 2 : 1;
     if (r->program)
         heads = 1; /* several took two seconds to compile, and threads share them badly */
@@ -73,7 +76,7 @@ static void attend(recorder *r, const struct vly_push_attention *p, bool stored)
                                  r->n, 1);
         return;
     }
-    uint32_t constants[] = {g->lanes * attention_groups(a.heads * head_dim),
+    uint32_t constants[] = {g->lanes * attention_groups(head_dim),
                             head_dim,
                             a.heads,
                             stored,
