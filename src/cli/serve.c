@@ -176,7 +176,7 @@ static const char intro[] =
 
 static options defaults(void)
 {
-    options o = {.serve = vly_serve_options_default(), .n_parallel = 8, .n_queued = 128};
+    options o = {.serve = vly_serve_options_default(), .n_parallel = 32, .n_queued = 128};
     o.models.draft_max = o.serve.draft_max;
     return o;
 }

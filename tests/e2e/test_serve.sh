@@ -193,7 +193,7 @@ check_equal 'a name with escaped characters' 200 "$code"
 request /v1/models/gpt
 check_equal 'a model that is not there' '404 model_not_found' "$code $(jq -r .error.code "$scratch/body")"
 request /props
-check '/props' jq -e '.n_ctx == 256 and .draft == "smol-stories-11M" and .total_slots == 8' "$scratch/body"
+check '/props' jq -e '.n_ctx == 256 and .draft == "smol-stories-11M" and .total_slots == 32' "$scratch/body"
 request /tokenize '{"content":"Once upon a time","add_special":true}'
 check_equal '/tokenize' '{"tokens":[1,9038,2501,263,931]}' "$out"
 request /tokenize '{"content":"</s>","parse_special":false}'
