@@ -15,6 +15,13 @@ int vly_draft_context_init(vly_draft_context *c, const vly_draft_source *source,
     return vly_kv_seq_init(vly_model_kv(c->model), &c->seq, err);
 }
 
+int vly_draft_context_share(const vly_draft_source *source, vly_draft_context *own,
+                            vly_draft_context **out, vly_error *err)
+{
+    *out = source->context ? source->context : own;
+    return source->context ? 0 : vly_draft_context_init(own, source, err);
+}
+
 void vly_draft_context_deinit(vly_draft_context *c)
 {
     vly_kv_seq_deinit(&c->seq);

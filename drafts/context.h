@@ -23,6 +23,10 @@ struct vly_draft_context {
 /* VLY_E_HOST_MEMORY, VLY_E_CONTEXT. */
 int vly_draft_context_init(vly_draft_context *context, const vly_draft_source *source,
                            vly_error *err);
+/* The context that a method of `source` goes by: the one that several share, or `own`, made ready.
+ */
+int vly_draft_context_share(const vly_draft_source *source, vly_draft_context *own,
+                            vly_draft_context **out, vly_error *err);
 void vly_draft_context_deinit(vly_draft_context *context);
 
 /* Encodes what the text has grown by; `anew`: together with the word that the text ended with, as

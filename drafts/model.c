@@ -133,14 +133,10 @@ int vly_draft_create_model(const vly_draft_source *source, vly_draft **out, vly_
     draft_model *d = calloc(1, sizeof *d);
     if (!d) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft");
     d->base = (vly_draft){.ops = &ops, .proposer = VLY_DRAFT_MODEL};
-    d->context = source->context;
-    if (!d->context) {
-        int rc = vly_draft_context_init(&d->own_context, source, err);
-        if (rc) {
-            free(d);
-            return rc;
-        }
-        d->context = &d->own_context;
+    int rc = vly_draft_context_share(source, &d->own_context, &d->context, err);
+    if (rc) {
+        free(d);
+        return rc;
     }
     *out = &d->base;
     return 0;

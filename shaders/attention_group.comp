@@ -338,13 +338,10 @@ void write_output(uint token)
         if (i >= QUADS_OUT) break;
         precise vec4 y = out_sum[r] / out_total[r];
         uint quad = head * HEAD_QUADS + i;
-        if (p.chain.written == 0u) {
+        if (p.chain.written == 0u)
             store_x_quad(p.act, HALF_OUT, p.out_quad + token * p.out_stride, quad, y);
-        } else {
-            uint at = p.out_quad + token * p.out_stride * 2u;
-            chain_store(at, half_word(2u * quad), half_pair(y.xy));
-            chain_store(at, half_word(2u * quad + 1u), half_pair(y.zw));
-        }
+        else
+            chain_store_x_quad(p.out_quad + token * p.out_stride * 2u, quad, y);
     }
 }
 

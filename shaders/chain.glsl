@@ -59,6 +59,13 @@ void chain_store(uint quad, uint i, uint value)
     RefTagged2(uvec2(p.act)).at[quad * 2u + i] = uvec2(value, chain_epoch + p.chain.written);
 }
 
+// Quad `i` of a token's x that begins at a quad, as matrix units read it.
+void chain_store_x_quad(uint quad, uint i, vec4 v)
+{
+    chain_store(quad, half_word(2u * i), half_pair(v.xy));
+    chain_store(quad, half_word(2u * i + 1u), half_pair(v.zw));
+}
+
 void chain_store_pair(uint quad, vec2 v)
 {
     uint tag = chain_epoch + p.chain.written;

@@ -13,11 +13,9 @@ layout(constant_id = 1) const uint HALF_OUT = 0; // 1: xn as matrix units read i
 void store_tagged(uint token, uint quad, vec4 x, vec4 xn)
 {
     uint x_at = p.x_quad + (token * p.stride + quad) * 2u;
-    uint xn_at = p.xn_quad + token * half_stride(p.blocks * 32u) * 2u;
     chain_store_pair(x_at, x.xy);
     chain_store_pair(x_at + 1u, x.zw);
-    chain_store(xn_at, half_word(2u * quad), half_pair(xn.xy));
-    chain_store(xn_at, half_word(2u * quad + 1u), half_pair(xn.zw));
+    chain_store_x_quad(p.xn_quad + token * half_stride(p.blocks * 32u) * 2u, quad, xn);
 }
 
 void main()

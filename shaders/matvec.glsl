@@ -11,7 +11,9 @@
 #endif
 layout(constant_id = VLY_MATVEC_ROLE) const uint ROLE = 0;
 layout(constant_id = VLY_MATVEC_COLUMNS) const uint COLUMNS = 1;
+#ifndef MATVEC_OPERANDS // else a variable, p
 layout(push_constant, scalar) uniform Push { vly_push_matvec p; };
+#endif
 #if TAGS
 #include "chain.glsl"
 #endif

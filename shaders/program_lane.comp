@@ -17,6 +17,8 @@ layout(buffer_reference) readonly buffer RefOps;
 #include "program.h"
 layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer RefOps { vly_op at[]; };
 
+layout(push_constant, scalar) uniform Range { vly_push_program run; };
+
 uint role;
 vly_push_matvec p;
 vly_push_attention attention;
@@ -24,9 +26,8 @@ vly_push_attention attention;
 // The files of the two kernels take their operands from push constants called p; here these are variables.
 #define LANE_ROLE   role
 #define LANE_LOGITS false
-#define Push        Range { vly_push_program run; }; struct OperandsOfProduct
+#define MATVEC_OPERANDS
 #include "matvec_lane.glsl"
-#undef Push
 #undef LANES
 #define KV_OPERANDS
 #define KV_CONSTANTS VLY_PROGRAM_ATTENTION

@@ -7,8 +7,16 @@ cd "$root" || exit 1
 lost=$scratch/lost
 fault=$(dirname "$volley")/tests/preload/lose_device.so
 check 'the fault is built (make e2e-bin)' test -e "$fault"
+[ -e "$fault" ] || exit 0 # nothing below would come to an end
 start_losable() {
     LOSE_DEVICE=$lost LD_PRELOAD=$fault start_server "$@"
+}
+# Waits for the server; the check is called as given.
+expect_end() {
+    local status=0
+    wait "$server" || status=$?
+    server=''
+    check_equal "$1" 1 $status
 }
 export ASAN_OPTIONS=${ASAN_OPTIONS:-}:verify_asan_link_order=0
 
@@ -47,10 +55,7 @@ kill -CONT "${readers[0]}"
 wait "${readers[0]}"
 check_match 'the slow reader is told behind what it had not read' 'device_lost' \
     "$(grep '^data: ' "$scratch/paused" | tail -n 1)"
-status=0
-wait "$server" || status=$?
-server=''
-check_equal 'then the server ends: exit status 1' 1 $status
+expect_end 'then the server ends: exit status 1'
 check_match 'and says why' 'error: .* was lost' "$(cat "$scratch/log")"
 check 'the socket is gone' test ! -e "$socket"
 rm "$lost"
@@ -61,7 +66,4 @@ touch "$lost"
 request /v1/completions '{"prompt":"Once","max_tokens":2}'
 check_equal 'a server that did nothing finds out with the next request' '500 device_lost' \
     "$code $(jq -r .error.code "$scratch/body")"
-status=0
-wait "$server" || status=$?
-server=''
-check_equal 'and ends' 1 $status
+expect_end 'and ends'

@@ -63,14 +63,13 @@ static void post_story(server_client *c, int i, int n_tokens)
     cJSON_Delete(prompt);
 }
 
-static void many_clients_at_once(void **state)
+/* Has n clients ask for their stories at once; each gets what `volley run` writes. */
+static void tell_stories(server_client *c, int n, int n_tokens)
 {
-    (void)state;
-    static server_client c[N_CLIENTS];
     char *expected[N_STORIES];
-    for (int i = 0; i < N_STORIES; i++) expected[i] = run_story(i, 30);
-    for (int i = 0; i < N_CLIENTS; i++) post_story(&c[i], i, 30);
-    for (int i = 0; i < N_CLIENTS; i++) {
+    for (int i = 0; i < N_STORIES; i++) expected[i] = run_story(i, n_tokens);
+    for (int i = 0; i < n; i++) post_story(&c[i], i, n_tokens);
+    for (int i = 0; i < n; i++) {
         assert_true(client_read_end(&c[i], 300));
         char *story = client_story(&c[i]);
         assert_string_equal(story, expected[i % N_STORIES]);
@@ -78,6 +77,13 @@ static void many_clients_at_once(void **state)
         client_close(&c[i]);
     }
     for (int i = 0; i < N_STORIES; i++) free(expected[i]);
+}
+
+static void many_clients_at_once(void **state)
+{
+    (void)state;
+    static server_client c[N_CLIENTS];
+    tell_stories(c, N_CLIENTS, 30);
     server_expect_idle(&server);
 }
 
@@ -88,17 +94,7 @@ static void page_shortage_changes_no_text(void **state)
     (void)state;
     enum { N = 12 };
     static server_client c[N];
-    char *expected[N_STORIES];
-    for (int i = 0; i < N_STORIES; i++) expected[i] = run_story(i, 120);
-    for (int i = 0; i < N; i++) post_story(&c[i], i, 120);
-    for (int i = 0; i < N; i++) {
-        assert_true(client_read_end(&c[i], 300));
-        char *story = client_story(&c[i]);
-        assert_string_equal(story, expected[i % N_STORIES]);
-        free(story);
-        client_close(&c[i]);
-    }
-    for (int i = 0; i < N_STORIES; i++) free(expected[i]);
+    tell_stories(c, N, 120);
     assert_true(server_metric(&server, "num_preemptions_total") > 0);
     server_expect_idle(&server);
 }

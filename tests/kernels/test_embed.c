@@ -141,8 +141,7 @@ static void test_tagged(void **state)
         const float *squares = kernel_fixture_act(&fixture, p.squares_quad + 2 * t);
         double sum = 0;
         for (uint32_t i = 0; i < K; i++) {
-            uint32_t pair = i / 2, quarter = pair % 32 / 8, in = pair % 8, half;
-            uint32_t word = pair / 32 * 32 + in % 4 * 8 + quarter * 2 + in / 4;
+            uint32_t word = reference_half_word(i / 2), half;
             assert_true(x[2 * i] == row[i]);
             assert_memory_equal(&x[2 * i + 1], &tag, 4);
             memcpy(&half, &xn[2 * word], 4);

@@ -151,3 +151,10 @@ void reference_attention(const float *q, const float *k, const float *v, uint32_
     }
     free(weight);
 }
+
+uint32_t reference_half_word(uint32_t pair)
+{
+    /* Of 64 values four lanes have eight words each: of each 16 values two. */
+    uint32_t quarter = pair % 32 / 8, in = pair % 8;
+    return pair / 32 * 32 + in % 4 * 8 + quarter * 2 + in / 4;
+}

@@ -51,4 +51,8 @@ void reference_kv_quantize(const float *v, uint32_t n, float scale, int8_t *out)
 void reference_attention(const float *q, const float *k, const float *v, uint32_t n, uint32_t dim,
                          double scale, double *out);
 
+/* Where matrix units read a pair of neighbours of x: its word (half_word of shaders/common.glsl).
+ */
+uint32_t reference_half_word(uint32_t pair);
+
 #endif
