@@ -20,4 +20,7 @@
 #undef VLY_DECLARE_floats
 #undef VLY_DECLARE_none
 
+/* What the codes of the IQ formats stand for: of IQ4_NL and IQ4_XS, IQ3_S, IQ2_XXS. */
+extern const int8_t vly_values_iq4[16], vly_values_iq3_s[16], vly_values_iq2_xxs[8];
+
 #endif

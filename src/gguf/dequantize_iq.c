@@ -2,9 +2,10 @@
 #include "gguf/dequantize_internal.h"
 #include "gguf/grids.h"
 
-/* What the nibbles of IQ4_NL and IQ4_XS stand for. */
-static const int8_t nibble_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                         1,    13,   25,  38,  53,  69,  89,  113};
+const int8_t vly_values_iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                   1,    13,   25,  38,  53,  69,  89,  113};
+const int8_t vly_values_iq3_s[16] = {-15, -13, -11, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 11, 13, 15};
+const int8_t vly_values_iq2_xxs[8] = {8, 25, 43, 0, -8, -25, -43, 0}; /* no code is 3 or 7 */
 
 /* f16 scale, nibbles: scale * value. */
 void vly_unpack_iq4_nl(const void *block, vly_codes *out)
@@ -21,7 +22,7 @@ void vly_dequantize_iq4_nl(const void *blocks, size_t n_blocks, float *out)
     for (size_t i = 0; i < n_blocks; i++, p += 18, out += 32) {
         vly_unpack_iq4_nl(p, &c);
         for (int j = 0; j < 32; j++)
-            out[j] = vly_f16_to_f32(c.scale) * (float)nibble_values[c.code[j]];
+            out[j] = vly_f16_to_f32(c.scale) * (float)vly_values_iq4[c.code[j]];
     }
 }
 
@@ -47,7 +48,7 @@ void vly_dequantize_iq4_xs(const void *blocks, size_t n_blocks, float *out)
         vly_unpack_iq4_xs(p, &c);
         for (int j = 0; j < 256; j++)
             out[j] = vly_f16_to_f32(c.scale) * (float)(int8_t)c.factor[j / 32] *
-                     (float)nibble_values[c.code[j]];
+                     (float)vly_values_iq4[c.code[j]];
     }
 }
 
@@ -76,8 +77,8 @@ void vly_dequantize_iq3_s(const void *blocks, size_t n_blocks, float *out)
     for (size_t i = 0; i < n_blocks; i++, p += 110, out += 256) {
         vly_unpack_iq3_s(p, &c);
         for (int j = 0; j < 256; j++)
-            out[j] =
-                vly_f16_to_f32(c.scale) * (float)c.factor[j / 32] * (float)(2 * c.code[j] - 15);
+            out[j] = vly_f16_to_f32(c.scale) * (float)c.factor[j / 32] *
+                     (float)vly_values_iq3_s[c.code[j]];
     }
 }
 
@@ -101,12 +102,12 @@ void vly_unpack_iq2_xxs(const void *block, vly_codes *out)
 
 void vly_dequantize_iq2_xxs(const void *blocks, size_t n_blocks, float *out)
 {
-    static const float values[8] = {8, 25, 43, 0, -8, -25, -43, 0}; /* no code is 3 or 7 */
     const uint8_t *p = blocks;
     vly_codes c;
     for (size_t i = 0; i < n_blocks; i++, p += 66, out += 256) {
         vly_unpack_iq2_xxs(p, &c);
         for (int j = 0; j < 256; j++)
-            out[j] = vly_f16_to_f32(c.scale) * 0.125f * (float)c.factor[j / 32] * values[c.code[j]];
+            out[j] = vly_f16_to_f32(c.scale) * 0.125f * (float)c.factor[j / 32] *
+                     (float)vly_values_iq2_xxs[c.code[j]];
     }
 }

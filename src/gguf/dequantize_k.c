@@ -5,19 +5,22 @@
 /* Each 128 weights are 2 bits of 32 bytes: 32 weights in the lowest bits, 32 in the next, ... */
 static void unpack_2_bits(const uint8_t *p, uint8_t *code)
 {
-    for (int i = 0; i < 256; i++) code[i] = p[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+    for (int j = 0; j < 8; j++, code += 32)
+        for (int i = 0; i < 32; i++) code[i] = p[j / 4 * 32 + i] >> (j % 4 * 2) & 3;
 }
 
 /* A bit of each of 32 bytes makes 32 weights; the lowest bits are weights 0..31. */
 static void add_bits(const uint8_t *p, int shift, uint8_t *code)
 {
-    for (int i = 0; i < 256; i++) code[i] |= (uint8_t)((p[i % 32] >> (i / 32) & 1) << shift);
+    for (int j = 0; j < 8; j++, code += 32)
+        for (int i = 0; i < 32; i++) code[i] |= (uint8_t)((p[i] >> j & 1) << shift);
 }
 
 /* Each 64 weights are the nibbles of 32 bytes: first the low ones, then the high ones. */
 static void unpack_long_nibbles(const uint8_t *p, uint8_t *code)
 {
-    for (int i = 0; i < 256; i++) code[i] = p[i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15;
+    for (int j = 0; j < 8; j++, code += 32)
+        for (int i = 0; i < 32; i++) code[i] = p[j / 2 * 32 + i] >> (j % 2 * 4) & 15;
 }
 
 /* 16 bytes (for each 16 weights the factor of the scale, and above it that of the minimum), 2 bits
@@ -136,10 +139,11 @@ void vly_unpack_q6_k(const void *block, vly_codes *out)
 {
     const uint8_t *p = block;
     unpack_2_bits(p + 128, out->code);
-    for (int i = 0; i < 256; i++) {
-        int low = p[i / 128 * 64 + i % 64] >> (i % 128 / 64 * 4) & 15;
-        out->code[i] = (uint8_t)(low | out->code[i] << 4);
-    }
+    for (int j = 0; j < 4; j++)
+        for (int i = 0; i < 64; i++) {
+            uint8_t *code = out->code + 64 * j + i;
+            *code = (uint8_t)((p[j / 2 * 64 + i] >> (j % 2 * 4) & 15) | *code << 4);
+        }
     for (int i = 0; i < 16; i++) out->factor[i] = p[192 + i];
     out->scale = load_u16(p + 208);
 }

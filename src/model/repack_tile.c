@@ -1,7 +1,8 @@
 #include "model/repack_tile.h"
 
+#include "gguf/dequantize.h"
+
 #include <math.h>
-#include <stddef.h>
 #include <string.h>
 
 #define UNIT VLY_TILE_UNIT
@@ -17,27 +18,45 @@ static const vly_tile_layout layouts[VLY_N_TILE_LAYOUTS] = {
     [VLY_TILE_Q6] = {VLY_TILE_Q6, 512, 256, 128, 64},
 };
 
+/* What the scale of a block is multiplied by (vly_codes). */
+typedef enum {
+    SCALE_ALONE,  /* by 1, for blocks of 32; the minimum is added */
+    SCALE_PER_32, /* by a signed factor */
+    SCALE_PER_16,
+    SCALE_AND_MINIMUM_PER_32 /* by one factor, the minimum, which is taken off, by the next */
+} scale_kind;
+
+/* How a format lies in tiles. */
+typedef struct {
+    uint8_t layout, scales;
+    uint8_t add;          /* to codes, or what they stand for: the integers of the layout */
+    float times;          /* what scales are multiplied by */
+    const int8_t *values; /* what codes stand for, if not for themselves */
+} tile_format;
+
+/* Formats without a row become f16. Q2_K is one, as no layout has a minimum for each 16 weights. */
+static const tile_format tile_formats[VLY_N_FORMATS] = {
+    [VLY_FORMAT_q8_0] = {VLY_TILE_Q8, SCALE_ALONE, 128, 1, NULL},
+    [VLY_FORMAT_q4_0] = {VLY_TILE_Q4, SCALE_ALONE, 0, 1, NULL},
+    [VLY_FORMAT_q5_0] = {VLY_TILE_Q5, SCALE_ALONE, 0, 1, NULL},
+    [VLY_FORMAT_q4_1] = {VLY_TILE_Q4M, SCALE_ALONE, 0, 1, NULL},
+    [VLY_FORMAT_q5_1] = {VLY_TILE_Q5M, SCALE_ALONE, 0, 1, NULL},
+    [VLY_FORMAT_q3_k] = {VLY_TILE_Q6, SCALE_PER_16, 28, 1, NULL},
+    [VLY_FORMAT_q4_k] = {VLY_TILE_Q4M, SCALE_AND_MINIMUM_PER_32, 0, 1, NULL},
+    [VLY_FORMAT_q5_k] = {VLY_TILE_Q5M, SCALE_AND_MINIMUM_PER_32, 0, 1, NULL},
+    [VLY_FORMAT_q6_k] = {VLY_TILE_Q6, SCALE_PER_16, 0, 1, NULL},
+    [VLY_FORMAT_iq4_nl] = {VLY_TILE_Q8, SCALE_ALONE, 128, 1, vly_values_iq4},
+    [VLY_FORMAT_iq4_xs] = {VLY_TILE_Q8, SCALE_PER_32, 128, 1, vly_values_iq4},
+    [VLY_FORMAT_iq3_s] = {VLY_TILE_Q5, SCALE_PER_32, 16, 1, vly_values_iq3_s},
+    [VLY_FORMAT_iq2_xxs] = {VLY_TILE_Q8, SCALE_PER_32, 128, 0.125f, vly_values_iq2_xxs},
+};
+
 const vly_tile_layout *vly_tile_layout_of(vly_format_id format)
 {
-    switch (format) {
-    case VLY_FORMAT_q8_0:
-        return &layouts[VLY_TILE_Q8];
-    case VLY_FORMAT_q4_0:
-        return &layouts[VLY_TILE_Q4];
-    case VLY_FORMAT_q5_0:
-        return &layouts[VLY_TILE_Q5];
-    case VLY_FORMAT_q4_k:
-        return &layouts[VLY_TILE_Q4M];
-    case VLY_FORMAT_q5_k:
-        return &layouts[VLY_TILE_Q5M];
-    case VLY_FORMAT_q6_k:
-        return &layouts[VLY_TILE_Q6];
-    default:
-        return &layouts[VLY_TILE_F16];
-    }
+    return &layouts[tile_formats[format].layout];
 }
 
-/* ---- Blocks of a row, as integers without their offsets ---- */
+/* ---- Rows as integers of their layout ---- */
 
 /* What a unit of one row holds: a weight is (q - middle of the layout) * scale + offset, those of
  * its 16 columns. */
@@ -46,127 +65,44 @@ typedef struct {
     uint8_t q[UNIT];
 } row_unit;
 
-static uint32_t half_at(const uint8_t *p)
+/* Scale and offset of the n-th 16 weights of a block. */
+static void scale_of(const tile_format *t, const vly_codes *c, uint32_t n, float *scale,
+                     float *offset)
 {
-    return p[0] | (uint32_t)p[1] << 8;
-}
-
-static void unpack_q8_0(const uint8_t *block, uint8_t *q)
-{
-    for (int i = 0; i < 32; i++) q[i] = (uint8_t)(block[2 + i] + 128);
-}
-
-static void unpack_q4_0(const uint8_t *block, uint8_t *q)
-{
-    for (int i = 0; i < 16; i++) {
-        q[i] = block[2 + i] & 15;
-        q[16 + i] = block[2 + i] >> 4;
+    float one = t->times * vly_f16_to_f32(c->scale), minimum = vly_f16_to_f32(c->minimum);
+    switch (t->scales) {
+    case SCALE_PER_32:
+        *scale = one * (float)(int8_t)c->factor[n / 2];
+        break;
+    case SCALE_PER_16:
+        *scale = one * (float)(int8_t)c->factor[n];
+        break;
+    case SCALE_AND_MINIMUM_PER_32:
+        *scale = one * (float)c->factor[n / 2 * 2];
+        *offset = -minimum * (float)c->factor[n / 2 * 2 + 1];
+        break;
+    default: /* SCALE_ALONE */
+        *scale = one;
+        *offset = minimum;
     }
 }
 
-static void unpack_q5_0(const uint8_t *block, uint8_t *q)
+/* No row: scales of 0. `out` [units]. */
+static void unpack_row(vly_format_id format, const uint8_t *row, uint32_t columns, row_unit *out)
 {
-    uint32_t high = half_at(block + 2) | half_at(block + 4) << 16;
-    for (int i = 0; i < 16; i++) {
-        q[i] = (uint8_t)((block[6 + i] & 15) | (high >> i & 1) << 4);
-        q[16 + i] = (uint8_t)(block[6 + i] >> 4 | (high >> (16 + i) & 1) << 4);
-    }
-}
-
-static float float_at(const uint8_t *p)
-{
-    return vly_f16_to_f32((uint16_t)half_at(p));
-}
-
-/* Units of two blocks of 32, each with an f16 scale in front. */
-static void take_simple(const uint8_t *row, uint32_t n_blocks, uint32_t unit, uint32_t block_bytes,
-                        void (*unpack)(const uint8_t *, uint8_t *), row_unit *out)
-{
-    for (uint32_t i = 0; i < 2 && 2 * unit + i < n_blocks; i++) {
-        const uint8_t *block = row + (size_t)(2 * unit + i) * block_bytes;
-        if (unpack) unpack(block, out->q + 32 * i);
-        out->scale[2 * i] = out->scale[2 * i + 1] = float_at(block);
-    }
-}
-
-/* Scale and minimum of the i-th 32 weights of a block of Q4_K or Q5_K: 6 bits each, in 12 bytes,
- * to be multiplied by the two f16s in front. */
-static void take_scale_and_minimum(const uint8_t *block, uint32_t i, float *scale, float *offset)
-{
-    const uint8_t *s = block + 4;
-    uint32_t a, b;
-    if (i < 4) {
-        a = s[i] & 63;
-        b = s[i + 4] & 63;
-    } else {
-        a = (s[i + 4] & 15u) | (uint32_t)(s[i - 4] >> 6) << 4;
-        b = (uint32_t)(s[i + 4] >> 4) | (uint32_t)(s[i] >> 6) << 4;
-    }
-    scale[0] = scale[1] = float_at(block) * (float)a;
-    offset[0] = offset[1] = -float_at(block + 2) * (float)b;
-}
-
-/* Integers of a quarter of a block of Q4_K (`high` NULL) or Q5_K. */
-static void unpack_q45_k(const uint8_t *high, const uint8_t *low, uint32_t i, row_unit *out)
-{
-    for (uint32_t n = 0; n < 32; n++) {
-        uint8_t both = low[32 * i + n];
-        out->q[n] = both & 15;
-        out->q[32 + n] = both >> 4;
-        if (!high) continue;
-        out->q[n] |= (uint8_t)((high[n] >> (2 * i) & 1) << 4);
-        out->q[32 + n] |= (uint8_t)((high[n] >> (2 * i + 1) & 1) << 4);
-    }
-}
-
-static void take_minimums(const uint8_t *block, uint32_t i, row_unit *out)
-{
-    for (uint32_t half = 0; half < 2; half++)
-        take_scale_and_minimum(block, 2 * i + half, out->scale + 2 * half, out->offset + 2 * half);
-}
-
-/* The same of Q6_K: 128 bytes of low bits, 64 of high ones, 16 scales, a factor. */
-static void unpack_q6_k(const uint8_t *block, uint32_t i, row_unit *out)
-{
-    const uint8_t *low = block + i / 2 * 64, *high = block + 128 + i / 2 * 32;
-    for (uint32_t n = 0; n < 32; n++)
-        for (uint32_t half = 0; half < 2; half++) {
-            uint32_t four = low[n + 32 * half] >> (i % 2 * 4) & 15u;
-            uint32_t two = high[n] >> (2 * (i % 2 * 2 + half)) & 3u;
-            out->q[32 * half + n] = (uint8_t)(four | two << 4);
-        }
-}
-
-/* `whole`: the integers too, not only the scales. No row: scales of 0. */
-static void take_unit(vly_format_id format, const uint8_t *row, uint32_t columns, uint32_t unit,
-                      bool whole, row_unit *out)
-{
+    const tile_format *t = &tile_formats[format];
     const vly_format *f = vly_format_by_id(format);
-    memset(out, 0, whole ? sizeof *out : offsetof(row_unit, q));
-    if (!row) return;
-    const uint8_t *block = row + (size_t)(unit / 4) * f->block_bytes;
-    switch (format) {
-    case VLY_FORMAT_q8_0:
-        take_simple(row, columns / 32, unit, f->block_bytes, whole ? unpack_q8_0 : NULL, out);
-        break;
-    case VLY_FORMAT_q4_0:
-        take_simple(row, columns / 32, unit, f->block_bytes, whole ? unpack_q4_0 : NULL, out);
-        break;
-    case VLY_FORMAT_q5_0:
-        take_simple(row, columns / 32, unit, f->block_bytes, whole ? unpack_q5_0 : NULL, out);
-        break;
-    case VLY_FORMAT_q4_k:
-        take_minimums(block, unit % 4, out);
-        if (whole) unpack_q45_k(NULL, block + 16, unit % 4, out);
-        break;
-    case VLY_FORMAT_q5_k:
-        take_minimums(block, unit % 4, out);
-        if (whole) unpack_q45_k(block + 16, block + 48, unit % 4, out);
-        break;
-    default: /* q6_k */
-        for (uint32_t n = 0; n < 4; n++)
-            out->scale[n] = float_at(block + 208) * (float)(int8_t)block[192 + unit % 4 * 4 + n];
-        if (whole) unpack_q6_k(block, unit % 4, out);
+    vly_codes c = {0};
+    memset(out, 0, (columns + UNIT - 1) / UNIT * sizeof *out);
+    for (uint32_t i = 0; row && i < columns; i += 16) {
+        uint32_t in_block = i % f->block_weights;
+        row_unit *u = out + i / UNIT;
+        if (in_block == 0) f->unpack(row + (size_t)(i / f->block_weights) * f->block_bytes, &c);
+        scale_of(t, &c, in_block / 16, &u->scale[i % UNIT / 16], &u->offset[i % UNIT / 16]);
+        for (uint32_t n = 0; n < 16; n++) {
+            uint8_t code = c.code[in_block + n];
+            u->q[i % UNIT + n] = (uint8_t)(t->add + (t->values ? t->values[code] : code));
+        }
     }
 }
 
@@ -184,12 +120,12 @@ static uint32_t pair_column(uint32_t t, uint32_t j, uint32_t k)
     return 16 * t + 2 * j + 8 * (k % 2);
 }
 
-static void put_bytes(const row_unit *rows, uint8_t *main)
+static void put_bytes(const row_unit *const rows[ROWS], uint8_t *main)
 {
     for (uint32_t lane = 0; lane < 32; lane++)
         for (uint32_t t = 0; t < 4; t++)
             for (uint32_t half = 0; half < 2; half++) {
-                const uint8_t *q = rows[lane / 4 + 8 * half].q;
+                const uint8_t *q = rows[lane / 4 + 8 * half]->q;
                 uint32_t a = pair_column(t, lane % 4, 0), b = a + 8;
                 put32(main, (t / 2 * 32 + lane) * 4 + t % 2 * 2 + half,
                       q[a] | (uint32_t)q[b] << 8 | (uint32_t)q[a + 1] << 16 |
@@ -200,14 +136,15 @@ static void put_bytes(const row_unit *rows, uint8_t *main)
 /* Pairs of four bits, and `high_bits` more (0, 1 or 2). Pairs of row g lie low and those of row g +
  * 8 four bits higher, first those of pair 0, then of pair 1, so that the bits of an f16 below the
  * normal ones are the integers. Without more bits all lies two bits higher still. */
-static void put_fields(const row_unit *rows, uint32_t high_bits, uint8_t *main, uint8_t *high)
+static void put_fields(const row_unit *const rows[ROWS], uint32_t high_bits, uint8_t *main,
+                       uint8_t *high)
 {
     for (uint32_t lane = 0; lane < 32; lane++) {
         uint32_t more[2] = {0, 0};
         for (uint32_t t = 0; t < 4; t++) {
             uint32_t low = 0;
             for (uint32_t k = 0; k < 4; k++) {
-                const uint8_t *q = rows[lane / 4 + k / 2 * 8].q + pair_column(t, lane % 4, k);
+                const uint8_t *q = rows[lane / 4 + k / 2 * 8]->q + pair_column(t, lane % 4, k);
                 uint32_t at = 8 * (k % 2) + 4 * (k / 2);
                 low |= (q[0] & 15u) << at | (uint32_t)(q[1] & 15) << (at + 16);
                 uint32_t pair = (uint32_t)(q[0] >> 4) | (uint32_t)(q[1] >> 4) << 16;
@@ -232,19 +169,17 @@ static int place_of(uint32_t layout, uint32_t row)
 }
 
 /* The power of two by which the scales of a row are divided, so that all are within f16. */
-static int row_exponent(vly_format_id format, const uint8_t *row, uint32_t columns, int place)
+static int row_exponent(const row_unit *units, uint32_t n_units, int place)
 {
-    float most = 0;
-    for (uint32_t unit = 0; row && unit * UNIT < columns; unit++) {
-        row_unit u;
-        take_unit(format, row, columns, unit, false, &u);
-        for (uint32_t t = 0; t < 4; t++) {
-            most = fmaxf(most, ldexpf(fabsf(u.scale[t]), place));
-            most = fmaxf(most, fabsf(u.offset[t]));
-        }
-    }
+    float scale = 0, offset = 0;
     int exponent = 0;
-    frexpf(most / 65504, &exponent);
+    for (uint32_t i = 0; i < n_units; i++)
+        for (uint32_t t = 0; t < 4; t++) {
+            float s = fabsf(units[i].scale[t]), o = fabsf(units[i].offset[t]);
+            scale = s > scale ? s : scale;
+            offset = o > offset ? o : offset;
+        }
+    frexpf(fmaxf(ldexpf(scale, place), offset) / 65504, &exponent);
     return exponent;
 }
 
@@ -257,10 +192,11 @@ static uint32_t half_pair(float a, float b)
 static void put_scales(uint32_t layout, const row_unit *u, uint32_t r, int place, int exponent,
                        uint8_t *scales)
 {
+    const float times = ldexpf(1, place - exponent), offset_times = ldexpf(1, -exponent);
     float s[4], o[4];
     for (uint32_t t = 0; t < 4; t++) {
-        s[t] = ldexpf(u->scale[t], place - exponent);
-        o[t] = ldexpf(u->offset[t], -exponent);
+        s[t] = u->scale[t] * times;
+        o[t] = u->offset[t] * offset_times;
     }
     bool minimums = layout == VLY_TILE_Q4M || layout == VLY_TILE_Q5M;
     uint32_t at = r % 8 * 4 + r / 8 * 2;
@@ -300,28 +236,27 @@ static void repack_halves(vly_format_id format, const uint8_t *const row[ROWS], 
         put_halves(values, columns, unit, planes->main + (size_t)unit * 2048);
 }
 
-void vly_tile_repack(vly_format_id format, const uint8_t *const row[ROWS], uint32_t columns,
-                     float *values, const vly_tile_planes *planes)
+/* `units`: scratch, [ROWS][units]. */
+static void repack_codes(vly_format_id format, const uint8_t *const row[ROWS], uint32_t columns,
+                         row_unit *units, const vly_tile_planes *planes)
 {
     const vly_tile_layout *layout = vly_tile_layout_of(format);
-    if (layout->id == VLY_TILE_F16) {
-        repack_halves(format, row, columns, values, planes);
-        return;
-    }
-    row_unit rows[ROWS];
+    const uint32_t n_units = (columns + UNIT - 1) / UNIT;
     int place[ROWS], exponent[ROWS];
     for (uint32_t r = 0; r < ROWS; r++) {
+        unpack_row(format, row[r], columns, units + (size_t)r * n_units);
         place[r] = place_of(layout->id, r);
-        exponent[r] = row_exponent(format, row[r], columns, place[r]);
+        exponent[r] = row_exponent(units + (size_t)r * n_units, n_units, place[r]);
         float factor = ldexpf(1, exponent[r]);
         memcpy(planes->factors + 4 * (size_t)r, &factor, 4);
     }
-    for (uint32_t unit = 0; unit * UNIT < columns; unit++) {
+    for (uint32_t unit = 0; unit < n_units; unit++) {
+        const row_unit *rows[ROWS];
         uint8_t *main = planes->main + (size_t)unit * layout->main;
-        uint8_t *scales = planes->scales + (size_t)unit * layout->scales;
         for (uint32_t r = 0; r < ROWS; r++) {
-            take_unit(format, row[r], columns, unit, true, &rows[r]);
-            put_scales(layout->id, &rows[r], r, place[r], exponent[r], scales);
+            rows[r] = units + (size_t)r * n_units + unit;
+            put_scales(layout->id, rows[r], r, place[r], exponent[r],
+                       planes->scales + (size_t)unit * layout->scales);
         }
         if (layout->id == VLY_TILE_Q8)
             put_bytes(rows, main);
@@ -329,4 +264,15 @@ void vly_tile_repack(vly_format_id format, const uint8_t *const row[ROWS], uint3
             put_fields(rows, layout->high / 128, main,
                        planes->high ? planes->high + (size_t)unit * layout->high : NULL);
     }
+}
+
+void vly_tile_repack(vly_format_id format, const uint8_t *const row[ROWS], uint32_t columns,
+                     float *scratch, const vly_tile_planes *planes)
+{
+    /* Blocks of codes make columns a multiple of 32. */
+    _Static_assert(sizeof(row_unit) <= 32 * sizeof(float), "units of a tile fit into the scratch");
+    if (vly_tile_layout_of(format)->id == VLY_TILE_F16)
+        repack_halves(format, row, columns, scratch, planes);
+    else
+        repack_codes(format, row, columns, (row_unit *)scratch, planes);
 }

@@ -32,8 +32,8 @@ typedef struct {
 } vly_tile_planes;
 
 /* Lays one tile out: `row` [16] as they lie in the file (NULL: zeros) with `columns` weights each
- * of `format`. `values` is scratch of 16 * columns floats, for formats that become f16. */
+ * of `format`. `scratch`: 16 * columns floats. */
 void vly_tile_repack(vly_format_id format, const uint8_t *const row[VLY_TILE_ROWS],
-                     uint32_t columns, float *values, const vly_tile_planes *planes);
+                     uint32_t columns, float *scratch, const vly_tile_planes *planes);
 
 #endif

@@ -12,9 +12,6 @@
 
 #include <cmocka.h>
 
-#define COLUMNS 512
-#define UNITS   (COLUMNS / VLY_TILE_UNIT)
-
 static uint32_t word_at(const uint8_t *plane, uint32_t i)
 {
     uint32_t word;
@@ -64,6 +61,12 @@ static float raw(const vly_tile_layout *l, const vly_tile_planes *p, uint32_t un
     return half_of(bits, e);
 }
 
+static float as_half(float value)
+{
+    return vly_f16_to_f32(vly_f32_to_f16(value));
+}
+
+/* The weight that the lane makes of it, computed in f16 as there. */
 static float unpacked(const vly_tile_layout *l, const vly_tile_planes *p, uint32_t unit,
                       uint32_t lane, uint32_t t, uint32_t k, uint32_t e)
 {
@@ -78,77 +81,113 @@ static float unpacked(const vly_tile_layout *l, const vly_tile_planes *p, uint32
     float middle = l->id == VLY_TILE_Q8   ? -0x1p-17f
                    : l->id == VLY_TILE_Q5 ? (upper ? -0x1p-16f : -0x1p-20f)
                                           : (upper ? -0x1p-15f : -0x1p-19f);
-    float offset = minimums ? half_of(word, 1) : scale * middle, factor;
+    float offset = minimums ? half_of(word, 1) : as_half(scale * middle), factor;
     memcpy(&factor, p->factors + 4 * (size_t)(g + 8 * upper), 4);
-    return (raw(l, p, unit, lane, t, k, e) * scale + offset) * factor;
+    return as_half(raw(l, p, unit, lane, t, k, e) * scale + offset) * factor;
 }
 
-/* Random blocks whose f16 scales are small numbers. */
-static void random_rows(const vly_format *f, uint8_t *rows, size_t row_bytes)
+/* f16 numbers that blocks have in turn, one behind the other where they have two. */
+typedef struct {
+    const char *name;
+    float scale[5];
+} scales_case;
+
+static const scales_case scales_cases[] = {
+    {"small", {0x1p-10f, 0x1.8p-10f, 0x1.fp-9f, 0x1.2p-11f, 0x1.44p-9f}},
+    {"negative", {-0x1p-10f, 0x1.8p-10f, -0x1.fp-9f, -0x1.2p-11f, 0x1.44p-9f}},
+    {"denormal", {0x1p-24f, 0x1.8p-23f, 0x1.2p-20f, -0x1.4p-22f, 0x1.fp-17f}},
+    {"zero", {0, -0.0f, 0, 0, -0.0f}},
+    {"some zero", {0, 0x1.4p-8f, 0, 0, -0x1.1p-9f}},
+    {"as large as tiles take", {0x1.ffcp2f, -0x1.ffcp2f, 0x1.8p1f, 0x1p2f, 0x1.ffcp2f}},
+    {"far apart", {0x1.ffcp2f, 0x1p-24f, -0x1.3p-12f, 0x1.234p-4f, 0}},
+};
+
+static void fill_floats(const vly_format *f, const scales_case *c, size_t n, uint8_t *out)
 {
-    uint32_t state = 7;
-    for (size_t i = 0; i < VLY_TILE_ROWS * row_bytes; i++) {
-        state = state * 1664525u + 1013904223u;
-        rows[i] = (uint8_t)(state >> 24);
+    for (size_t i = 0; i < n; i++, out += f->block_bytes) {
+        float v = c->scale[i % 5] * (float)((int)(i * 7919 % 2001) - 1000) / 4;
+        uint16_t half = vly_f32_to_f16(v);
+        uint32_t bits;
+        memcpy(&bits, &v, 4);
+        if (f->id == VLY_FORMAT_bf16) half = (uint16_t)(bits >> 16);
+        memcpy(out, f->id == VLY_FORMAT_f32 ? (void *)&bits : &half, f->block_bytes);
     }
-    if (f->n_scales == 0) { /* floats of a kind */
-        for (size_t i = 0; i < VLY_TILE_ROWS * COLUMNS; i++) {
-            float v = (float)((int)(i * 7919 % 2001) - 1000) / 1024;
-            uint16_t half = vly_f32_to_f16(v);
-            uint32_t bits;
-            memcpy(&bits, &v, 4);
-            if (f->id == VLY_FORMAT_f32)
-                memcpy(rows + 4 * i, &v, 4);
-            else if (f->id == VLY_FORMAT_f16)
-                memcpy(rows + 2 * i, &half, 2);
-            else {
-                half = (uint16_t)(bits >> 16);
-                memcpy(rows + 2 * i, &half, 2);
-            }
-        }
+}
+
+/* Random blocks with these f16 numbers. */
+static void fill_rows(const vly_format *f, const scales_case *c, size_t n_blocks, uint8_t *out)
+{
+    uint32_t state = 7, turn = 0;
+    if (f->n_scales == 0) {
+        fill_floats(f, c, n_blocks, out);
         return;
     }
-    for (size_t i = 0; i < VLY_TILE_ROWS * row_bytes / f->block_bytes; i++)
+    for (size_t i = 0; i < n_blocks * f->block_bytes; i++) {
+        state = state * 1664525u + 1013904223u;
+        out[i] = (uint8_t)(state >> 24);
+    }
+    for (size_t i = 0; i < n_blocks; i++)
         for (uint32_t s = 0; s < f->n_scales; s++) {
-            uint16_t half = vly_f32_to_f16(0.001f * (float)(1 + (i + s) % 17));
-            memcpy(rows + i * f->block_bytes + f->scale_at + 2 * s, &half, 2);
+            uint16_t half = vly_f32_to_f16(c->scale[turn++ % 5]);
+            memcpy(out + i * f->block_bytes + f->scale_at + 2 * s, &half, 2);
         }
 }
 
-static void check_format(const vly_format *f)
+static float most_of(const float *values, uint32_t n)
+{
+    float most = 0;
+    for (uint32_t i = 0; i < n; i++) most = fmaxf(most, fabsf(values[i]));
+    return most;
+}
+
+/* Compares what lanes unpack with the row's weights: `want` [16][columns]. An f16 of a row, scales
+ * and minimums as well as weights, is rounded by 2^-12 of it, and by no less than what is nothing
+ * beside the row's largest. Padding is exactly 0. */
+static void compare(const vly_format *f, const scales_case *c, uint32_t columns, const float *want,
+                    const vly_tile_planes *p)
 {
     const vly_tile_layout *l = vly_tile_layout_of(f->id);
-    size_t row_bytes = COLUMNS / f->block_weights * f->block_bytes;
-    uint8_t *rows = calloc(VLY_TILE_ROWS, row_bytes);
-    float *values = calloc(VLY_TILE_ROWS * COLUMNS, sizeof *values);
-    float *want = calloc(VLY_TILE_ROWS * COLUMNS, sizeof *want);
-    vly_tile_planes p = {calloc(UNITS, l->main), l->high ? calloc(UNITS, l->high) : NULL,
-                         l->scales ? calloc(UNITS, l->scales) : NULL,
-                         l->factors ? calloc(1, l->factors) : NULL};
-    const uint8_t *row[VLY_TILE_ROWS];
-    random_rows(f, rows, row_bytes);
-    for (uint32_t r = 0; r < VLY_TILE_ROWS; r++) {
-        row[r] = r == 13 ? NULL : rows + r * row_bytes; /* a row of padding */
-        if (row[r]) f->dequantize(row[r], COLUMNS / f->block_weights, want + (size_t)r * COLUMNS);
+    float most[VLY_TILE_ROWS];
+    for (uint32_t r = 0; r < VLY_TILE_ROWS; r++)
+        most[r] = most_of(want + (size_t)r * columns, columns);
+    for (uint32_t i = 0; i < (columns + 63) / 64 * 1024; i++) {
+        uint32_t unit = i / 1024, lane = i / 32 % 32, t = i % 32 / 8, k = i / 2 % 4, e = i % 2;
+        uint32_t r = lane / 4 + k / 2 * 8;
+        uint32_t column = unit * 64 + 16 * t + lane % 4 * 2 + k % 2 * 8 + e;
+        float got = unpacked(l, p, unit, lane, t, k, e), expected = 0, bound = 0;
+        if (column < columns) {
+            const float *block = want + (size_t)r * columns + column / 32 * 32;
+            expected = want[(size_t)r * columns + column];
+            bound = 0x1p-11f * most_of(block, columns - column / 32 * 32 < 32 ? columns % 32 : 32) +
+                    0x1p-11f * fabsf(expected) + 0x1p-17f * most[r];
+            if (l->id == VLY_TILE_F16) bound = 0x1p-11f * fabsf(expected) + 0x1p-25f;
+        }
+        if (!(fabsf(got - expected) <= bound))
+            fail_msg("%s, %u columns, scales %s: row %u, column %u: expected %g, got %g", f->name,
+                     columns, c->name, r, column, (double)expected, (double)got);
     }
-    vly_tile_repack(f->id, row, COLUMNS, values, &p);
-    float most[VLY_TILE_ROWS] = {0}; /* scales and minimums are rounded to f16 */
-    for (uint32_t i = 0; i < VLY_TILE_ROWS * COLUMNS; i++)
-        most[i / COLUMNS] = fmaxf(most[i / COLUMNS], fabsf(want[i]));
-    for (uint32_t unit = 0; unit < UNITS; unit++)
-        for (uint32_t lane = 0; lane < 32; lane++)
-            for (uint32_t i = 0; i < 32; i++) {
-                uint32_t t = i / 8, k = i / 2 % 4, e = i % 2;
-                uint32_t r = lane / 4 + k / 2 * 8;
-                uint32_t column = unit * 64 + 16 * t + lane % 4 * 2 + k % 2 * 8 + e;
-                float got = unpacked(l, &p, unit, lane, t, k, e);
-                float expected = want[r * COLUMNS + column];
-                if (fabsf(got - expected) > 1e-3f * fabsf(expected) + 5e-4f * most[r])
-                    fail_msg("%s: row %u, column %u: expected %g, got %g", f->name, r, column,
-                             (double)expected, (double)got);
-            }
+}
+
+static void check_format(const vly_format *f, const scales_case *c, uint32_t columns)
+{
+    const vly_tile_layout *l = vly_tile_layout_of(f->id);
+    size_t n_blocks = columns / f->block_weights, units = (columns + 63) / 64;
+    uint8_t *rows = calloc(VLY_TILE_ROWS * n_blocks, f->block_bytes);
+    float *scratch = calloc(VLY_TILE_ROWS * (size_t)columns, sizeof *scratch);
+    float *want = calloc(VLY_TILE_ROWS * (size_t)columns, sizeof *want);
+    vly_tile_planes p = {malloc(units * l->main), l->high ? malloc(units * l->high) : NULL,
+                         l->scales ? malloc(units * l->scales) : NULL,
+                         l->factors ? malloc(l->factors) : NULL};
+    const uint8_t *row[VLY_TILE_ROWS];
+    fill_rows(f, c, VLY_TILE_ROWS * n_blocks, rows);
+    for (uint32_t r = 0; r < VLY_TILE_ROWS; r++) {
+        row[r] = r == 13 ? NULL : rows + r * n_blocks * f->block_bytes; /* a row of padding */
+        if (row[r]) f->dequantize(row[r], n_blocks, want + (size_t)r * columns);
+    }
+    vly_tile_repack(f->id, row, columns, scratch, &p);
+    compare(f, c, columns, want, &p);
     free(rows);
-    free(values);
+    free(scratch);
     free(want);
     free(p.main);
     free(p.high);
@@ -159,9 +198,43 @@ static void check_format(const vly_format *f)
 static void test_formats(void **state)
 {
     (void)state;
+    static const uint32_t blocks_of_32[] = {1, 2, 3, 7, 18}, blocks_of_256[] = {1, 2, 5};
     for (int id = 0; id < VLY_N_FORMATS; id++) {
         const vly_format *f = vly_format_by_id((vly_format_id)id);
-        if (f->dequantize) check_format(f);
+        if (!f->dequantize) continue;
+        for (size_t i = 0; i < sizeof scales_cases / sizeof *scales_cases; i++) {
+            if (f->block_weights == 256)
+                for (int j = 0; j < 3; j++)
+                    check_format(f, &scales_cases[i], 256 * blocks_of_256[j]);
+            else
+                for (int j = 0; j < 5; j++) check_format(f, &scales_cases[i], 32 * blocks_of_32[j]);
+            if (f->block_weights == 1) check_format(f, &scales_cases[i], 50);
+        }
+    }
+}
+
+/* Which formats keep their bits: what a model takes on the device, for 1024 weights. */
+static void test_bytes(void **state)
+{
+    (void)state;
+    static const struct {
+        vly_format_id id;
+        uint32_t n_bytes;
+    } want[] = {
+        {VLY_FORMAT_f32, 2048},  {VLY_FORMAT_f16, 2048},     {VLY_FORMAT_bf16, 2048},
+        {VLY_FORMAT_q4_0, 576},  {VLY_FORMAT_q4_1, 640},     {VLY_FORMAT_q5_0, 704},
+        {VLY_FORMAT_q5_1, 768},  {VLY_FORMAT_q8_0, 1088},    {VLY_FORMAT_q2_k, 2048},
+        {VLY_FORMAT_q3_k, 896},  {VLY_FORMAT_q4_k, 640},     {VLY_FORMAT_q5_k, 768},
+        {VLY_FORMAT_q6_k, 896},  {VLY_FORMAT_iq4_nl, 1088},  {VLY_FORMAT_iq4_xs, 1088},
+        {VLY_FORMAT_iq3_s, 704}, {VLY_FORMAT_iq2_xxs, 1088},
+    };
+    size_t n = 0;
+    for (int id = 0; id < VLY_N_FORMATS; id++)
+        n += vly_format_by_id((vly_format_id)id)->dequantize != NULL;
+    assert_int_equal(n, sizeof want / sizeof *want);
+    for (size_t i = 0; i < n; i++) {
+        const vly_tile_layout *l = vly_tile_layout_of(want[i].id);
+        assert_int_equal(l->main + l->high + l->scales, want[i].n_bytes);
     }
 }
 
@@ -175,7 +248,8 @@ static void test_padding(void **state)
     memset(rows, 0x11, sizeof rows);
     memset(main, 0xee, sizeof main);
     memset(scales, 0xee, sizeof scales);
-    vly_tile_repack(f->id, row, 32, NULL, &(vly_tile_planes){main, NULL, scales, factors});
+    float scratch[VLY_TILE_ROWS * 32];
+    vly_tile_repack(f->id, row, 32, scratch, &(vly_tile_planes){main, NULL, scales, factors});
     assert_true(half_of(word_at(scales, 0), 0) > 0);
     assert_true(half_of(word_at(scales, 0), 1) == 0); /* the second block's scale */
     for (uint32_t i = 1; i < 16; i++) assert_int_equal(word_at(scales, i), 0);
@@ -185,6 +259,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_padding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
