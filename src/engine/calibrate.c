@@ -96,7 +96,9 @@ static int calibrate_target(vly_engine *e, const vly_kv_seq *seq, size_t n_sizes
         if (rc == 0 && (i == 0 || i == again || !(ns > 0)))
             rc = measure(e, e->target, seq, n, n, false, &ns, err);
         if (i == 0) p->verify_ns = ns;
-        if (rc == 0) vly_profile_set_ratio(p, n, ns / p->verify_ns);
+        if (rc) break;
+        vly_profile_set_ratio(p, n, ns / p->verify_ns);
+        e->n_calibrated = (uint32_t)i + 1;
         vly_log(VLY_LOG_DEBUG, "governor", "target pass over %u tokens: %.3f ms", n, ns * 1e-6);
     }
     return rc;
@@ -144,7 +146,7 @@ int vly_engine_calibrate(vly_engine *e, bool all, vly_error *err)
         if (rc == 0) rc = calibrate_draft(e, &seq, err);
         vly_kv_seq_deinit(&seq);
     }
-    if (rc == 0) e->n_calibrated = (uint32_t)n_sizes;
+    if (rc == 0) e->calibrated |= all;
     if (all) vly_log(VLY_LOG_INFO, "governor", "calibrated in %.0f ms", vly_ms_since(start_ns));
     return rc;
 }

@@ -30,13 +30,29 @@ typedef struct {
     uint64_t end_ns;
 } vly_engine_step;
 
+/* Passes that are recorded, and run once over nothing, before anybody needs them. */
+typedef struct {
+    uv_timer_t *timer; /* begins the next one; NULL: none is wanted */
+    bool wanted;       /* not all are warm */
+    bool busy;         /* one is being recorded or run: until then no step is prepared */
+    uv_work_t work;
+    vly_model *model; /* the one under way */
+    vly_pass pass;
+    uint32_t n;
+    vly_gpu_commands *commands;
+    int rc;
+    vly_error err;
+    uint64_t start_ns;
+} vly_warm_up;
+
 struct vly_engine {
     vly_engine_info info;
     vly_gpu *gpu;
     uv_loop_t own_loop, *loop;
     bool own_loop_ready;
-    uv_async_t *wake;                   /* work that waits for the loop */
-    const vly_engine_options *loading;  /* NULL once vly_engine_create has all but returned */
+    uv_async_t *wake; /* work that waits for the loop */
+    bool loading;     /* vly_engine_create has not returned */
+    vly_warm_up warm_up;
     vly_gguf *target_file, *draft_file; /* open only while loading */
     vly_tokenizer *target_tokenizer, *draft_tokenizer;
     size_t max_token_bytes;    /* of a prompt that one target token can stand for */
@@ -58,6 +74,7 @@ struct vly_engine {
     vly_engine_metrics metrics; /* counters only */
     vly_profile profile;        /* what blocks take and how often drafts are right */
     uint32_t n_calibrated; /* sizes of target passes that calibration went through; 0: none yet */
+    bool calibrated;       /* it was run for VLY_DRAFT_AUTO */
     bool ahead;            /* blocks may be in flight before the one before is read */
     bool always_ahead;     /* also where a draft's round trips cost less than its context would */
     /* Device time for blocks with a draft model that did not run ahead, and before each. */
@@ -149,8 +166,7 @@ void vly_sequence_finish(vly_sequence *sequence, vly_finish finish, const vly_er
 void vly_sequence_destroy(vly_sequence *sequence);
 
 /* Records a pass and runs it once over nothing: drivers that compile at the first dispatch do it
- * here and not in the first block. Nothing may be under way. While loading, the loop runs
- * meanwhile, and progress is told: VLY_E_CANCELLED. */
+ * here and not in the first block. Nothing may be under way. */
 int vly_engine_warm_up(vly_engine *engine, vly_model *model, vly_pass pass, uint32_t n,
                        vly_error *err);
 
@@ -159,16 +175,22 @@ void vly_engine_load_profile(vly_engine *engine);
 /* Keeps it for later ones, where this one is worth it and there is a place. */
 void vly_engine_save_profile(const vly_engine *engine);
 
-/* Once: measures what a step of plain decoding takes; and with `all`, for VLY_DRAFT_AUTO, warms up
- * other passes that blocks may take, and measures those that the profile does not know. Nothing may
- * be under way. */
+/* Measures what a step of plain decoding takes; and with `all`, for VLY_DRAFT_AUTO, warms up other
+ * passes that blocks may take, and measures those that the profile does not know, as far as that is
+ * quick: a further call goes on from there. Nothing may be under way. */
 int vly_engine_calibrate(vly_engine *engine, bool all, vly_error *err);
 
 /* What all blocks of the sequence run. */
 int vly_sequence_warm_up(vly_sequence *sequence, vly_error *err);
 
-/* Everything that the steps of n_parallel sequences may run; and calibrates. VLY_E_CANCELLED. */
-int vly_engine_warm_up_all(vly_engine *engine, vly_error *err);
+/* Begins to warm up everything that the steps of n_parallel sequences may run, and to calibrate. It
+ * waits for that half a second at most; the rest follows on the loop while no sequence runs.
+ * The loop runs meanwhile, and progress is told: VLY_E_CANCELLED. */
+int vly_engine_warm_up_begin(vly_engine *engine, const vly_engine_options *options, vly_error *err);
+/* Nothing is under way: time for the next pass, if there is one. */
+void vly_engine_warm_up_go_on(vly_engine *engine);
+/* Waits for the one under way. The engine is closing. */
+void vly_engine_warm_up_end(vly_engine *engine);
 
 /* Fails for a progress that wants loading to end: VLY_E_CANCELLED. */
 int vly_engine_loading_stopped(vly_error *err);

@@ -254,8 +254,10 @@ int vly_sequence_begin(vly_sequence *s, vly_error *err)
     s->n_prompt = s->stats.prompt_tokens - 1;
     /* What it generated before it lost its place. */
     if (e->prompts_as_decoding) s->n_prompt = (uint32_t)s->text.len - 1;
-    if (s->request.draft_method != VLY_DRAFT_NONE && s->request.draft_max > 0)
-        rc = vly_engine_calibrate(e, s->request.draft_method == VLY_DRAFT_AUTO, err);
+    bool all = s->request.draft_method == VLY_DRAFT_AUTO;
+    if (s->request.draft_method != VLY_DRAFT_NONE && s->request.draft_max > 0 &&
+        !(all ? e->calibrated : e->n_calibrated > 0))
+        rc = vly_engine_calibrate(e, all, err);
     if (rc == 0) rc = vly_kv_seq_init(vly_model_kv(e->target), &s->seq, err);
     if (rc == 0) share_prefix(s);
     if (rc == 0) rc = create_draft(s, err);

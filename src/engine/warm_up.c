@@ -4,34 +4,17 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/inside.h"
 
-/* A submission on its way. */
-typedef struct {
-    bool done;
-    int rc;
-    vly_error *err;
-} flight;
+#include <stdlib.h>
 
-static void on_done(void *arg, int rc, const vly_error *err)
+/* Nothing is to be computed by it. */
+static void clear_step(vly_model *model, vly_pass pass)
 {
-    flight *f = arg;
-    f->done = true;
-    f->rc = rc;
-    if (rc) *f->err = *err;
-}
-
-/* While loading, the loop goes on: a driver may compile for seconds, and the loop's owner has
- * others to answer. */
-static int run_loading(vly_engine *e, vly_gpu_commands *commands, vly_error *err)
-{
-    const vly_engine_options *o = e->loading;
-    uint64_t total = vly_engine_weights_bytes(e);
-    flight f = {.err = err};
-    if (o->progress && o->progress(o->progress_arg, total, total))
-        return vly_engine_loading_stopped(err);
-    int rc = vly_gpu_submit(e->gpu, &commands, 1, on_done, &f, NULL, err);
-    while (rc == 0 && !f.done) uv_run(e->loop, UV_RUN_ONCE);
-    return rc ? rc : f.rc;
+    vly_step_buffer which = pass >= VLY_PASS_DRAFT_LAYERS ? VLY_STEP_BUFFER_DRAFT
+                            : pass == VLY_PASS_PROMPT     ? VLY_STEP_BUFFER_PROMPT
+                                                          : VLY_STEP_BUFFER_DECODE;
+    vly_model_step(model, which)->n_tok = vly_model_step(model, which)->n_rows = 0;
 }
 
 int vly_engine_warm_up(vly_engine *e, vly_model *model, vly_pass pass, uint32_t n, vly_error *err)
@@ -39,14 +22,9 @@ int vly_engine_warm_up(vly_engine *e, vly_model *model, vly_pass pass, uint32_t 
     vly_gpu_commands *commands;
     uint64_t ticket;
     if (vly_model_has_pass(model, pass, n)) return 0;
-    vly_step_buffer which = pass >= VLY_PASS_DRAFT_LAYERS ? VLY_STEP_BUFFER_DRAFT
-                            : pass == VLY_PASS_PROMPT     ? VLY_STEP_BUFFER_PROMPT
-                                                          : VLY_STEP_BUFFER_DECODE;
-    vly_model_step(model, which)->n_tok = vly_model_step(model, which)->n_rows = 0;
+    clear_step(model, pass);
     int rc = vly_model_pass(model, pass, n, &commands, err);
-    if (rc) return rc;
-    if (e->loading) return run_loading(e, commands, err);
-    rc = vly_gpu_submit(e->gpu, &commands, 1, NULL, NULL, &ticket, err);
+    if (rc == 0) rc = vly_gpu_submit(e->gpu, &commands, 1, NULL, NULL, &ticket, err);
     return rc ? rc : vly_gpu_wait(e->gpu, ticket, err);
 }
 
@@ -94,36 +72,143 @@ int vly_sequence_warm_up(vly_sequence *s, vly_error *err)
     return rc;
 }
 
-/* ---- All of them ---- */
+/* ---- All of them, while nobody wants anything ---- */
 
-/* The passes of every size up to that for `most` tokens or rows. */
-static int warm_up_sizes(vly_engine *e, vly_model *model, vly_pass pass, uint32_t most,
-                         vly_error *err)
+/* How long the creation of an engine waits for it. */
+#define WAIT_MS 500
+
+/* Tokens or rows of a pass at most; 0: no step has it. */
+static uint32_t most_of(const vly_engine *e, const vly_model *model, vly_pass pass)
 {
-    for (uint32_t n = 1, size; n <= most; n = size + 1) {
-        size = vly_model_bucket(pass, n);
-        int rc = vly_engine_warm_up(e, model, pass, size, err);
-        if (rc) return rc;
-    }
-    return 0;
+    uint32_t blocks = e->n_parallel * (VLY_MAX_DRAFT + 1);
+    bool is_draft = model == e->draft;
+    if (!model || (is_draft ? pass == VLY_PASS_READ : pass > VLY_PASS_ADVANCE)) return 0;
+    if (pass == VLY_PASS_ADVANCE) return e->ahead && !is_draft;
+    if (pass == VLY_PASS_PROMPT) return VLY_MAX_CHUNK;
+    if (is_draft && pass != VLY_PASS_LAYERS) return e->n_parallel;
+    return blocks < VLY_MAX_BATCH ? blocks : VLY_MAX_BATCH;
 }
 
-int vly_engine_warm_up_all(vly_engine *e, vly_error *err)
+/* The next pass that is not recorded: first the narrowest of each kind, which all requests need.
+ * False: there is none. */
+static bool find_next(const vly_engine *e, vly_warm_up *w)
 {
-    uint64_t start_ns = vly_clock_ns();
-    uint32_t blocks = e->n_parallel * (VLY_MAX_DRAFT + 1);
-    if (blocks > VLY_MAX_BATCH) blocks = VLY_MAX_BATCH;
-    int rc = warm_up_sizes(e, e->target, VLY_PASS_PROMPT, VLY_MAX_CHUNK, err);
-    for (int pass = VLY_PASS_LAYERS; rc == 0 && pass <= VLY_PASS_READ; pass++)
-        rc = warm_up_sizes(e, e->target, pass, blocks, err);
-    if (rc == 0 && e->ahead) rc = vly_engine_warm_up(e, e->target, VLY_PASS_ADVANCE, 1, err);
-    if (rc == 0 && e->draft) {
-        rc = warm_up_sizes(e, e->draft, VLY_PASS_PROMPT, VLY_MAX_CHUNK, err);
-        if (rc == 0) rc = warm_up_sizes(e, e->draft, VLY_PASS_LAYERS, blocks, err);
-        for (int i = 0; rc == 0 && i < 2 * VLY_N_DRAFT_PASSES; i++)
-            rc = warm_up_sizes(e, e->draft, vly_draft_passes(i % 2)[i / 2], e->n_parallel, err);
+    for (int round = 0; round < 2; round++)
+        for (int i = 0; i < 2 * VLY_N_PASSES; i++) {
+            vly_model *model = i < VLY_N_PASSES ? e->target : e->draft;
+            vly_pass pass = i % VLY_N_PASSES;
+            uint32_t most = most_of(e, model, pass);
+            if (round == 0 && most > 1) most = 1;
+            for (uint32_t n = 1; n <= most; n = vly_model_bucket(pass, n) + 1)
+                if (!vly_model_has_pass(model, pass, n)) {
+                    w->model = model;
+                    w->pass = pass;
+                    w->n = n;
+                    return true;
+                }
+        }
+    return false;
+}
+
+/* A pass is warm, or has failed; then whoever needs it finds out why. */
+static void on_run(void *arg, int rc, const vly_error *err)
+{
+    vly_engine *e = arg;
+    e->warm_up.busy = false;
+    if (rc) {
+        e->warm_up.wanted = false;
+        vly_log(VLY_LOG_WARN, "engine", "warming up: %s", err->message);
     }
-    if (rc == 0) rc = vly_engine_calibrate(e, true, err);
-    if (rc == 0) vly_log(VLY_LOG_INFO, "engine", "warmed up in %.0f ms", vly_ms_since(start_ns));
+    vly_engine_advance(e);
+}
+
+/* In a thread of the loop's pool: drivers compile here, too. No step is prepared meanwhile, so that
+ * nobody else records. */
+static void record(uv_work_t *work)
+{
+    vly_engine *e = work->data;
+    vly_warm_up *w = &e->warm_up;
+    w->rc = vly_model_pass(w->model, w->pass, w->n, &w->commands, &w->err);
+}
+
+static void on_recorded(uv_work_t *work, int status)
+{
+    vly_engine *e = work->data;
+    vly_warm_up *w = &e->warm_up;
+    (void)status;
+    if (e->closing) {
+        w->busy = false;
+        return;
+    }
+    clear_step(w->model, w->pass);
+    if (w->rc == 0) w->rc = vly_gpu_submit(e->gpu, &w->commands, 1, on_run, e, NULL, &w->err);
+    if (w->rc) on_run(e, w->rc, &w->err);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    vly_engine *e = timer->data;
+    vly_warm_up *w = &e->warm_up;
+    /* A loop that has come to its end should not be kept from it. */
+    if (!w->wanted || w->busy || e->step.n_in_flight || e->closing ||
+        (!e->loading && !uv_loop_alive(e->loop)))
+        return;
+    w->work.data = e;
+    if (find_next(e, w)) {
+        w->busy = uv_queue_work(e->loop, &w->work, record, on_recorded) == 0;
+        w->wanted = w->busy;
+        return;
+    }
+    vly_error err;
+    w->wanted = false;
+    if (vly_engine_calibrate(e, true, &err))
+        vly_log(VLY_LOG_WARN, "engine", "warming up: %s", err.message);
+    else
+        vly_log(VLY_LOG_INFO, "engine", "warmed up in %.0f ms", vly_ms_since(w->start_ns));
+}
+
+void vly_engine_warm_up_go_on(vly_engine *e)
+{
+    if (e->warm_up.wanted && !e->loading) uv_timer_start(e->warm_up.timer, on_timer, 0, 0);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+int vly_engine_warm_up_begin(vly_engine *e, const vly_engine_options *o, vly_error *err)
+{
+    vly_warm_up *w = &e->warm_up;
+    uint64_t total = vly_engine_weights_bytes(e);
+    int rc = 0;
+    if (!(w->timer = malloc(sizeof *w->timer)))
+        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a timer");
+    uv_timer_init(e->loop, w->timer); /* cannot fail */
+    w->timer->data = e;
+    w->wanted = e->loading = true;
+    w->start_ns = vly_clock_ns();
+    for (double ms; rc == 0 && w->wanted && (ms = vly_ms_since(w->start_ns)) < WAIT_MS;) {
+        if (o->progress && o->progress(o->progress_arg, total, total))
+            rc = vly_engine_loading_stopped(err);
+        /* The loop's owner has others to answer. */
+        uv_timer_start(w->timer, on_timer, w->busy ? (uint64_t)(WAIT_MS - ms) + 1 : 0, 0);
+        if (rc == 0) uv_run(e->loop, UV_RUN_ONCE);
+    }
+    e->loading = false;
+    uv_unref((uv_handle_t *)w->timer);
+    if (rc == 0) vly_engine_warm_up_go_on(e);
     return rc;
+}
+
+void vly_engine_warm_up_end(vly_engine *e)
+{
+    vly_warm_up *w = &e->warm_up;
+    while (w->busy) uv_run(e->loop, UV_RUN_ONCE);
+    if (w->timer) uv_close((uv_handle_t *)w->timer, on_closed);
+}
+
+bool vly_engine_is_warm(const vly_engine *e)
+{
+    return !e->warm_up.wanted;
 }
