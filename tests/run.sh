@@ -8,7 +8,8 @@
 # The exit status is 0 only when something ran and nothing failed.
 #
 # CONFIG          the configurations to test, instead of each suite's own
-# TESTS           run only those whose names this pattern matches: '*serve*'
+# TESTS           run only those whose names, or ends of names behind a '/', this pattern matches:
+#                 '*serve*', test_serve_many, e2e/test_run.sh
 # TEST_SECONDS    the longest that one program may take (900)
 # FUZZ_SECONDS    how long each fuzzer runs (30)
 set -u
@@ -66,7 +67,7 @@ run_test() {
 parallel=1
 start() {
     # shellcheck disable=SC2053 # a pattern
-    [[ $1 == ${TESTS:-*} ]] || return 0
+    [[ $1 == ${TESTS:-*} || $1 == */${TESTS:-*} ]] || return 0
     while [ "$(jobs -rp | wc -l)" -ge "$parallel" ]; do wait -n; done
     run_test "$@" &
 }
@@ -123,6 +124,10 @@ done
 
 cat "$scratch"/*.failure 2>/dev/null
 cat "$scratch/suites"
+if [ ! -e "$scratch/times" ]; then
+    echo "tests/run.sh: no test's name matches '${TESTS:-*}'" >&2
+    exit 1
+fi
 echo "slowest: $(sort -rn "$scratch/times" | head -n 5 | sed 's/\([0-9]*\) \(.*\)/\2 \1 s/' |
     paste -sd, | sed 's/,/, /g')"
 cat "$scratch"/*.count 2>/dev/null | awk '

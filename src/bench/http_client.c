@@ -296,7 +296,9 @@ int vly_http_client_create(uv_loop_t *loop, const char *socket, const char *tcp,
     int rc = (socket && !client->socket) || (key && !client->key) || !client->sweep
                  ? vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a client")
                  : 0;
-    if (!rc && !socket) rc = vly_tcp_address_parse(tcp, &client->tcp, err);
+    if (!rc && !socket)
+        rc = tcp ? vly_tcp_address_parse(tcp, &client->tcp, err)
+                 : vly_fail(err, VLY_E_INVALID, "expected a socket or an address, got neither");
     if (rc) {
         free(client->sweep);
         client->sweep = NULL;

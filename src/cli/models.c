@@ -164,7 +164,7 @@ static int list_models(options *o, vly_error *err)
     vly_store_list list = {0};
     vly_cli_target target = {0};
     vly_cli_model *models = NULL;
-    vly_arch described;
+    vly_arch described = {0};
     const vly_arch *arch = o->arch ? &described : NULL;
     const vly_cli_target *shown = o->target ? &target : NULL;
     int rc = o->target ? read_sample(o, err) : 0;

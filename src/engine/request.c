@@ -127,7 +127,7 @@ int vly_engine_start(vly_engine *e, const vly_request *request, vly_sequence **o
     s->engine = e;
     s->stats.stop_index = -1;
     rc = take_request(s, request, err);
-    if (rc == 0 && prompt_ids) rc = copy_prompt(s, prompt_ids, n_prompt_ids, err);
+    if (rc == 0 && prompt_ids && n_prompt_ids) rc = copy_prompt(s, prompt_ids, n_prompt_ids, err);
     if (rc) {
         vly_sequence_destroy(s);
         return rc;

@@ -23,7 +23,7 @@ vly_token_logprobs vly_logprobs(const float *logits, uint32_t n_vocab, uint32_t 
     double sum = 0;
     for (uint32_t i = 0; i < n_vocab; i++)
         if (logits[i] > -INFINITY) sum += (double)expf(logits[i] - high);
-    double all = (double)high + log(sum);
+    double all = (double)high + log(sum > 0 ? sum : 1); /* 0: nothing is possible */
     uint32_t n = find_top(logits, n_vocab, n_top, top);
     for (uint32_t i = 0; i < n; i++) top[i].logprob = (float)((double)top[i].logprob - all);
     return (vly_token_logprobs){(float)((double)logits[id] - all), n, top};

@@ -8,12 +8,12 @@ int vly_api_fail(vly_api_error *err, int status, const char *code, const char *p
                  const char *format, ...)
 {
     err->status = status;
-    err->type = status == 401                   ? "authentication_error"
-                : status == 429                 ? "rate_limit_error"
-                : status == 503                 ? "unavailable_error"
-                : status == 504                 ? "timeout_error"
-                : status < 500 || status == 505 ? "invalid_request_error"
-                                                : "server_error";
+    err->type = status == 401                                    ? "authentication_error"
+                : status == 429                                  ? "rate_limit_error"
+                : status == 503                                  ? "unavailable_error"
+                : status == 504                                  ? "timeout_error"
+                : status < 500 || status == 501 || status == 505 ? "invalid_request_error"
+                                                                 : "server_error";
     err->code = code;
     snprintf(err->param, sizeof err->param, "%s", param ? param : "");
     va_list args;

@@ -3,8 +3,8 @@
 #include <string.h>
 #include <strings.h>
 
-static const char *const field_names[VLY_HTTP_N_FIELDS] = {"authorization", "expect",
-                                                           "content-encoding"};
+static const char *const field_names[VLY_HTTP_N_FIELDS] = {
+    "authorization", "expect", "content-encoding", "transfer-encoding", "host"};
 
 static vly_http_reader *reader_of(http_parser *parser)
 {
@@ -53,20 +53,28 @@ static int on_field(http_parser *p, const char *data, size_t n)
     return append(r, &r->name, data, n);
 }
 
+/* The field that was named, whose value begins. */
+static int begin_value(vly_http_reader *r)
+{
+    r->in_value = true;
+    r->current_field = -1;
+    /* Some would take this for a field with another name (RFC 9112, section 5.1). */
+    char last = r->name.len ? r->name.data[r->name.len - 1] : ' ';
+    if (last == ' ' || last == '\t')
+        return refuse(r, 400, "a header field's name has to be followed by its colon");
+    if (r->state != VLY_HTTP_FIELDS) return 0; /* trailers come after what they could change */
+    for (int i = 0; i < VLY_HTTP_N_FIELDS; i++)
+        if (strlen(field_names[i]) == r->name.len &&
+            strncasecmp(field_names[i], r->name.data, r->name.len) == 0)
+            r->current_field = i;
+    vly_text *value = r->current_field < 0 ? NULL : &r->request.field[r->current_field];
+    return value && value->len ? append(r, value, ", ", 2) : 0;
+}
+
 static int on_value(http_parser *p, const char *data, size_t n)
 {
     vly_http_reader *r = reader_of(p);
-    if (!r->in_value) {
-        r->in_value = true;
-        r->current_field = -1;
-        for (int i = 0; i < VLY_HTTP_N_FIELDS; i++)
-            if (strlen(field_names[i]) == r->name.len &&
-                strncasecmp(field_names[i], r->name.data, r->name.len) == 0)
-                r->current_field = i;
-        /* Trailers come after what they could change. */
-        if (r->state != VLY_HTTP_FIELDS) r->current_field = -1;
-        if (r->current_field >= 0) r->request.field[r->current_field].len = 0;
-    }
+    if (!r->in_value && begin_value(r)) return -1;
     if (count_header(r, n)) return -1;
     return r->current_field < 0 ? 0 : append(r, &r->request.field[r->current_field], data, n);
 }
@@ -88,6 +96,40 @@ static void cut_origin(vly_text *target)
     memmove(target->data, path ? path : "/", target->len);
 }
 
+/* How the body comes: as it is, or in chunks. Whoever takes it for something else sees other
+ * requests behind it (RFC 9112, section 6). */
+static int check_transfer_encoding(vly_http_reader *r)
+{
+    const vly_text *codings = &r->request.field[VLY_HTTP_TRANSFER_ENCODING];
+    const char *at = codings->data;
+    bool chunked = false, other = false;
+    if (codings->len == 0 || field_is(r, VLY_HTTP_TRANSFER_ENCODING, "chunked"))
+        return codings->len && !r->request.chunks
+                   ? refuse(r, 400, "HTTP/1.0 has no transfer codings")
+                   : 0;
+    for (const char *end = at + codings->len; at < end; at++) {
+        while (at < end && strchr(", \t", *at)) at++;
+        size_t n = 0;
+        while (at + n < end && !strchr(", \t", at[n])) n++;
+        if (chunked) return refuse(r, 400, "the one coding that is chunked has to be the last");
+        chunked = n == 7 && strncasecmp(at, "chunked", n) == 0;
+        other |= !chunked;
+        at += n;
+    }
+    if (!chunked) return refuse(r, 400, "the last transfer coding has to be chunked");
+    return other ? refuse(r, 501, "the only transfer coding that is understood is chunked") : 0;
+}
+
+/* It means nothing here; but that of several, who is meant depends on who reads it. */
+static int check_host(vly_http_reader *r)
+{
+    const vly_text *host = &r->request.field[VLY_HTTP_HOST];
+    for (size_t i = 0; i < host->len; i++)
+        if (strchr(", \t/@", host->data[i]))
+            return refuse(r, 400, "expected one Host, of a name and a port");
+    return 0;
+}
+
 static int on_headers_complete(http_parser *p)
 {
     vly_http_reader *r = reader_of(p);
@@ -95,6 +137,7 @@ static int on_headers_complete(http_parser *p)
     if (p->http_major != 1) return refuse(r, 505, "expected HTTP/1.1 or HTTP/1.0");
     q->keep_alive = http_should_keep_alive(p);
     q->chunks = p->http_minor >= 1;
+    if (check_transfer_encoding(r) || check_host(r)) return -1;
     cut_origin(&q->target);
     if (q->field[VLY_HTTP_CONTENT_ENCODING].len &&
         !field_is(r, VLY_HTTP_CONTENT_ENCODING, "identity"))
@@ -105,6 +148,13 @@ static int on_headers_complete(http_parser *p)
         return refuse(r, 413, "the body is larger than this server takes");
     r->state = VLY_HTTP_BODY;
     return 0;
+}
+
+static int on_chunk_header(http_parser *p)
+{
+    vly_http_reader *r = reader_of(p);
+    if (p->content_length <= r->limits.body_bytes - r->request.body.len) return 0;
+    return refuse(r, 413, "the body is larger than this server takes");
 }
 
 static int on_body(http_parser *p, const char *data, size_t n)
@@ -158,6 +208,7 @@ size_t vly_http_reader_feed(vly_http_reader *r, const char *data, size_t n)
                                                   .on_header_field = on_field,
                                                   .on_header_value = on_value,
                                                   .on_headers_complete = on_headers_complete,
+                                                  .on_chunk_header = on_chunk_header,
                                                   .on_body = on_body,
                                                   .on_message_complete = on_complete};
     /* To the parser no bytes are the end of the stream. */

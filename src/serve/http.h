@@ -17,6 +17,8 @@ typedef enum {
     VLY_HTTP_AUTHORIZATION,
     VLY_HTTP_EXPECT,
     VLY_HTTP_CONTENT_ENCODING,
+    VLY_HTTP_TRANSFER_ENCODING,
+    VLY_HTTP_HOST,
     VLY_HTTP_N_FIELDS
 } vly_http_field;
 
@@ -24,7 +26,7 @@ typedef enum {
 typedef struct {
     const char *method; /* "GET"; static */
     vly_text target;    /* the path with its query, as sent but for http://HOST before it */
-    vly_text field[VLY_HTTP_N_FIELDS];
+    vly_text field[VLY_HTTP_N_FIELDS]; /* of those that come again the values, ", " between them */
     vly_text body;
     bool keep_alive;
     bool chunks; /* the client understands chunked answers: HTTP/1.1 */
@@ -42,7 +44,7 @@ typedef struct {
     vly_http_limits limits;
     vly_http_state state;
     vly_http_request request;
-    int status;         /* the HTTP status of a refusal: 400, 413, 415, 417, 431, 500, 505 */
+    int status;         /* the HTTP status of a refusal: 400, 413, 415, 417, 431, 500, 501, 505 */
     const char *reason; /* static */
     vly_text name;      /* of the field being read */
     bool in_value;

@@ -178,7 +178,9 @@ static void oversized_and_malformed(void **state)
     expect_refusal("POST /v1/completions HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
                    400);
     expect_refusal("POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n11000\r\n",
-                   400 + 8); /* its chunk never comes */
+                   413); /* before the chunk has come */
+    expect_refusal("POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                   501);
     expect_refusal("POST /v1/completions HTTP/1.1\r\nContent-Length: 2\r\n"
                    "Transfer-Encoding: chunked\r\n\r\n",
                    400);
