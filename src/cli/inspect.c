@@ -5,6 +5,7 @@
 #include "kv/kv.h"
 #include "model/config.h"
 #include "model/repack.h"
+#include "model/weights.h"
 #include "text/tokenizer.h"
 
 #include <cjson/cJSON.h>
@@ -23,7 +24,9 @@ typedef struct {
     const vly_gguf *gguf;
     const vly_arch *arch; /* described by a file, or NULL */
     vly_gguf_totals totals;
-    uint64_t device_bytes; /* of the weights as they are laid out there */
+    /* Of the weights as they are laid out on a device, and on one with matrix units; 0: not known
+     */
+    uint64_t device_bytes, tiled_bytes;
     /* Of the KV cache; where kv_unknown.code is not 0 its message says why they are not known. */
     vly_error kv_unknown;
     uint32_t context, window; /* window: of all layers; 0: they see all of the context */
@@ -99,6 +102,18 @@ static int measure_kv(inspection *in, vly_bytes architecture, vly_error *err)
     return 0;
 }
 
+/* Of a model that runs: a device that sets no limits tells how the weights would lie. */
+static uint64_t measure_tiles(const vly_gguf *gguf, const vly_model_config *config)
+{
+    const vly_gpu_info info = {.max_buffer_bytes = UINT64_MAX, .max_allocation_bytes = UINT64_MAX};
+    vly_weights weights;
+    vly_error err;
+    if (vly_weights_plan(gguf, config, &info, NULL, 0, true, &weights, &err)) return 0;
+    uint64_t n_bytes = weights.n_bytes;
+    vly_weights_deinit(NULL, &weights);
+    return n_bytes;
+}
+
 /* Finds why Volley does not run the model, if so. */
 static void find_problems(inspection *in)
 {
@@ -108,8 +123,10 @@ static void find_problems(inspection *in)
         vly_fail(problem++, VLY_E_UNSUPPORTED, "it has no tensors: a vocabulary only");
     else if (vly_model_check(in->gguf, in->arch, &config, problem))
         problem++;
-    else if (vly_config_all_windowed(&config))
-        in->window = config.window;
+    else {
+        in->window = vly_config_all_windowed(&config) ? config.window : 0;
+        in->tiled_bytes = measure_tiles(in->gguf, &config);
+    }
     vly_tokenizer *tokenizer;
     if (in->totals.all.n_tensors && vly_tokenizer_create(in->gguf, &tokenizer, problem))
         problem++;
@@ -259,6 +276,7 @@ static void print_memory(const inspection *in)
 {
     printf("\nMemory, about:\n");
     print_bytes("weights", in->device_bytes);
+    if (in->tiled_bytes) print_bytes("weights, with matrix units", in->tiled_bytes);
     if (in->kv_unknown.code) {
         printf("  %-40s not known: ", "KV cache");
         print_column(bytes_of(in->kv_unknown.message), 0);
@@ -423,6 +441,10 @@ static cJSON *memory_to_json(const inspection *in)
 {
     cJSON *json = cJSON_CreateObject();
     add_count(json, "weights", in->device_bytes);
+    if (in->tiled_bytes)
+        add_count(json, "weights_tiled", in->tiled_bytes);
+    else
+        cJSON_AddNullToObject(json, "weights_tiled");
     if (in->kv_unknown.code) {
         cJSON_AddNullToObject(json, "context_tokens");
         cJSON_AddNullToObject(json, "kv_int8");
@@ -472,8 +494,8 @@ static void print_help(void)
            "model would need in memory.\n\n"
            "  --arch FILE  JSON file that describes an architecture beside the known ones\n"
            "  --json       one JSON object: file, parts, version, bytes, metadata (of an array:\n"
-           "               its count and first items), tensors, totals, memory (bytes), runs and\n"
-           "               problems\n"
+           "               its count and first items), tensors, totals, memory (bytes;\n"
+           "               weights_tiled: on devices with matrix units), runs and problems\n"
            "  --help       this text\n");
 }
 

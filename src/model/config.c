@@ -148,7 +148,11 @@ static int check_extras(reader *r)
             return vly_fail(r->err, VLY_E_UNSUPPORTED, "%s: %s is %g, which is not supported",
                             vly_gguf_path(r->gguf), r->key, (double)value);
     }
-    return 0;
+    bool causal;
+    int rc = vly_gguf_bool_or(r->gguf, key_of(r, "attention.causal"), true, &causal, r->err);
+    if (rc || causal) return rc;
+    return vly_fail(r->err, VLY_E_UNSUPPORTED, "%s: %s is false, which is not supported",
+                    vly_gguf_path(r->gguf), r->key);
 }
 
 /* ---- Windows ---- */

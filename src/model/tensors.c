@@ -115,20 +115,33 @@ static int compare_tensors(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-/* Every tensor of the file that is not among those found. */
-static int check_unexpected(finder *f, vly_error *err)
+/* Counts the tensors of the file that are not among those found, and lists the first. */
+static uint32_t find_unexpected(finder *f, char *names, size_t size)
 {
-    char names[1024] = "";
     uint32_t n = 0;
+    names[0] = '\0';
     qsort(f->found, f->n_found, sizeof *f->found, compare_tensors);
     for (size_t i = 0; i < vly_gguf_n_tensors(f->gguf); i++) {
         const vly_gguf_tensor *t = vly_gguf_tensor_at(f->gguf, i);
         if (!bsearch(&t, f->found, f->n_found, sizeof *f->found, compare_tensors))
-            add_name(names, sizeof names, n++, vly_quote(t->name).text);
+            add_name(names, size, n++, vly_quote(t->name).text);
     }
-    if (n == 0) return 0;
-    return vly_fail(err, VLY_E_FORMAT, "%s: %u tensor%s that architecture %s does not have: %s",
-                    vly_gguf_path(f->gguf), n, n == 1 ? "" : "s", f->config->arch.name, names);
+    return n;
+}
+
+/* Tensors that are missing, and those that are too many: often the same ones by another name. */
+static int fail_names(const finder *f, uint32_t n_unexpected, const char *unexpected,
+                      vly_error *err)
+{
+    const char *path = vly_gguf_path(f->gguf), *arch = f->config->arch.name;
+    char missing[900] = "";
+    if (f->n_missing)
+        snprintf(missing, sizeof missing, "%u tensor%s missing: %s", f->n_missing,
+                 f->n_missing == 1 ? " is" : "s are", f->missing);
+    if (n_unexpected == 0) return vly_fail(err, VLY_E_FORMAT, "%s: %s", path, missing);
+    return vly_fail(err, VLY_E_FORMAT, "%s: %s%s%u tensor%s that architecture %s does not have: %s",
+                    path, missing, f->n_missing ? "; " : "", n_unexpected,
+                    n_unexpected == 1 ? "" : "s", arch, unexpected);
 }
 
 static int find_all(finder *f, vly_tensors *out, vly_error *err)
@@ -136,14 +149,14 @@ static int find_all(finder *f, vly_tensors *out, vly_error *err)
     const vly_model_config *c = f->config;
     find_set(f, false, 0, &out->model);
     for (uint32_t i = 0; i < c->n_layer; i++) find_set(f, true, i, &out->layer[i]);
-    if (f->n_missing)
-        return vly_fail(err, VLY_E_FORMAT, "%s: %u tensor%s missing: %s", vly_gguf_path(f->gguf),
-                        f->n_missing, f->n_missing == 1 ? " is" : "s are", f->missing);
+    char unexpected[1024];
+    uint32_t n_unexpected = find_unexpected(f, unexpected, sizeof unexpected);
+    if (f->n_missing) return fail_names(f, n_unexpected, unexpected, err);
     if (f->wrong.code) {
         if (err) *err = f->wrong;
         return f->wrong.code;
     }
-    return check_unexpected(f, err);
+    return n_unexpected ? fail_names(f, n_unexpected, unexpected, err) : 0;
 }
 
 int vly_tensors_find(const vly_gguf *gguf, const vly_model_config *c, vly_tensors *out,

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK_BYTES (1ull << 30) /* weights lie in buffers of at most this size */
+#define CHUNK_BYTES (1ull << 30) /* weights lie in buffers of about this size */
 #define RING_BYTES  (64ull << 20)
 #define ALIGNMENT   256u
 
@@ -43,22 +43,24 @@ static uint64_t scales_bytes(const vly_matrix *m, uint64_t rows)
 
 typedef struct {
     vly_weights *weights;
-    uint64_t chunk_limit;
+    uint64_t device_limit; /* of a buffer */
     bool tiled;
     vly_error *err;
 } planner;
 
-/* Finds a place for the planes in the last chunk, or opens another. */
+/* Finds a place for the planes in the last chunk, or opens another, which a large matrix has for
+ * itself. */
 static int place(planner *p, vly_matrix *m)
 {
     vly_weights *w = p->weights;
     uint64_t parts = align_up(parts_bytes(m, m->rows)), scales = align_up(scales_bytes(m, m->rows));
-    if (parts + scales > p->chunk_limit)
+    uint64_t chunk = p->device_limit < CHUNK_BYTES ? p->device_limit : CHUNK_BYTES;
+    if (parts + scales > p->device_limit)
         return vly_fail(p->err, VLY_E_UNSUPPORTED,
                         "tensor %.*s takes %.1f MiB; the device's buffers hold at most %.1f MiB",
                         (int)m->tensor[0]->name.len, m->tensor[0]->name.data,
-                        (double)(parts + scales) / 1048576.0, (double)p->chunk_limit / 1048576.0);
-    if (w->n_chunks == 0 || w->chunk_bytes[w->n_chunks - 1] + parts + scales > p->chunk_limit) {
+                        (double)(parts + scales) / 1048576.0, (double)p->device_limit / 1048576.0);
+    if (w->n_chunks == 0 || w->chunk_bytes[w->n_chunks - 1] + parts + scales > chunk) {
         uint64_t *sizes = realloc(w->chunk_bytes, (w->n_chunks + 1) * sizeof *sizes);
         if (!sizes) return vly_fail(p->err, VLY_E_HOST_MEMORY, "no memory for the weights' plan");
         w->chunk_bytes = sizes;
@@ -163,8 +165,7 @@ int vly_weights_plan(const vly_gguf *gguf, const vly_model_config *config, const
                      vly_error *err)
 {
     *out = (vly_weights){.gguf = gguf, .n_layer = config->n_layer};
-    uint64_t limit = CHUNK_BYTES;
-    if (info->max_allocation_bytes < limit) limit = info->max_allocation_bytes;
+    uint64_t limit = info->max_allocation_bytes;
     if (info->max_buffer_bytes < limit) limit = info->max_buffer_bytes;
     /* The kernels that read through texel views address scales as 4-byte texels. */
     if (info->type == VLY_GPU_CPU && info->max_texel_elements * 4ull < limit)

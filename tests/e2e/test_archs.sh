@@ -92,9 +92,12 @@ check_match 'a description that is not there: why' 'cannot open .*none' "$err"
 # A tensor under another name is missing, and one too many.
 sed 's/blk\.1\.ffn_norm/blk.1.ffn_nerm/' $models/qwen3.gguf >"$scratch/renamed.gguf"
 check_exit 'a tensor that is missing' 1 "$volley" run -m "$scratch/renamed.gguf" -p Once
-check_match 'it is named' '1 tensor is missing: blk\.1\.ffn_norm\.weight' "$err"
+check_match 'both are named' "1 tensor is missing: blk\.1\.ffn_norm\.weight; 1 tensor .*'blk\.1\.ffn_nerm" "$err"
 check_match 'inspect names it' 'does not run.*missing: blk\.1\.ffn_norm' \
     "$("$volley" inspect "$scratch/renamed.gguf" | tr '\n' ' ')"
+check_equal 'inspect tells how many bytes it would take, without matrix units and with them' \
+    '3961241600 4965708800' \
+    "$("$volley" inspect --json synthetic:mistral-7b:iq3_s | jq -r '.memory | "\(.weights) \(.weights_tiled)"')"
 # Biases of a family that has none.
 sed 's/qwen2/qwen3/g' $models/qwen2.gguf >"$scratch/renamed.gguf"
 check_exit 'the norms that another family needs' 1 "$volley" run -m "$scratch/renamed.gguf" -p Once

@@ -181,6 +181,15 @@ static void unexpected_tensors_are_named(void **state)
     refuse((model){.arch = "llama", .extra = "\x1b[2J\n"}, VLY_E_FORMAT, "'\\x1b[2J\\x0a'");
 }
 
+static void renamed_tensors_are_named_twice(void **state)
+{
+    (void)state;
+    refuse((model){.arch = "llama", .left_out = "blk.1.ffn_up.weight", .extra = "blk.1.up.weight"},
+           VLY_E_FORMAT,
+           "1 tensor is missing: blk.1.ffn_up.weight; 1 tensor that architecture llama does not "
+           "have: 'blk.1.up.weight'");
+}
+
 static void shapes_and_formats_are_checked(void **state)
 {
     (void)state;
@@ -332,6 +341,11 @@ static void write_softcap(gguf_writer *w)
     gguf_writer_f32(w, "llama.final_logit_softcapping", 30.0f);
 }
 
+static void write_seeing_ahead(gguf_writer *w)
+{
+    gguf_writer_bool(w, "llama.attention.causal", false);
+}
+
 static void write_word(gguf_writer *w)
 {
     gguf_writer_string(w, "llama.attention.scale", "large");
@@ -345,6 +359,8 @@ static void what_would_change_the_numbers_is_refused(void **state)
     accept((model){.arch = "llama", .write = write_no_experts});
     refuse((model){.arch = "llama", .write = write_softcap}, VLY_E_UNSUPPORTED,
            "llama.final_logit_softcapping is 30");
+    refuse((model){.arch = "llama", .write = write_seeing_ahead}, VLY_E_UNSUPPORTED,
+           "llama.attention.causal is false");
     refuse((model){.arch = "llama", .write = write_word}, VLY_E_FORMAT, "llama.attention.scale");
 }
 
@@ -354,6 +370,7 @@ int main(void)
         cmocka_unit_test(sound_models_pass),
         cmocka_unit_test(missing_tensors_are_named),
         cmocka_unit_test(unexpected_tensors_are_named),
+        cmocka_unit_test(renamed_tensors_are_named_twice),
         cmocka_unit_test(shapes_and_formats_are_checked),
         cmocka_unit_test(heads_have_even_sizes),
         cmocka_unit_test(vocabularies_are_alike),
