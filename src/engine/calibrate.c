@@ -50,10 +50,10 @@ static double run_ns(vly_engine *e, vly_gpu_commands *const *commands, uint32_t 
     return (double)(vly_clock_ns() - start_ns);
 }
 
-/* The least time of a pass over n tokens and n_rows picks (0: layers alone), among `all` tokens of
- * a draft or the mapped ones. */
-static int measure(vly_engine *e, vly_model *model, const vly_kv_seq *seq, uint32_t n,
-                   uint32_t n_rows, bool all, double *ns, vly_error *err)
+/* A time of a pass over n tokens and n_rows picks (0: layers alone), among `all` tokens of a draft
+ * or the mapped ones; *ns becomes that if it is less, or 0. */
+static int run_pass(vly_engine *e, vly_model *model, const vly_kv_seq *seq, uint32_t n,
+                    uint32_t n_rows, bool all, double *ns, vly_error *err)
 {
     const vly_pass *head_and_pick = vly_draft_passes(all);
     vly_gpu_commands *commands[3];
@@ -61,11 +61,40 @@ static int measure(vly_engine *e, vly_model *model, const vly_kv_seq *seq, uint3
     int rc = vly_model_pass(model, VLY_PASS_LAYERS, n, &commands[0], err);
     for (uint32_t i = 1; rc == 0 && i < n_passes; i++)
         rc = vly_model_pass(model, head_and_pick[i - 1], n_rows, &commands[i], err);
+    if (rc) return rc;
+    write_step(model, seq, n, n_rows);
+    double run = run_ns(e, commands, n_passes, &rc, err);
+    if (!(*ns > 0) || run < *ns) *ns = run;
+    return rc;
+}
+
+static int measure(vly_engine *e, vly_model *model, const vly_kv_seq *seq, uint32_t n,
+                   uint32_t n_rows, bool all, double *ns, vly_error *err)
+{
+    int rc = 0;
     *ns = 0;
-    for (int i = 0; rc == 0 && i < N_RUNS; i++) {
-        write_step(model, seq, n, n_rows);
-        double run = run_ns(e, commands, n_passes, &rc, err);
-        if (i == 0 || run < *ns) *ns = run;
+    for (int i = 0; rc == 0 && i < N_RUNS; i++)
+        rc = run_pass(e, model, seq, n, n_rows, all, ns, err);
+    return rc;
+}
+
+/* The target's passes over n[0 .. count-1] tokens, in turns: clocks rise and others compute
+ * meanwhile, and it is the ratios that matter. */
+static int measure_sizes(vly_engine *e, const vly_kv_seq *seq, const uint32_t *n, size_t count,
+                         vly_error *err)
+{
+    vly_profile *p = &e->profile;
+    double ns[N_SIZES] = {0};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < N_RUNS * count; i++)
+        rc = run_pass(e, e->target, seq, n[i % count], n[i % count], false, &ns[i % count], err);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        if (n[i] == 1)
+            vly_profile_set_level(p, ns[i]);
+        else
+            vly_profile_set_ratio(p, n[i], ns[i] / p->verify_ns);
+        vly_log(VLY_LOG_DEBUG, "governor", "target pass over %u tokens: %.3f ms", n[i],
+                ns[i] * 1e-6);
     }
     return rc;
 }
@@ -87,27 +116,44 @@ static int calibrate_target(vly_engine *e, const vly_kv_seq *seq, size_t n_sizes
     vly_profile *p = &e->profile;
     int rc = 0;
     size_t again = 1 + p->n_loaded % (N_SIZES - 1);
+    uint32_t due[N_SIZES], n_due = 0;
     for (size_t i = e->n_calibrated; rc == 0 && i < n_sizes; i++) {
         uint32_t n = sizes[i];
-        double ns = p->verify_ns * (double)p->verify_ratio[n];
+        bool known = i > 0 && i != again && p->verify_ratio[n] > 0;
         if (n > seq->n_pages * VLY_PAGE_TOKENS) continue;
         if (i >= N_MANDATORY && vly_clock_ns() - start_ns > BUDGET_NS) break;
         rc = warm_up_passes(e, e->target, n, n, err);
-        if (rc == 0 && (i == 0 || i == again || !(ns > 0)))
-            rc = measure(e, e->target, seq, n, n, false, &ns, err);
-        if (i == 0) p->verify_ns = ns;
-        if (rc) break;
-        vly_profile_set_ratio(p, n, ns / p->verify_ns);
-        e->n_calibrated = (uint32_t)i + 1;
-        vly_log(VLY_LOG_DEBUG, "governor", "target pass over %u tokens: %.3f ms", n, ns * 1e-6);
+        if (rc == 0 && known) vly_profile_set_ready(p, n);
+        if (rc == 0 && !known) due[n_due++] = n;
+        if (n_due > 0 && i + 1 < (n_sizes < N_MANDATORY ? n_sizes : N_MANDATORY)) continue;
+        if (rc == 0) rc = measure_sizes(e, seq, due, n_due, err);
+        if (rc == 0) e->n_calibrated = (uint32_t)i + 1;
+        n_due = 0;
     }
+    return rc;
+}
+
+/* Times of one draft step; and from passes over one token and many, of reading a token. */
+static int measure_draft(vly_engine *e, const vly_kv_seq *seq, vly_error *err)
+{
+    vly_profile *p = &e->profile;
+    double one, many;
+    int rc = 0;
+    if (!(p->step_ns[VLY_ARM_TEXT] > 0))
+        rc = measure(e, e->draft, seq, 1, 1, true, &p->step_ns[VLY_ARM_TEXT], err);
+    if (rc == 0 && !(p->step_ns[VLY_ARM_MODEL] > 0))
+        rc = measure(e, e->draft, seq, 1, 1, false, &p->step_ns[VLY_ARM_MODEL], err);
+    if (rc || p->feed_ns > 0) return rc;
+    rc = measure(e, e->draft, seq, 1, 0, false, &one, err);
+    if (rc == 0) rc = measure(e, e->draft, seq, N_FEED, 0, false, &many, err);
+    if (rc == 0) p->feed_ns = many > one ? (many - one) / (N_FEED - 1) : one / N_FEED;
+    vly_log(VLY_LOG_DEBUG, "governor", "draft step: %.3f ms, %.3f ms to read a token",
+            p->step_ns[VLY_ARM_MODEL] * 1e-6, p->feed_ns * 1e-6);
     return rc;
 }
 
 static int calibrate_draft(vly_engine *e, const vly_kv_seq *seq, vly_error *err)
 {
-    double *step_ns = &e->profile.step_ns[VLY_ARM_MODEL], one = 0, many = 0;
-    double *text_ns = &e->profile.step_ns[VLY_ARM_TEXT];
     int rc = warm_up_passes(e, e->draft, 1, 1, err);
     for (int i = 0; rc == 0 && i < 2 * VLY_N_DRAFT_PASSES; i++)
         rc = vly_engine_warm_up(e, e->draft, vly_draft_passes(i % 2)[i / 2], 1, err);
@@ -115,15 +161,7 @@ static int calibrate_draft(vly_engine *e, const vly_kv_seq *seq, vly_error *err)
         rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, n, err);
     if (rc == 0 && e->ahead)
         rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, VLY_MAX_ADVANCED, err);
-    if (rc == 0 && !(*text_ns > 0)) rc = measure(e, e->draft, seq, 1, 1, true, text_ns, err);
-    if (rc || *step_ns > 0) return rc;
-    rc = measure(e, e->draft, seq, 1, 1, false, step_ns, err);
-    if (rc == 0) rc = measure(e, e->draft, seq, 1, 0, false, &one, err);
-    if (rc == 0) rc = measure(e, e->draft, seq, N_FEED, 0, false, &many, err);
-    e->profile.feed_ns = many > one ? (many - one) / (N_FEED - 1) : one / N_FEED;
-    vly_log(VLY_LOG_DEBUG, "governor", "draft step: %.3f ms, %.3f ms to read a token",
-            *step_ns * 1e-6, e->profile.feed_ns * 1e-6);
-    return rc;
+    return rc ? rc : measure_draft(e, seq, err);
 }
 
 int vly_engine_calibrate(vly_engine *e, bool all, vly_error *err)

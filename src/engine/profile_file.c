@@ -12,7 +12,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-static const char magic[8] = "vlyprof2";
+static const char magic[8] = "vlyprof3";
 
 static void add(XXH3_state_t *hash, const void *data, size_t n_bytes)
 {

@@ -135,8 +135,17 @@ static int take_tokens(vly_sequence *s, uint32_t *n_taken, bool *ended)
     return 0;
 }
 
+/* Tokens that its draft took in, in the step that is done. */
+static uint32_t n_fed(const vly_sequence *s)
+{
+    const vly_draft_batch *b = &s->engine->step.batch.draft;
+    bool followed = s->block.ahead && s->block.n_done > 1;
+    return b->n_rows && !followed ? b->n_fed / b->n_rows : 0;
+}
+
 void vly_sequence_block_waited(vly_sequence *s, const vly_outcome *o)
 {
+    s->waited.n_fed += n_fed(s);
     s->waited.draft_ns += o->draft_ns;
     s->waited.wall_ns += o->wall_ns;
     s->waited.map_ns += s->block.map_ns;
@@ -179,6 +188,7 @@ static void observe(vly_sequence *s, vly_outcome o, uint32_t n_decided)
                                     : 0;
     o.n_drafted = b->n_drafted;
     o.n_accepted = b->n_accepted;
+    o.n_fed = waited.n_fed ? waited.n_fed : n_fed(s);
     o.first = vly_engine_ahead_first(s->engine, s);
     vly_profile_learn(p, arm_of(b), &o);
     if (s->draft && s->draft->ops->observe) s->draft->ops->observe(s->draft, &o);

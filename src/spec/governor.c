@@ -84,9 +84,8 @@ double vly_governor_expect(const vly_governor *g, vly_arm arm, uint32_t k)
 /* What reading on before the first proposal costs. */
 static double read_ns(const vly_governor *g, vly_arm arm, const vly_governor_input *in)
 {
-    /* A block always feeds its correction, and the last proposal if that was accepted. */
-    if (!vly_arm_by_model(arm) || in->behind <= 2) return 0;
-    return (in->behind - 2) * g->profile->feed_ns;
+    if (!vly_arm_by_model(arm) || in->behind <= VLY_USUALLY_FED) return 0;
+    return (in->behind - VLY_USUALLY_FED) * g->profile->feed_ns;
 }
 
 /* Time of a block; 0 where it is not known. */

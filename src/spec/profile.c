@@ -4,9 +4,9 @@
 #include <string.h>
 
 #define FAST 0.1  /* weight of a new time in a mean */
-#define SLOW 0.03 /* the same in a ratio */
+#define SLOW 0.03 /* the same in a ratio that comes from many times */
 
-#define MIN_RATIO 0.5
+#define MIN_RATIO 1.0
 #define MAX_RATIO 128.0
 
 static double clamp(double x, double low, double high)
@@ -33,19 +33,48 @@ void vly_profile_set_ratio(vly_profile *p, uint32_t n, double ratio)
 {
     if (!(ratio > 0) || !isfinite(ratio)) return;
     p->verify_ratio[n] = (float)clamp(ratio, MIN_RATIO, MAX_RATIO);
+    p->ratio_tries[n] = 1;
+    vly_profile_set_ready(p, n);
+}
+
+static void change_ratio(vly_profile *p, uint32_t n, double factor)
+{
+    double ratio = (double)p->verify_ratio[n] * factor;
+    p->verify_ratio[n] = (float)clamp(ratio, MIN_RATIO, MAX_RATIO);
+}
+
+void vly_profile_set_ready(vly_profile *p, uint32_t n)
+{
     p->ready[n] = true;
     find_least_ratios(p);
 }
 
-/* A time of several tokens does not tell whether the level or the ratio was wrong: most of the
- * difference is given to the level, and what is wrong of that is put right by the next pass over
- * one token. */
+/* What slows one pass down, another program or low clocks, slows all of both models. */
+static void change_level(vly_profile *p, double factor)
+{
+    p->verify_ns *= factor;
+    p->feed_ns *= factor;
+    for (int arm = 0; arm < VLY_N_ARMS; arm++) p->step_ns[arm] *= factor;
+}
+
+void vly_profile_set_level(vly_profile *p, double ns)
+{
+    if (!(ns > 0) || !isfinite(ns)) return;
+    if (p->verify_ns > 0) change_level(p, ns / p->verify_ns);
+    p->verify_ns = ns;
+    vly_profile_set_ratio(p, 1, 1);
+}
+
+/* A time of several tokens does not tell whether the level or the ratio was wrong: of a ratio that
+ * comes from many times most of the difference is given to the level, and what is wrong of that is
+ * put right by the next pass over one token. */
 void vly_profile_add_verify(vly_profile *p, uint32_t n, double ns)
 {
     if (!(ns > 0) || !isfinite(ns)) return;
     if (n == 1) {
-        vly_profile_add_time(&p->verify_ns, ns);
-        vly_profile_set_ratio(p, 1, 1);
+        double level = p->verify_ns;
+        vly_profile_add_time(&level, ns);
+        vly_profile_set_level(p, level);
         return;
     }
     if (!(p->verify_ns > 0)) return;
@@ -54,8 +83,13 @@ void vly_profile_add_verify(vly_profile *p, uint32_t n, double ns)
         return;
     }
     double off = clamp(ns / (p->verify_ns * (double)p->verify_ratio[n]), 0.5, 2);
-    p->verify_ns *= pow(off, FAST);
-    vly_profile_set_ratio(p, n, (double)p->verify_ratio[n] * pow(off, SLOW));
+    double tries = (double)p->ratio_tries[n] + 1, weight = fmax(SLOW, 1 / tries);
+    change_level(p, pow(off, FAST * (1 - weight)));
+    /* If calibration had the time of one token wrong, it has all ratios wrong alike. */
+    for (uint32_t i = 2; i <= VLY_MAX_BATCH; i++)
+        if (i == n || p->ratio_tries[i] == 1) change_ratio(p, i, pow(off, weight));
+    p->ratio_tries[n] = (float)fmin(tries, 1 / SLOW);
+    find_least_ratios(p);
 }
 
 /* N-grams take the same time, however long they match. */
@@ -70,6 +104,15 @@ double vly_profile_overhead_ns(const vly_profile *p, vly_arm arm)
     return ns > 0 ? ns : p->overhead_ns[VLY_ARM_NONE];
 }
 
+/* Of the time of draft steps, that without reading on before the first one. A step takes no less
+ * than a token that is read. */
+static double drafted_ns(const vly_profile *p, const vly_outcome *o, double draft_ns)
+{
+    double read = o->n_fed > VLY_USUALLY_FED ? o->n_fed - VLY_USUALLY_FED : 0;
+    double least = draft_ns * o->n_drafted / (o->n_drafted + read);
+    return fmax(draft_ns - read * p->feed_ns, least);
+}
+
 void vly_profile_learn(vly_profile *p, vly_arm arm, const vly_outcome *o)
 {
     double device_ns = o->draft_ns + o->verify_ns;
@@ -80,7 +123,7 @@ void vly_profile_learn(vly_profile *p, vly_arm arm, const vly_outcome *o)
     if (by_model && o->n_drafted > 0) {
         double draft = o->draft_ns;
         if (!(draft > 0)) draft = o->wall_ns - vly_profile_verify_ns(p, o->n_tok);
-        vly_profile_add_time(&p->step_ns[arm], draft / o->n_drafted);
+        vly_profile_add_time(&p->step_ns[arm], drafted_ns(p, o, draft) / o->n_drafted);
     }
     /* The first of a row tells no more of the others than blocks without a proposal do. */
     double overhead = o->first ? p->overhead_ns[VLY_ARM_NONE] : o->wall_ns - device_ns;
@@ -104,7 +147,8 @@ static bool is_sane(const vly_profile *p)
     bool ok = is_time(p->verify_ns) && is_time(p->feed_ns) && p->elapsed_ns >= 0 &&
               p->elapsed_ns < 1e18 && p->probe_ns >= 0 && p->probe_ns < 1e18;
     for (uint32_t n = 0; n <= VLY_MAX_BATCH; n++)
-        ok = ok && p->verify_ratio[n] >= 0 && p->verify_ratio[n] <= (float)MAX_RATIO;
+        ok = ok && p->verify_ratio[n] >= 0 && p->verify_ratio[n] <= (float)MAX_RATIO &&
+             p->ratio_tries[n] >= 0 && p->ratio_tries[n] < 1e6f;
     for (int arm = 0; arm < VLY_N_ARMS; arm++) {
         ok = ok && is_time(p->step_ns[arm]) && is_time(p->overhead_ns[arm]);
         for (int i = 0; i < VLY_N_ACCEPTANCES * VLY_MAX_DRAFT; i++)

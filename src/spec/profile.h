@@ -30,10 +30,15 @@ typedef struct {
 
 #define VLY_N_ACCEPTANCES 2 /* of greedy text, and of sampled text */
 
+/* Tokens that the draft model takes in before it proposes, where it proposed the last time, too: a
+ * last proposal if that was accepted, and the target's own token. That is a part of its steps. */
+#define VLY_USUALLY_FED 2
+
 /* Zero-initialise: nothing is known. Times in nanoseconds; 0: not known. */
 typedef struct {
     double verify_ns;                      /* a target pass over one token */
     float verify_ratio[VLY_MAX_BATCH + 1]; /* over n tokens, as a multiple of that; 0: not known */
+    float ratio_tries[VLY_MAX_BATCH + 1];  /* times that it comes from, up to some number */
     bool ready[VLY_MAX_BATCH + 1];         /* may it be run, without time to prepare it? */
     float least_ratio[VLY_MAX_BATCH + 1];  /* of all sizes from n on that are ready; 0: none is */
     double step_ns[VLY_N_ARMS];            /* for each drafted token */
@@ -49,6 +54,7 @@ typedef struct {
 typedef struct {
     uint32_t n_drafted, n_accepted;
     uint32_t n_tok; /* of the target's pass as it was computed, padding included; 0: not known */
+    uint32_t n_fed; /* of the text, that the draft model took in before its first proposal */
     double draft_ns, verify_ns; /* on the device */
     double idle_ns;             /* nothing was computed there before it, since the last step */
     double wall_ns;             /* from the beginning of the step to its end */
@@ -61,12 +67,21 @@ typedef struct {
 /* Takes in the times of a block. */
 void vly_profile_learn(vly_profile *profile, vly_arm arm, const vly_outcome *outcome);
 
+/* Sets the time of a target pass over one token, as calibration measured it: those of other passes,
+ * of both models, change alike. */
+void vly_profile_set_level(vly_profile *profile, double ns);
+
 /* Takes in the time of a target pass over n tokens, 1 <= n <= VLY_MAX_BATCH. The time of one token
- * follows quickly, since it differs with load and context; ratios follow slowly. */
+ * follows quickly, since it differs with load and context; a ratio follows slowly once it comes
+ * from many times. */
 void vly_profile_add_verify(vly_profile *profile, uint32_t n, double ns);
 
-/* Sets the ratio of n tokens to one, as calibration measured both; such a pass is ready. */
+/* Sets the ratio of n tokens to one, as calibration measured both; such a pass is ready. A pass
+ * over more tokens never takes less: what says so is taken for 1. */
 void vly_profile_set_ratio(vly_profile *profile, uint32_t n, double ratio);
+
+/* Such a pass is ready, and takes what the profile has for it. */
+void vly_profile_set_ready(vly_profile *profile, uint32_t n);
 
 /* Takes a time into *mean, a mean of the last few; outliers count as twice or half of it. */
 void vly_profile_add_time(double *mean, double ns);

@@ -59,6 +59,59 @@ static void test_levels_and_ratios(void **state)
     expect_near(vly_profile_verify_ns(&p, 4), 300);
 }
 
+/* Calibration's ratios give way to what blocks take, soon; those that no block took as the others
+ * do.
+ */
+static void test_ratios_that_were_wrong(void **state)
+{
+    (void)state;
+    vly_profile p = {0};
+    vly_profile_set_level(&p, 100);
+    vly_profile_set_ratio(&p, 2, 2.2);
+    vly_profile_set_ratio(&p, 4, 3);
+    for (int i = 0; i < 12; i++) {
+        vly_profile_add_verify(&p, 1, 100);
+        vly_profile_add_verify(&p, 2, 110);
+    }
+    assert_in_range((int)vly_profile_verify_ns(&p, 2), 105, 130);
+    assert_in_range((int)vly_profile_verify_ns(&p, 4), 140, 180);
+    vly_profile_set_ratio(&p, 8, 0.7); /* a pass over more tokens takes no less */
+    assert_true(vly_profile_verify_ns(&p, 8) == vly_profile_verify_ns(&p, 1));
+    float before = p.verify_ratio[2];
+    vly_profile_set_ready(&p, 2);
+    assert_true(p.verify_ratio[2] == before && p.ratio_tries[2] > 10);
+}
+
+/* What slows the target down slows the draft down. */
+static void test_a_level_is_that_of_both_models(void **state)
+{
+    (void)state;
+    vly_profile p = {.feed_ns = 10, .step_ns = {[VLY_ARM_MODEL] = 30, [VLY_ARM_TEXT] = 40}};
+    vly_profile_set_level(&p, 100);
+    assert_true(p.feed_ns == 10);
+    vly_profile_set_level(&p, 300);
+    expect_near(p.feed_ns, 30);
+    expect_near(p.step_ns[VLY_ARM_MODEL], 90);
+    for (int i = 0; i < 100; i++) vly_profile_add_verify(&p, 1, 100);
+    expect_near(p.step_ns[VLY_ARM_MODEL], 30);
+    expect_near(p.step_ns[VLY_ARM_TEXT], 40);
+}
+
+/* A draft that reads what the text has grown by without it is not slower at drafting. */
+static void test_reading_is_no_drafting(void **state)
+{
+    (void)state;
+    vly_profile p = {.feed_ns = 50};
+    vly_outcome o = {.n_tok = 3, .n_drafted = 2, .n_fed = 2, .draft_ns = 200, .verify_ns = 1000};
+    vly_profile_set_level(&p, 900);
+    for (int i = 0; i < 20; i++) vly_profile_learn(&p, VLY_ARM_MODEL, &o);
+    double step = p.step_ns[VLY_ARM_MODEL] / p.verify_ns;
+    o.n_fed = 12;
+    o.draft_ns += 10 * p.feed_ns;
+    for (int i = 0; i < 20; i++) vly_profile_learn(&p, VLY_ARM_MODEL, &o);
+    expect_near(p.step_ns[VLY_ARM_MODEL] / p.verify_ns, step);
+}
+
 /* What a block waits for the host is learned, unless blocks like it would not in a row. */
 static void test_overheads(void **state)
 {
@@ -119,6 +172,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_times_are_followed),
         cmocka_unit_test(test_levels_and_ratios),
+        cmocka_unit_test(test_ratios_that_were_wrong),
+        cmocka_unit_test(test_a_level_is_that_of_both_models),
+        cmocka_unit_test(test_reading_is_no_drafting),
         cmocka_unit_test(test_overheads),
         cmocka_unit_test(test_loading),
     };
