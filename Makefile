@@ -79,6 +79,10 @@ $(build)/%.o: %.c $(build)/flags | $(shader_headers)
 $(build)/tests/kernels/test_gpu_submit: private LDFLAGS += \
     $(addprefix -Wl$(comma)--wrap=,vkWaitSemaphores vkGetSemaphoreCounterValue \
       vkQueueSubmit vkCreatePipelineCache)
+# The calls that this one counts.
+$(build)/tests/e2e/test_steady: private LDFLAGS += \
+    $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup getenv fopen vly_log \
+      vkAllocateMemory vkCreateBuffer vkCreateComputePipelines vkBeginCommandBuffer)
 $(test_bin): $(build)/%: $(build)/%.o $(test_support) $(sanitizer) $(build)/libvolley.a
 	$(call say,LINK) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 

@@ -12,7 +12,16 @@
 int vly_draft_context_init(vly_draft_context *c, const vly_draft_source *source, vly_error *err)
 {
     *c = (vly_draft_context){.source = *source, .model = source->model, .reading = true};
-    return vly_kv_seq_init(vly_model_kv(c->model), &c->seq, err);
+    /* Room for all tokens and, at 8 bytes each, their text, so that no block has to make some. */
+    size_t n_ctx = vly_model_get_memory(c->model)->n_ctx + VLY_MAX_DRAFT;
+    int rc = 0;
+    c->work = vly_encode_work_create();
+    if (!c->work || vly_ids_reserve(&c->own, n_ctx) || vly_text_reserve(&c->bytes, 8 * n_ctx) ||
+        vly_ids_reserve(&c->encoded, n_ctx))
+        rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
+    if (rc == 0) rc = vly_kv_seq_init(vly_model_kv(c->model), &c->seq, err);
+    if (rc) vly_draft_context_deinit(c);
+    return rc;
 }
 
 int vly_draft_context_share(const vly_draft_source *source, vly_draft_context *own,
@@ -28,6 +37,8 @@ void vly_draft_context_deinit(vly_draft_context *c)
     vly_ids_free(&c->own);
     vly_text_free(&c->bytes);
     vly_ids_free(&c->encoded);
+    vly_encode_work_destroy(c->work);
+    c->work = NULL;
 }
 
 /* Own tokens of the word that the text ends with, as far as they can be taken back. */
@@ -88,7 +99,8 @@ int vly_draft_context_take(vly_draft_context *c, bool anew, vly_error *err)
     int rc = collect_bytes(c, n_word);
     if (rc) return vly_fail(err, rc, "no memory for the draft's text");
     c->encoded.len = 0;
-    rc = vly_tokenizer_encode(tokenizer, c->bytes.data, c->bytes.len, flags, &c->encoded, err);
+    rc = vly_tokenizer_encode_with(tokenizer, c->work, c->bytes.data, c->bytes.len, flags,
+                                   &c->encoded, err);
     if (rc) return rc;
     while (same < n_word && same < c->encoded.len &&
            c->own.data[from + same] == c->encoded.data[same])

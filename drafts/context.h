@@ -15,9 +15,10 @@ struct vly_draft_context {
     uint32_t n_ahead; /* bytes of the one after these that it stands for, too */
     vly_text bytes;   /* of those that are being encoded */
     vly_ids encoded;  /* what they come to */
-    bool started;     /* pages of earlier texts were looked for */
-    bool reading;     /* chunk by chunk, until one token is left */
-    bool full;        /* there is no room for the text: nothing more to do */
+    vly_encode_work *work;
+    bool started; /* pages of earlier texts were looked for */
+    bool reading; /* chunk by chunk, until one token is left */
+    bool full;    /* there is no room for the text: nothing more to do */
 };
 
 /* VLY_E_HOST_MEMORY, VLY_E_CONTEXT. */

@@ -48,16 +48,16 @@ static uint32_t *find_slot(const draft_ngram *d, uint32_t n, size_t end)
     return &table[home];
 }
 
-/* Doubles the tables, so that indexing is linear in all. */
+/* Tables for as many tokens as the text has room for: where that does not grow, they never do. */
 static int make_room(draft_ngram *d, vly_error *err)
 {
     size_t n_slots = d->n_slots ? d->n_slots : 256;
-    while (n_slots < 2 * d->text->len) n_slots *= 2;
+    while (n_slots < 2 * d->text->cap) n_slots *= 2;
     if (n_slots == d->n_slots) return 0;
     uint32_t *slots = calloc(n_slots, N_TABLES * sizeof *slots);
     if (!slots)
         return vly_fail(err, VLY_E_HOST_MEMORY, "no memory to index the n-grams of %zu tokens",
-                        d->text->len);
+                        d->text->cap);
     free(d->slots);
     d->slots = slots;
     d->n_slots = n_slots;
@@ -168,6 +168,11 @@ int vly_draft_create_ngram(const vly_draft_source *source, vly_draft **out, vly_
     if (!d) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft");
     d->base = (vly_draft){.ops = &ops, .proposer = VLY_DRAFT_NGRAM};
     d->text = source->text;
+    int rc = make_room(d, err);
+    if (rc) {
+        free(d);
+        return rc;
+    }
     *out = &d->base;
     return 0;
 }

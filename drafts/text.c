@@ -81,8 +81,8 @@ static int add_word(draft_text *d, uint32_t from, uint32_t to)
     if (vly_tokenizer_decode(s->model_tokenizer, d->own + from, to - from, false, &d->word))
         return VLY_E_HOST_MEMORY;
     if (d->word.len) /* what a control token leaves of it has none */
-        return vly_tokenizer_encode(s->text_tokenizer, d->word.data, d->word.len,
-                                    VLY_ENCODE_CONTINUE, &d->ids, &err);
+        return vly_tokenizer_encode_with(s->text_tokenizer, d->context->work, d->word.data,
+                                         d->word.len, VLY_ENCODE_CONTINUE, &d->ids, &err);
     return vly_ids_push(&d->ids, vly_vocab_map_target_of(s->map, d->own[from]));
 }
 
@@ -244,8 +244,10 @@ int vly_draft_create_text(const vly_draft_source *source, vly_draft **out, vly_e
     if (!d) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft");
     d->base = (vly_draft){.ops = &ops, .proposer = VLY_DRAFT_TEXT};
     int rc = vly_draft_context_share(source, &d->own_context, &d->context, err);
+    if (rc == 0 && (vly_text_reserve(&d->word, 0) || vly_ids_reserve(&d->ids, MAX_OWN)))
+        rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's text");
     if (rc) {
-        free(d);
+        destroy(&d->base);
         return rc;
     }
     *out = &d->base;

@@ -5,11 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Room for small arrays is made at once. */
+#define LEAST_BYTES 256
+
 /* Makes room for `need` elements of `size` bytes; doubles, so that appending is linear in all. */
 static int grow(void **data, size_t *cap, size_t need, size_t size)
 {
     if (need <= *cap) return 0;
-    size_t cap_new = *cap ? *cap : 16;
+    size_t cap_new = *cap ? *cap : LEAST_BYTES / size;
     while (cap_new < need) {
         if (cap_new > SIZE_MAX / 2 / size) return VLY_E_HOST_MEMORY;
         cap_new *= 2;
@@ -42,10 +45,15 @@ int vly_ids_append(vly_ids *ids, const uint32_t *data, size_t n)
     return 0;
 }
 
-int vly_text_append(vly_text *text, const void *data, size_t n)
+int vly_text_reserve(vly_text *text, size_t n)
 {
     if (n >= SIZE_MAX - text->len) return VLY_E_HOST_MEMORY;
-    int rc = grow((void **)&text->data, &text->cap, text->len + n + 1, 1);
+    return grow((void **)&text->data, &text->cap, text->len + n + 1, 1);
+}
+
+int vly_text_append(vly_text *text, const void *data, size_t n)
+{
+    int rc = vly_text_reserve(text, n);
     if (rc) return rc;
     if (n) memcpy(text->data + text->len, data, n);
     text->len += n;

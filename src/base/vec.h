@@ -28,6 +28,7 @@ int vly_ids_push(vly_ids *ids, uint32_t id);
 int vly_ids_append(vly_ids *ids, const uint32_t *data, size_t n);
 int vly_ids_reserve(vly_ids *ids, size_t n); /* n more can be appended without allocating */
 int vly_text_append(vly_text *text, const void *data, size_t n);
+int vly_text_reserve(vly_text *text, size_t n); /* the same */
 
 void vly_ids_free(vly_ids *ids);
 void vly_text_free(vly_text *text);

@@ -150,6 +150,7 @@ void vly_engine_destroy(vly_engine *e)
     vly_tokenizer_destroy(e->target_tokenizer);
     vly_gguf_close(e->draft_file);
     vly_gguf_close(e->target_file);
+    free(e->pick_scratch);
     if (e->gpu) vly_gpu_destroy(e->gpu);
     free(e);
 }

@@ -62,6 +62,7 @@ struct vly_engine {
     vly_vocab_map map;
     vly_chat_template *chat; /* NULL: there is none, as chat_error tells */
     vly_error chat_error;
+    float *pick_scratch; /* [2][n_vocab], from the first request on whose picks the host makes */
     bool prompts_as_decoding; /* vly_model_prompts_as_decoding of the target */
     uint32_t n_parallel, n_queued;
     vly_sequence *first, *last; /* all sequences, oldest first */

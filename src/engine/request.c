@@ -90,6 +90,14 @@ static int take_request(vly_sequence *s, const vly_request *r, vly_error *err)
         if (!s->block.top)
             return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for log-probabilities");
     }
+    vly_engine *e = s->engine;
+    if (vly_sampling_needs_host(&r->sampling) && !e->pick_scratch) {
+        uint32_t n = vly_model_head_rows(e->target);
+        e->pick_scratch = malloc(2 * (size_t)n * sizeof *e->pick_scratch);
+        if (!e->pick_scratch)
+            return vly_fail(err, VLY_E_HOST_MEMORY, "no memory to sort %u logits", n);
+    }
+    s->block.scratch = e->pick_scratch;
     int rc = take_prompt(s, r, err);
     return rc ? rc
               : vly_output_init(&s->output, s->engine->target_tokenizer, s->text.data, s->text.len,
@@ -118,7 +126,7 @@ int vly_engine_start(vly_engine *e, const vly_request *request, vly_sequence **o
 {
     int rc = check(e, request, err);
     if (rc) return rc;
-    if (e->n_sequences >= e->n_parallel + e->n_queued)
+    if (e->n_sequences >= (uint64_t)e->n_parallel + e->n_queued)
         return vly_fail(err, VLY_E_BUSY,
                         "%u sequences run or wait; no more than %u may run and %u wait",
                         e->n_sequences, e->n_parallel, e->n_queued);

@@ -3,7 +3,6 @@
 #include "shaders/shared.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 vly_sampling vly_sampling_default(void)
@@ -165,13 +164,12 @@ static size_t nucleus(const vly_sampling *sampling, const float *sorted, size_t 
     return kept;
 }
 
-int vly_sample_threshold(const vly_sampling *sampling, const float *logits, uint32_t n_vocab,
-                         float *out, vly_error *err)
+float vly_sample_threshold(const vly_sampling *sampling, const float *logits, uint32_t n_vocab,
+                           float *scratch)
 {
     float high;
     best_row(logits, n_vocab, &high);
-    *out = high;
-    if (sampling->temperature <= 0.0f || isinf(high)) return 0;
+    if (sampling->temperature <= 0.0f || isinf(high)) return high;
 
     /* Every filter leaves the logits above some bound, and no bound depends on min-p, which comes
      * last: the highest bound decides. */
@@ -179,9 +177,7 @@ int vly_sample_threshold(const vly_sampling *sampling, const float *logits, uint
         sampling->min_p > 0.0f ? high + sampling->temperature * logf(sampling->min_p) : -INFINITY;
     bool top_k = sampling->top_k > 0 && sampling->top_k < n_vocab, top_p = sampling->top_p < 1.0f;
     if (top_k || top_p) {
-        float *sorted = malloc(2 * (size_t)n_vocab * sizeof *sorted);
-        if (!sorted)
-            return vly_fail(err, VLY_E_HOST_MEMORY, "no memory to sort %u logits", n_vocab);
+        float *sorted = scratch;
         size_t n = 0;
         for (uint32_t i = 0; i < n_vocab; i++)
             if (logits[i] > -INFINITY) sorted[n++] = logits[i];
@@ -193,17 +189,18 @@ int vly_sample_threshold(const vly_sampling *sampling, const float *logits, uint
         }
         if (top_p) n = nucleus(sampling, sorted, n);
         floor_ = fmaxf(floor_, sorted[n - 1]);
-        free(sorted);
     }
+    float least = high;
     for (uint32_t i = 0; i < n_vocab; i++)
-        if (logits[i] >= floor_ && logits[i] < *out && logits[i] > -INFINITY) *out = logits[i];
-    return 0;
+        if (logits[i] >= floor_ && logits[i] < least && logits[i] > -INFINITY) least = logits[i];
+    return least;
 }
 
 int vly_sample_pick(const vly_sampling *sampling, const float *logits, uint32_t n_vocab,
-                    uint32_t pos, const uint32_t *row_key, uint32_t *out, vly_error *err)
+                    uint32_t pos, const uint32_t *row_key, float *scratch, uint32_t *out,
+                    vly_error *err)
 {
-    float high, low;
+    float high;
     uint32_t best = best_row(logits, n_vocab, &high);
     if (best == n_vocab)
         return vly_fail(err, VLY_E_INVALID,
@@ -211,8 +208,7 @@ int vly_sample_pick(const vly_sampling *sampling, const float *logits, uint32_t 
                         n_vocab);
     *out = best;
     if (sampling->temperature <= 0.0f || isinf(high)) return 0;
-    int rc = vly_sample_threshold(sampling, logits, n_vocab, &low, err);
-    if (rc) return rc;
+    const float low = vly_sample_threshold(sampling, logits, n_vocab, scratch);
     float best_score = -INFINITY;
     for (uint32_t i = 0; i < n_vocab; i++) {
         if (!(logits[i] >= low)) continue;

@@ -30,13 +30,15 @@ void vly_sample_adjust(const vly_sampling *sampling, const uint32_t *history, si
                        float *logits, uint32_t n_vocab);
 
 /* The least logit that the filters leave (the whole row where none is on). `logits` [n_vocab];
- * scratch is allocated. VLY_E_HOST_MEMORY. */
-int vly_sample_threshold(const vly_sampling *sampling, const float *logits, uint32_t n_vocab,
-                         float *out, vly_error *err);
+ * `scratch` [2 * n_vocab] is written. */
+float vly_sample_threshold(const vly_sampling *sampling, const float *logits, uint32_t n_vocab,
+                           float *scratch);
 
 /* The pick at `pos`; `row_key` [n_vocab] gives each row's token id for the noise, NULL: the row
- * itself. `logits` are already adjusted. */
+ * itself. `logits` are already adjusted; `scratch` [2 * n_vocab] is written. VLY_E_INVALID: all of
+ * them are NaN or -inf. */
 int vly_sample_pick(const vly_sampling *sampling, const float *logits, uint32_t n_vocab,
-                    uint32_t pos, const uint32_t *row_key, uint32_t *out, vly_error *err);
+                    uint32_t pos, const uint32_t *row_key, float *scratch, uint32_t *out,
+                    vly_error *err);
 
 #endif

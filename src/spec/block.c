@@ -109,8 +109,8 @@ static int pick_on_host(vly_block *b, const uint32_t *drafted, vly_error *err)
     int rc = 0;
     for (uint32_t j = 0; rc == 0 && j <= b->n_drafted; j++) {
         vly_sample_adjust(b->sampling, b->text->data, len + j, logits_of(b, j), n_vocab);
-        rc = vly_sample_pick(b->sampling, logits_of(b, j), n_vocab, len + j, NULL, &b->tokens[j],
-                             err);
+        rc = vly_sample_pick(b->sampling, logits_of(b, j), n_vocab, len + j, NULL, b->scratch,
+                             &b->tokens[j], err);
         if (rc) break;
         take_logprobs(b, j);
         b->text->data[len + j] = b->tokens[j];

@@ -31,6 +31,7 @@ typedef struct {
     bool logprobs;
     uint32_t n_top;     /* candidates wanted for each token */
     vly_candidate *top; /* the caller's, [VLY_BLOCK_TOKENS][n_top] */
+    float *scratch;     /* the same, [2][n_vocab]; for picks on the host alone */
 
     /* For measuring only: not 0 makes believe that proposals are right, as many as give this mean
      * accepted length. What comes of it is no text of the target. */

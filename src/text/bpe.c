@@ -133,7 +133,7 @@ static int encode_pretoken(const vly_tokenizer *t, vly_encode_work *work, const 
         uint32_t id = t->byte_id[(uint8_t)text[i]];
         if (id != VLY_NO_TOKEN) rc = vly_merge_push(work, id, i, 1);
     }
-    if (!rc) rc = vly_merge_run(t, work, text);
+    if (!rc) vly_merge_run(t, work, text);
     if (!rc && work->n_symbols)
         for (int32_t i = 0; i >= 0 && !rc; i = work->symbols[i].next)
             rc = vly_ids_push(out, work->symbols[i].id);

@@ -2,15 +2,25 @@
 
 #include <stdlib.h>
 
+/* A merge takes one candidate out and puts at most two in, and leaves one symbol less: the heap
+ * never holds more than twice as many as there are symbols. */
+int vly_merge_reserve(vly_encode_work *work)
+{
+    size_t cap = work->cap_symbols ? 2 * work->cap_symbols : 64;
+    vly_symbol *symbols = realloc(work->symbols, cap * sizeof *symbols);
+    if (!symbols) return VLY_E_HOST_MEMORY;
+    work->symbols = symbols;
+    vly_merge_candidate *heap = realloc(work->heap, 2 * cap * sizeof *heap);
+    if (!heap) return VLY_E_HOST_MEMORY;
+    work->heap = heap;
+    work->cap_symbols = cap;
+    return 0;
+}
+
 int vly_merge_push(vly_encode_work *work, uint32_t id, size_t at, size_t n_bytes)
 {
-    if (work->n_symbols == work->cap_symbols) {
-        size_t cap = work->cap_symbols ? 2 * work->cap_symbols : 64;
-        vly_symbol *p = realloc(work->symbols, cap * sizeof *p);
-        if (!p) return VLY_E_HOST_MEMORY;
-        work->symbols = p;
-        work->cap_symbols = cap;
-    }
+    int rc = work->n_symbols == work->cap_symbols ? vly_merge_reserve(work) : 0;
+    if (rc) return rc;
     int32_t i = (int32_t)work->n_symbols++;
     work->symbols[i] = (vly_symbol){id, (uint32_t)at, (uint32_t)n_bytes, i - 1, -1};
     if (i > 0) work->symbols[i - 1].next = i;
@@ -51,23 +61,9 @@ static bool append_candidate(const vly_tokenizer *t, vly_encode_work *work, cons
     return true;
 }
 
-/* A merge takes one candidate out and puts at most two in, and leaves one symbol less: the heap
- * never holds more than 2 n. */
-static int reserve_heap(vly_encode_work *work, size_t n_symbols)
+void vly_merge_run(const vly_tokenizer *t, vly_encode_work *work, const char *text)
 {
-    if (work->cap_heap >= 2 * n_symbols) return 0;
-    vly_merge_candidate *p = realloc(work->heap, 2 * n_symbols * sizeof *p);
-    if (!p) return VLY_E_HOST_MEMORY;
-    work->heap = p;
-    work->cap_heap = 2 * n_symbols;
-    return 0;
-}
-
-int vly_merge_run(const vly_tokenizer *t, vly_encode_work *work, const char *text)
-{
-    if (work->n_symbols < 2) return 0;
-    int rc = reserve_heap(work, work->n_symbols);
-    if (rc) return rc;
+    if (work->n_symbols < 2) return;
     vly_symbol *symbols = work->symbols;
     work->n_heap = 0;
     for (size_t i = 0; i + 1 < work->n_symbols; i++) append_candidate(t, work, text, (int32_t)i);
@@ -94,5 +90,4 @@ int vly_merge_run(const vly_tokenizer *t, vly_encode_work *work, const char *tex
         if (a->prev >= 0 && append_candidate(t, work, text, a->prev))
             sift_up(work->heap, work->n_heap - 1);
     }
-    return 0;
 }

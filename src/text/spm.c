@@ -117,7 +117,8 @@ static int flush(const vly_tokenizer *t, vly_encode_work *work, const char *text
                  bool *after_unknown, vly_ids *out)
 {
     if (!work->n_symbols) return 0;
-    int rc = vly_merge_run(t, work, text);
+    int rc = 0;
+    vly_merge_run(t, work, text);
     for (int32_t i = 0; !rc && i >= 0; i = work->symbols[i].next) {
         const vly_symbol *symbol = &work->symbols[i];
         if (symbol->id == VLY_NO_TOKEN) {

@@ -359,8 +359,41 @@ no_memory:
     return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for %zu token ids", out->len + 1);
 }
 
+static void deinit_work(vly_encode_work *work)
+{
+    free(work->symbols);
+    free(work->heap);
+    vly_text_free(&work->normal);
+    vly_pretokenizer_match_free(work->match);
+}
+
+void vly_encode_work_destroy(vly_encode_work *work)
+{
+    if (work) deinit_work(work);
+    free(work);
+}
+
+vly_encode_work *vly_encode_work_create(void)
+{
+    vly_encode_work *work = calloc(1, sizeof *work);
+    if (work && (vly_merge_reserve(work) || vly_text_reserve(&work->normal, 0))) {
+        vly_encode_work_destroy(work);
+        return NULL;
+    }
+    return work;
+}
+
 int vly_tokenizer_encode(const vly_tokenizer *t, const char *text, size_t len, unsigned flags,
                          vly_ids *out, vly_error *err)
+{
+    vly_encode_work work = {0};
+    int rc = vly_tokenizer_encode_with(t, &work, text, len, flags, out, err);
+    deinit_work(&work);
+    return rc;
+}
+
+int vly_tokenizer_encode_with(const vly_tokenizer *t, vly_encode_work *work, const char *text,
+                              size_t len, unsigned flags, vly_ids *out, vly_error *err)
 {
     if (len > VLY_ENCODE_MAX_BYTES)
         return vly_fail(err, VLY_E_INVALID, "expected at most %zu bytes of text, found %zu",
@@ -373,13 +406,9 @@ int vly_tokenizer_encode(const vly_tokenizer *t, const char *text, size_t len, u
         bos = false;
     if (bos && vly_ids_push(out, t->bos))
         rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory for token ids");
-    vly_encode_work work = {0};
-    if (!rc) rc = encode_all(t, &work, text, len, flags, out, err);
+    work->n_symbols = 0;
+    if (!rc) rc = encode_all(t, work, text, len, flags, out, err);
     if (rc) out->len = n_before;
-    free(work.symbols);
-    free(work.heap);
-    vly_text_free(&work.normal);
-    vly_pretokenizer_match_free(work.match);
     return rc;
 }
 

@@ -74,6 +74,18 @@ bool vly_tokenizer_space_prefix(const vly_tokenizer *tokenizer);
 int vly_tokenizer_encode(const vly_tokenizer *tokenizer, const char *text, size_t len,
                          unsigned flags, vly_ids *out, vly_error *err);
 
+/* Working memory of encoding, for any tokenizer and one thread at a time. It grows to what the
+ * longest word needed. */
+typedef struct vly_encode_work vly_encode_work;
+/* NULL without memory. */
+vly_encode_work *vly_encode_work_create(void);
+void vly_encode_work_destroy(vly_encode_work *work); /* NULL is left alone */
+
+/* The same as vly_tokenizer_encode, without allocating once `work` has grown. */
+int vly_tokenizer_encode_with(const vly_tokenizer *tokenizer, vly_encode_work *work,
+                              const char *text, size_t len, unsigned flags, vly_ids *out,
+                              vly_error *err);
+
 /* Is text always cut between these two bytes? Then what lies on either side of such a place is
  * encoded as it is in the whole (what is behind with VLY_ENCODE_CONTINUE), whatever else is there.
  * Before a space that follows a word, unless a piece spans such a place; and beside a newline where

@@ -63,15 +63,16 @@ typedef struct {
 typedef struct vly_pretokenizer vly_pretokenizer;
 typedef struct vly_tokenizer_kind vly_tokenizer_kind;
 
-/* The working memory of one call of encode. Zero-initialise. */
-typedef struct {
+/* The working memory of encoding. Zero-initialise. Once memory was short, anything may be left in
+ * it; what counts is emptied before each text. */
+struct vly_encode_work {
     vly_symbol *symbols;
     size_t n_symbols, cap_symbols;
     vly_merge_candidate *heap;
-    size_t n_heap, cap_heap;
+    size_t n_heap;   /* it has room for 2 * cap_symbols */
     void *match;     /* the pre-tokenizer's; freed by vly_pretokenizer_match_free */
     vly_text normal; /* SentencePiece: the text with its spaces as the pieces have them */
-} vly_encode_work;
+};
 
 struct vly_tokenizer {
     const vly_tokenizer_kind *kind;
@@ -90,7 +91,7 @@ struct vly_tokenizer {
     /* Where no token of text spans a place it is a cut: before a space that follows a byte which is
      * no white space, and before and after a newline. */
     bool cuts_words, cuts_lines;
-    bool words_split; /* SentencePiece: no piece has a space behind another byte */
+    bool words_split;               /* SentencePiece: no piece has a space behind another byte */
     vly_merge_table merges;         /* BPE */
     vly_pretokenizer *pretokenizer; /* BPE */
 };
@@ -150,12 +151,14 @@ uint32_t vly_special_at(const vly_tokenizer *t, const char *text, size_t len, si
 
 /* --- merge.c */
 
+/* Room for more symbols, twice as many. 0 or VLY_E_HOST_MEMORY. */
+int vly_merge_reserve(vly_encode_work *work);
 /* Appends a symbol of `n_bytes` at `at`. 0 or VLY_E_HOST_MEMORY. */
 int vly_merge_push(vly_encode_work *work, uint32_t id, size_t at, size_t n_bytes);
 /* Merges work->symbols until nothing merges: lowest order first, leftmost among equals. What is
  * left is the list that starts at symbol 0. The caller sets n_symbols to 0 once it has read the
- * list. O(n log n) in the symbols. 0 or VLY_E_HOST_MEMORY. */
-int vly_merge_run(const vly_tokenizer *t, vly_encode_work *work, const char *text);
+ * list. O(n log n) in the symbols. */
+void vly_merge_run(const vly_tokenizer *t, vly_encode_work *work, const char *text);
 
 /* --- pretokenize.c */
 

@@ -128,11 +128,12 @@ static bool doubtful(const vly_sampling *how, const float *row, uint32_t n, floa
 {
     double high = -INFINITY, above = 0.0, total = 0.0, t = (double)how->temperature;
     vly_sampling top_k = *how;
-    float low;
-    vly_error err;
     top_k.top_p = 1.0f;
     top_k.min_p = 0.0f;
-    assert_int_equal(vly_sample_threshold(&top_k, row, n, &low, &err), 0);
+    float *scratch = malloc(2 * n * sizeof *scratch);
+    assert_non_null(scratch);
+    const float low = vly_sample_threshold(&top_k, row, n, scratch);
+    free(scratch);
     for (uint32_t i = 0; i < n; i++) high = fmax(high, (double)row[i]);
     for (uint32_t i = 0; i < n; i++)
         if (row[i] >= low) {
@@ -161,7 +162,10 @@ static void expect_pick(const vly_sampling *how, const float *row, uint32_t n, u
 {
     uint32_t expected;
     vly_error err;
-    assert_int_equal(vly_sample_pick(how, row, n, pos, key, &expected, &err), 0);
+    float *scratch = malloc(2 * n * sizeof *scratch);
+    assert_non_null(scratch);
+    assert_int_equal(vly_sample_pick(how, row, n, pos, key, scratch, &expected, &err), 0);
+    free(scratch);
     n_compared++;
     if (got == expected) return;
     assert_true(got < n);

@@ -26,16 +26,21 @@ static uint32_t pick(const vly_sampling *sampling, const float *logits, uint32_t
 {
     uint32_t id = UINT32_MAX;
     vly_error err;
-    if (vly_sample_pick(sampling, logits, n, pos, NULL, &id, &err)) fail_msg("%s", err.message);
+    float *scratch = malloc(2 * n * sizeof *scratch);
+    assert_non_null(scratch);
+    if (vly_sample_pick(sampling, logits, n, pos, NULL, scratch, &id, &err))
+        fail_msg("%s", err.message);
+    free(scratch);
     assert_true(id < n);
     return id;
 }
 
 static float threshold(const vly_sampling *sampling, const float *logits, uint32_t n)
 {
-    float low;
-    vly_error err;
-    assert_int_equal(vly_sample_threshold(sampling, logits, n, &low, &err), 0);
+    float *scratch = malloc(2 * n * sizeof *scratch);
+    assert_non_null(scratch);
+    float low = vly_sample_threshold(sampling, logits, n, scratch);
+    free(scratch);
     return low;
 }
 
@@ -369,13 +374,15 @@ static void test_rows_that_are_no_numbers(void **state)
     (void)state;
     vly_error err;
     uint32_t id;
+    float scratch[2 * 3];
     const float none[] = {-INFINITY, NAN, -INFINITY}, one[] = {NAN, -INFINITY, -3.0f, NAN},
                 infinite[] = {1.0f, INFINITY, INFINITY};
     for (int t = 0; t < 2; t++) {
         vly_sampling sampling = plain((float)t);
         sampling.top_p = 0.9f;
         sampling.top_k = 2;
-        assert_int_equal(vly_sample_pick(&sampling, none, 3, 0, NULL, &id, &err), VLY_E_INVALID);
+        assert_int_equal(vly_sample_pick(&sampling, none, 3, 0, NULL, scratch, &id, &err),
+                         VLY_E_INVALID);
         assert_int_equal(pick(&sampling, one, 4, 5), 2);
         assert_int_equal(pick(&sampling, infinite, 3, 5), 1);
     }
@@ -532,7 +539,7 @@ static void test_row_keys(void **state)
 {
     (void)state;
     enum { N = 50 };
-    float row[N], turned[N];
+    float row[N], turned[N], scratch[2 * N];
     uint32_t key[N];
     uint64_t random = 3;
     for (uint32_t i = 0; i < N; i++) row[i] = random_logit(&random) / 4.0f;
@@ -544,7 +551,7 @@ static void test_row_keys(void **state)
     vly_error err;
     uint32_t id, n_moved = 0;
     for (uint32_t pos = 0; pos < 500; pos++) {
-        assert_int_equal(vly_sample_pick(&sampling, turned, N, pos, key, &id, &err), 0);
+        assert_int_equal(vly_sample_pick(&sampling, turned, N, pos, key, scratch, &id, &err), 0);
         uint32_t same = pick(&sampling, row, N, pos);
         assert_int_equal(key[id], same);
         n_moved += id != same;
