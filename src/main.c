@@ -47,6 +47,10 @@ static int dispatch(int argc, char **argv)
         return 2;
     }
     bool help = strcmp(argv[1], "help") == 0;
+    if (help && argc > 3) {
+        fprintf(stderr, "volley help: unexpected argument '%s'\n", argv[3]);
+        return 2;
+    }
     if (help && argc == 3) {
         static char option[] = "--help";
         char *words[] = {argv[2], option, NULL};

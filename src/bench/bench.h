@@ -12,6 +12,8 @@
 #include "bench/benches.def"
 #undef VLY_BENCH
 
+#define VLY_BENCH_MAX_CTX (1u << 24) /* tokens of a context that may be asked for */
+
 typedef struct {
     double data[16];
     size_t len;

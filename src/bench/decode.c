@@ -59,7 +59,8 @@ static int decode(vly_subject *s, const uint32_t *ids, uint32_t n_ctx, uint64_t 
     if (rc == 0 && (!rates || !ms)) rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory for times");
     const uint64_t *start = times + WARM_UP_TOKENS - 1;
     for (uint32_t i = 0; rc == 0 && i < o->n_repeat; i++) {
-        uint64_t ns = start[(i + 1) * o->n_tokens] - start[i * o->n_tokens];
+        const uint64_t *from = start + (size_t)i * o->n_tokens;
+        uint64_t ns = from[o->n_tokens] - from[0];
         rates[i] = 1e9 * o->n_tokens / (double)ns;
     }
     for (uint32_t i = 0; rc == 0 && i < n; i++) ms[i] = (double)(start[i + 1] - start[i]) * 1e-6;
@@ -120,7 +121,11 @@ static int measure_all(vly_subject *s, uint32_t more, vly_report *report, vly_er
 static int measure(const vly_bench_options *o, vly_report *report, vly_error *err)
 {
     vly_subject s;
-    uint32_t most = 0, more = WARM_UP_TOKENS + o->n_repeat * o->n_tokens;
+    uint64_t n = (uint64_t)o->n_repeat * o->n_tokens;
+    if (n > VLY_BENCH_MAX_CTX)
+        return vly_fail(err, VLY_E_CONTEXT, "-n %u -r %u: expected at most %u tokens in all",
+                        o->n_tokens, o->n_repeat, VLY_BENCH_MAX_CTX);
+    uint32_t most = 0, more = WARM_UP_TOKENS + (uint32_t)n;
     for (size_t i = 0; i < o->contexts.len; i++)
         if (o->contexts.data[i] > most) most = o->contexts.data[i];
     int rc = vly_subject_init(&s, o, most + more + 1, report, err);

@@ -8,17 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DECODE    VLY_BENCH_DECODE
-#define VERIFY    VLY_BENCH_VERIFY
-#define PREFILL   VLY_BENCH_PREFILL
-#define BLOCK     VLY_BENCH_BLOCK
-#define LOAD      VLY_BENCH_LOAD
-#define KERNEL    VLY_BENCH_KERNEL
-#define SPEC      VLY_BENCH_SPEC
-#define PASSES    (DECODE | VERIFY | PREFILL | BLOCK | LOAD | KERNEL)
-#define ALL       (PASSES | SPEC)
-#define MAX_LIST  64
-#define MAX_N_CTX (1u << 24)
+#define DECODE   VLY_BENCH_DECODE
+#define VERIFY   VLY_BENCH_VERIFY
+#define PREFILL  VLY_BENCH_PREFILL
+#define BLOCK    VLY_BENCH_BLOCK
+#define LOAD     VLY_BENCH_LOAD
+#define KERNEL   VLY_BENCH_KERNEL
+#define SPEC     VLY_BENCH_SPEC
+#define PASSES   (DECODE | VERIFY | PREFILL | BLOCK | LOAD | KERNEL)
+#define ALL      (PASSES | SPEC)
+#define MAX_LIST 64
 
 typedef enum {
     TEXT,      /* const char * */
@@ -54,12 +53,12 @@ static const char method_help[] = "ways to draft (model where there is a draft, 
 #undef VLY_DRAFT_METHOD
 
 static const option_row rows[] = {
-    {ALL, 'm', "model", "FILE", TEXT, AT(target), 0, 0, "GGUF file of the model"},
+    {ALL, 'm', "model", "FILE", TEXT, AT(target), 0, 0, "file or name of the model"},
     {ALL, 0, "synthetic", "SHAPE:FORMAT", SYNTHETIC, AT(target), 0, 0,
      "in its place random weights of a real shape, like mistral-7b:q8_0, or of dimensions, like\n"
      "dim=64,layers=2,heads=4,vocab=512:f16; a wrong name lists those there are"},
     {SPEC, 'd', "draft", "FILE", TEXT, AT(draft), 0, 0,
-     "GGUF file of the draft, or 'none' (without -m that of the shipped pair)"},
+     "file or name of the draft, or 'none' (without -m that of the shipped pair)"},
     {SPEC, 0, "prompts", "FILE", TEXT, AT(prompts), 0, 0,
      "JSON lines of {\"category\": \"...\", \"turns\": [\"...\", ...]} (spec_bench.jsonl where "
      "the\n"
@@ -77,23 +76,23 @@ static const option_row rows[] = {
      "rejection sampling, and with a greedy draft, all from the same logits (slow)"},
     {SPEC, 0, "chat-template", "NAME|FILE", TEXT, AT(chat_template), 0, 0,
      "spell conversations so and not as the model file says"},
-    {SPEC, 'c', "ctx", "N", COUNT, AT(n_ctx), 0, MAX_N_CTX,
+    {SPEC, 'c', "ctx", "N", COUNT, AT(n_ctx), 0, VLY_BENCH_MAX_CTX,
      "tokens of prompt and text at most; 0: the target's own number (0)"},
-    {BLOCK | LOAD, 'd', "draft", "FILE", TEXT, AT(draft), 0, 0, "GGUF file of the draft"},
+    {BLOCK | LOAD, 'd', "draft", "FILE", TEXT, AT(draft), 0, 0, "file or name of the draft"},
     {BLOCK | LOAD | SPEC, 0, "synthetic-draft", "SHAPE:FORMAT", SYNTHETIC, AT(draft), 0, 0,
      "in its place random weights"},
-    {DECODE, 0, "contexts", "N,...", LIST, AT(contexts), 0, MAX_N_CTX,
+    {DECODE, 0, "contexts", "N,...", LIST, AT(contexts), 0, VLY_BENCH_MAX_CTX,
      "tokens before those that are decoded (0,128,512,2048,8192, as far as the model goes)"},
     {VERIFY, 0, "sizes", "N,...", LIST, AT(sizes), 1, VLY_MAX_BATCH,
      "tokens of a pass (1,2,3,4,5,6,8,12,16)"},
-    {PREFILL, 0, "sizes", "N,...", LIST, AT(sizes), 1, MAX_N_CTX,
+    {PREFILL, 0, "sizes", "N,...", LIST, AT(sizes), 1, VLY_BENCH_MAX_CTX,
      "tokens of a prompt (64,128,256,512,1024,2048, as far as the model goes)"},
     {BLOCK, 'k', "draft-max", "K,...", LIST, AT(sizes), 1, VLY_MAX_DRAFT,
      "drafted tokens of a block (1,2,3,4,5,6,8,10,12,15)"},
     {BLOCK | SPEC, 0, "synthetic-accept", "L", REAL, AT(accept), 1, VLY_MAX_DRAFT + 1,
      "a mean accepted length to pretend, in place of what is really accepted"},
     {KERNEL, 'b', "batch", "N,...", LIST, AT(sizes), 1, VLY_MAX_BATCH, "tokens of a step (1,8)"},
-    {VERIFY | BLOCK | KERNEL, 'c', "ctx", "N", COUNT, AT(n_ctx), 0, MAX_N_CTX,
+    {VERIFY | BLOCK | KERNEL, 'c', "ctx", "N", COUNT, AT(n_ctx), 0, VLY_BENCH_MAX_CTX,
      "tokens before those that are measured (128)"},
     {DECODE | BLOCK | SPEC, 'n', "tokens", "N", COUNT, AT(n_tokens), 2, 1u << 20,
      "tokens of one measurement (decode 32, block 128, spec 64)"},
@@ -366,9 +365,13 @@ int vly_bench_main(vly_bench_kind bench, const char *summary, vly_bench_fn *meas
     int status = vly_bench_options_parse(bench, summary, argc, argv, &o);
     if (status == 0) {
         vly_report *report = vly_report_create(argv[0]);
-        int rc = report ? measure(&o, report, &err)
-                        : vly_fail(&err, VLY_E_HOST_MEMORY, "no memory for a report");
+        int rc = report ? 0 : vly_fail(&err, VLY_E_HOST_MEMORY, "no memory for a report");
+        const char *const paths[] = {o.csv, o.json, o.html};
+        for (int i = 0; rc == 0 && i < 3; i++) rc = vly_report_check_path(paths[i], &err);
+        if (rc == 0) rc = measure(&o, report, &err);
         if (rc == 0) rc = vly_report_write(report, o.csv, o.json, &err);
+        if (rc == 0 && !vly_report_has_rows(report))
+            rc = vly_fail(&err, VLY_E_CONTEXT, "nothing was measured: the notes tell why");
         if (rc) status = vly_cli_fail(&err);
         vly_report_destroy(report);
     }

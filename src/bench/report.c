@@ -12,7 +12,7 @@
 
 #define MAX_FACTS  24
 #define MAX_TABLES 8
-#define MAX_NOTES  16
+#define MAX_NOTES  80 /* one for each figure that may be left out, and those of the bench */
 
 typedef struct {
     char name[32], text[256];
@@ -115,6 +115,13 @@ void vly_report_row(vly_report *report, const char *label, const double *values)
     row *r = &rows[t->n_rows++];
     snprintf(r->label, sizeof r->label, "%s", label);
     memcpy(r->values, values, t->n_columns * sizeof *values);
+}
+
+bool vly_report_has_rows(const vly_report *report)
+{
+    for (size_t i = 0; i < report->n_tables; i++)
+        if (report->tables[i].n_rows > 0) return true;
+    return false;
 }
 
 /* ---- Text ---- */
@@ -318,6 +325,15 @@ void vly_report_html_tables(const vly_report *report, FILE *file)
 }
 
 /* ---- Files ---- */
+
+int vly_report_check_path(const char *path, vly_error *err)
+{
+    if (!path || strcmp(path, "-") == 0) return 0;
+    FILE *file = fopen(path, "a");
+    if (!file) return vly_fail(err, VLY_E_IO, "cannot write %s: %s", path, strerror(errno));
+    fclose(file);
+    return 0;
+}
 
 int vly_report_print(const vly_report *report, vly_report_format format, const char *path,
                      vly_error *err)

@@ -36,6 +36,13 @@ void vly_report_table(vly_report *report, const char *name, const char *label,
 /* `values` [n_columns]; NAN where there is none. */
 void vly_report_row(vly_report *report, const char *label, const double *values);
 
+/* Is there anything but facts and notes? */
+bool vly_report_has_rows(const vly_report *report);
+
+/* Can a report be written to this file (NULL: none), which is made if it is not there? So that no
+ * measurement is lost at its end. VLY_E_IO. */
+int vly_report_check_path(const char *path, vly_error *err);
+
 typedef enum { VLY_REPORT_TEXT, VLY_REPORT_CSV, VLY_REPORT_JSON } vly_report_format;
 
 /* Writes to the file `path`, "-" being standard output. CSV has a line of names for each table,

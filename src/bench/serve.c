@@ -347,6 +347,8 @@ int vly_bench_serve(int argc, char **argv)
         vly_report *report = vly_report_create("serve");
         int rc = report ? set_defaults(&o, &err)
                         : vly_fail(&err, VLY_E_HOST_MEMORY, "no memory for a report");
+        if (rc == 0) rc = vly_report_check_path(o.csv, &err);
+        if (rc == 0) rc = vly_report_check_path(o.json, &err);
         if (rc == 0) rc = measure(&b, report, &err);
         if (rc == 0) rc = vly_report_write(report, o.csv, o.json, &err);
         finish(&b);

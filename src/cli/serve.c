@@ -107,9 +107,9 @@ static const vly_option_row rows[] = {
     {1, 0, "api-key-file", NULL, "FILE", TEXT, SERVE(api_key_file), 0, 0,
      "take requests only with 'Authorization: Bearer KEY', KEY being a line of FILE"},
     {1, 'm', "model", NULL, "TARGET", TEXT, MODEL(target), 0, 0,
-     "GGUF file of the target, whose text it is (that of the shipped pair)"},
+     "file or name of the target, whose text it is (that of the shipped pair)"},
     {1, 'd', "draft", NULL, "DRAFT", TEXT, MODEL(draft), 0, 0,
-     "GGUF file of the draft, or 'none' (that of the shipped pair; none where -m is given)"},
+     "file or name of the draft, or 'none' (that of the shipped pair; none where -m is given)"},
     {1, 0, "chat-template", NULL, "NAME|FILE", TEXT, MODEL(chat_template), 0, 0,
      "spell conversations so and not as the model file says: the name of a family of templates "
      "(chatml, mistral-v0.3, llama3, zephyr, ...) or a file with a template of one"},

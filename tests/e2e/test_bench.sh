@@ -137,6 +137,15 @@ check_match 'those there are' 'mistral-7b' "$err"
 check_exit 'an option of another bench' 2 "$volley" bench verify --synthetic $target:q8_0 -k 3
 check_exit 'a file that cannot be written' 1 "$volley" bench verify --synthetic $target:q8_0 \
     --sizes 1 -r 1 --json "$scratch/no/file"
+check_match 'which is said before anything is measured' '^volley: error: cannot write ' "$err"
+check_equal 'and instead of it' '' "$out"
+check_exit 'contexts that all do not fit are a failure' 1 "$volley" bench decode \
+    --synthetic $target:q8_0 --contexts "$(seq -s, 900000 900030)" -n 4 -r 1
+check_match 'each is named' 'context 900030: left out' "$out"
+check_match 'and so is what that comes to' 'nothing was measured' "$err"
+check_exit 'more tokens than there are numbers for' 1 "$volley" bench decode \
+    --synthetic $target:q8_0 --contexts 0 -n 1048576 -r 4096
+check_match 'it says how many' 'expected at most 16777216 tokens' "$err"
 for bench in $("$volley" bench --help | awk '/^ / { print $1 }'); do
     check_exit "bench $bench --help" 0 "$volley" bench "$bench" --help
 done

@@ -26,6 +26,8 @@ wrong_usage 'no command'
 wrong_usage 'unknown command' no-such-command
 check_match 'unknown command: it is named' 'no-such-command' "$err"
 wrong_usage 'unknown option' --no-such-option
+wrong_usage 'help with too many words' help run too-many
+check_match 'help with too many words: the first of them is named' 'too-many' "$err"
 
 # The commands are the words that begin the indented lines below a line "Commands" or "commands:".
 commands=$(printf '%s\n' "$help" |
