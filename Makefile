@@ -10,6 +10,7 @@ jobs    ?= $(shell nproc)
 MAKEFLAGS += --no-print-directory
 
 build := build/$(config)
+version = $(shell sed -n 's/^\#define VLY_VERSION "\(.*\)"/\1/p' include/volley.h)
 comma := ,
 pkgs  := vulkan libuv libcjson libpcre2-8 libxxhash libedit
 
@@ -37,6 +38,7 @@ LDLIBS  += $(pkg_libs) -lhttp_parser -lm -lpthread
 LDFLAGS += $(filter -fsanitize=%,$(cflags_$(config)))
 
 c_files := $(sort $(wildcard src/*.c src/*/*.c drafts/*.c tests/*/*.c))
+c_files += $(wildcard examples/*.c)
 h_files := $(sort $(wildcard include/*.h src/*/*.h drafts/*.h tests/*/*.h))
 
 lib_src  := $(sort $(wildcard src/*/*.c drafts/*.c))
@@ -49,7 +51,7 @@ test_support := $(patsubst %.c,$(build)/%.o,$(sort $(wildcard tests/support/*.c)
 # $(call say,WHAT) before a command shows one short line instead of it; V=1 shows the command.
 say = $(if $(V),,@echo '  $1 $@' &&)
 
-all: $(build)/volley ## build the program into build/<config>/
+all: $(build)/volley $(build)/library/libvolley.a ## build the program and the library into build/<config>/
 
 include shaders/shaders.mk
 include tests/fuzz/fuzz.mk
@@ -69,6 +71,12 @@ $(build)/volley: $(build)/src/main.o $(sanitizer) $(build)/libvolley.a
 	$(call say,LINK) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(build)/libvolley.a: $(lib_obj) $(build)/shaders/embedded.o
+	$(call say,AR) rm -f $@ && $(AR) rcs $@ $^
+
+# What include/volley.h offers: without the commands, the benches and the server.
+library_obj := $(filter-out $(build)/src/cli/% $(build)/src/bench/% $(build)/src/serve/%,$(lib_obj))
+$(build)/library/libvolley.a: $(library_obj) $(build)/shaders/embedded.o
+	@mkdir -p $(@D)
 	$(call say,AR) rm -f $@ && $(AR) rcs $@ $^
 
 $(build)/%.o: %.c $(build)/flags | $(shader_headers)
@@ -139,7 +147,16 @@ install: all ## install under DESTDIR and PREFIX (/usr/local)
 	install -m 644 models/*.gguf models/README.md $(DESTDIR)$(DATADIR)/models
 	install -d $(DESTDIR)$(DATADIR)/prompts
 	install -m 644 bench/prompts/*.jsonl bench/prompts/README.md $(DESTDIR)$(DATADIR)/prompts
-	install -m 644 LICENSE LICENSES/*.txt NOTICE README.md docs/api.md $(DESTDIR)$(PREFIX)/share/doc/volley
+	install -m 644 LICENSE LICENSES/*.txt NOTICE README.md docs/api.md docs/library.md \
+	    $(DESTDIR)$(PREFIX)/share/doc/volley
+	install -D -m 644 examples/story.c $(DESTDIR)$(PREFIX)/share/doc/volley/examples/story.c
+	install -D -m 644 include/volley.h $(DESTDIR)$(PREFIX)/include/volley/volley.h
+	install -D -m 644 src/base/error_codes.def $(DESTDIR)$(PREFIX)/include/volley/base/error_codes.def
+	install -D -m 644 drafts/methods.def $(DESTDIR)$(PREFIX)/include/volley/drafts/methods.def
+	install -D -m 644 $(build)/library/libvolley.a $(DESTDIR)$(PREFIX)/lib/libvolley.a
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	sed 's,@PREFIX@,$(PREFIX),g; s,@VERSION@,$(version),g' share/volley.pc.in \
+	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/volley.pc
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	install -m 644 share/volley.socket $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's,@PREFIX@,$(PREFIX),g' share/volley.service.in \
@@ -147,6 +164,8 @@ install: all ## install under DESTDIR and PREFIX (/usr/local)
 
 uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/volley
+	rm -f $(DESTDIR)$(PREFIX)/lib/libvolley.a $(DESTDIR)$(PREFIX)/lib/pkgconfig/volley.pc
+	rm -rf $(DESTDIR)$(PREFIX)/include/volley
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/volley.socket
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/volley.service
 	rm -rf $(DESTDIR)$(DATADIR) $(DESTDIR)$(PREFIX)/share/doc/volley

@@ -11,6 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define VLY_VERSION "0.1.0"
 
 /* ---- Errors ---- */
@@ -353,5 +357,9 @@ typedef int (*vly_logits_fn)(void *arg, uint32_t pos, uint32_t id, const float *
  * VLY_E_CONTEXT, VLY_E_INVALID (an id outside the vocabulary: names it). */
 int vly_engine_logits(vly_engine *engine, const uint32_t *ids, size_t n, size_t first,
                       vly_logits_fn fn, void *arg, vly_error *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

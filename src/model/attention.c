@@ -20,7 +20,7 @@ static uint32_t attention_groups(uint32_t head_dim)
     return groups;
 }
 
-attention_shape attention_shape_of(const recorder *r)
+attention_shape vly_attention_shape_of(const recorder *r)
 {
     const vly_model *m = r->m;
     const vly_model_config *c = &m->config;
@@ -61,7 +61,7 @@ static void attend(recorder *r, const struct vly_push_attention *p, bool stored)
     const vly_geometry *g = &m->geometry;
     bool int8 = vly_kv_get_shape(m->kv)->int8;
     uint32_t head_dim = m->config.head_dim, splits = r->at->max_splits;
-    attention_shape a = attention_shape_of(r);
+    attention_shape a = vly_attention_shape_of(r);
     if (r->program) {
         vly_program_add_attention(r->program, VLY_OP_ATTENTION, p, head_dim, p->n_head / a.heads,
                                   r->n);
@@ -93,7 +93,7 @@ static void attend(recorder *r, const struct vly_push_attention *p, bool stored)
                              r->prompt ? 1 : workers);
 }
 
-void record_attention(recorder *r, uint32_t layer, struct vly_chain chain)
+void vly_attention_record(recorder *r, uint32_t layer, struct vly_chain chain)
 {
     const vly_model *m = r->m;
     const vly_model_config *c = &m->config;

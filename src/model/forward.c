@@ -380,7 +380,7 @@ static void step(recorder *r, vly_step_kind kind, uint32_t layer)
         qkv(r, layer);
         break;
     case VLY_STEP_ATTENTION:
-        record_attention(r, layer, chain(r));
+        vly_attention_record(r, layer, chain(r));
         break;
     case VLY_STEP_OUT:
         residual(r, &w->out, at->att, at->att_stride, layer_bias(at->bias_out, at->x_stride, layer),
@@ -435,7 +435,7 @@ static bool layer_program(recorder *r, vly_program *program)
     const vly_matrix *w = &m->weights.layer[0].out;
     r->program = program;
     layer_steps(r);
-    attention_shape a = attention_shape_of(r);
+    attention_shape a = vly_attention_shape_of(r);
     r->program = NULL;
     if (!program->possible) return false;
     uint32_t columns = columns_of(&m->geometry, r->n);

@@ -42,9 +42,9 @@ typedef struct {
     uint32_t heads, share, rounds;
 } attention_shape;
 
-attention_shape attention_shape_of(const recorder *r);
+attention_shape vly_attention_shape_of(const recorder *r);
 
 /* The attention of a layer, and what stores the K and V of the step before it. */
-void record_attention(recorder *r, uint32_t layer, struct vly_chain chain);
+void vly_attention_record(recorder *r, uint32_t layer, struct vly_chain chain);
 
 #endif
