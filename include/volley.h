@@ -304,6 +304,12 @@ typedef struct {
     void *arg;
 } vly_request;
 
+/* The tokens of a request's prompt, which is text, as vly_engine_start makes them, in an array that
+ * the caller frees; NULL where it has none. May be called in any thread, so that long prompts do
+ * not hold up the loop. VLY_E_CONTEXT: far too long. */
+int vly_engine_encode_prompt(const vly_engine *engine, const vly_request *request, uint32_t **ids,
+                             size_t *n, vly_error *err);
+
 /* Begins a sequence, or queues it where n_parallel run; its work is done as the loop runs. What
  * `request` points to is copied, but for prompt_tokens and prompt not beyond the call. *prompt_ids
  * (may be NULL) gets a malloc'd copy of the prompt's tokens, *n_prompt_ids their number. May be

@@ -6,6 +6,34 @@
 #include <stdlib.h>
 #include <string.h>
 
+static int encode(const vly_engine *e, const vly_request *r, vly_ids *out, vly_error *err)
+{
+    /* Text that is far too long should not take the time that cutting it into tokens takes. */
+    size_t most = e->info.n_ctx * e->max_token_bytes;
+    if (r->prompt_len > most)
+        return vly_fail(err, VLY_E_CONTEXT,
+                        "the prompt has %zu bytes; the context of %u tokens has room for %zu "
+                        "at most",
+                        r->prompt_len, e->info.n_ctx, most);
+    unsigned flags = r->parse_special ? VLY_ENCODE_PARSE_SPECIAL : 0;
+    if (vly_tokenizer_adds_bos(e->target_tokenizer)) flags |= VLY_ENCODE_BOS;
+    return vly_tokenizer_encode(e->target_tokenizer, r->prompt, r->prompt_len, flags, out, err);
+}
+
+int vly_engine_encode_prompt(const vly_engine *e, const vly_request *r, uint32_t **ids, size_t *n,
+                             vly_error *err)
+{
+    vly_ids out = {0};
+    int rc = encode(e, r, &out, err);
+    if (rc) {
+        vly_ids_free(&out);
+        return rc;
+    }
+    *ids = out.data;
+    *n = out.len;
+    return 0;
+}
+
 /* The prompt as target tokens in s->text. */
 static int take_prompt(vly_sequence *s, const vly_request *r, vly_error *err)
 {
@@ -18,19 +46,8 @@ static int take_prompt(vly_sequence *s, const vly_request *r, vly_error *err)
                                 i, r->prompt_tokens[i], e->info.n_vocab);
         rc = vly_ids_append(&s->text, r->prompt_tokens, r->n_prompt_tokens);
         if (rc) return vly_fail(err, rc, "no memory for the prompt");
-    } else {
-        /* Text that is far too long should not take the time that cutting it into tokens takes. */
-        size_t most = e->info.n_ctx * e->max_token_bytes;
-        if (r->prompt_len > most)
-            return vly_fail(err, VLY_E_CONTEXT,
-                            "the prompt has %zu bytes; the context of %u tokens has room for %zu "
-                            "at most",
-                            r->prompt_len, e->info.n_ctx, most);
-        unsigned flags = r->parse_special ? VLY_ENCODE_PARSE_SPECIAL : 0;
-        if (vly_tokenizer_adds_bos(e->target_tokenizer)) flags |= VLY_ENCODE_BOS;
-        rc = vly_tokenizer_encode(e->target_tokenizer, r->prompt, r->prompt_len, flags, &s->text,
-                                  err);
-        if (rc) return rc;
+    } else if ((rc = encode(e, r, &s->text, err))) {
+        return rc;
     }
     if (s->text.len == 0)
         return vly_fail(err, VLY_E_INVALID,

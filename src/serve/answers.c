@@ -153,17 +153,6 @@ void vly_answer_props(vly_connection *c)
 
 /* ---- texts and tokens ---- */
 
-/* The request's body, or its refusal. */
-static cJSON *parse_body(vly_connection *c)
-{
-    const vly_text *body = &c->reader.request.body;
-    vly_api_error err;
-    cJSON *object;
-    if (vly_openai_parse_object(body->data, body->len, &object, &err) == 0) return object;
-    vly_reply_error(c, &err);
-    return NULL;
-}
-
 typedef struct {
     bool add_special, parse_special, with_pieces;
 } tokenize_flags;
@@ -253,20 +242,50 @@ static int apply_template(const vly_server *s, const cJSON *object, vly_writer *
     return rc;
 }
 
-static void answer(vly_connection *c,
-                   int (*make)(const vly_server *, const cJSON *, vly_writer *, vly_api_error *))
-{
-    cJSON *object = parse_body(c);
-    if (!object) return;
-    vly_writer body = {0};
+typedef int (*answer_maker)(const vly_server *s, const cJSON *object, vly_writer *out,
+                            vly_api_error *err);
+
+typedef struct {
+    vly_job job;
+    answer_maker make;
+    int rc;
     vly_api_error err;
-    int rc = make(c->server, object, &body, &err);
+    vly_writer body;
+} answer_job;
+
+static void make_answer(vly_job *job)
+{
+    answer_job *a = (answer_job *)job;
+    cJSON *object;
+    a->rc = vly_openai_parse_object(job->body.data, job->body.len, &object, &a->err);
+    if (a->rc) return;
+    a->rc = a->make(job->server, object, &a->body, &a->err);
     cJSON_Delete(object);
-    if (rc)
+}
+
+static void give_answer(vly_job *job, vly_connection *c)
+{
+    answer_job *a = (answer_job *)job;
+    if (c && a->rc)
+        vly_reply_error(c, &a->err);
+    else if (c)
+        vly_reply_json(c, 200, &a->body);
+    vly_text_free(&a->body.text);
+}
+
+static void answer(vly_connection *c, answer_maker make)
+{
+    answer_job *a = calloc(1, sizeof *a);
+    if (!a) {
+        vly_api_error err;
+        vly_api_fail(&err, 503, "out_of_memory", NULL, "no memory for the answer");
         vly_reply_error(c, &err);
-    else
-        vly_reply_json(c, 200, &body);
-    vly_text_free(&body.text);
+        return;
+    }
+    a->job.work = make_answer;
+    a->job.done = give_answer;
+    a->make = make;
+    vly_job_start(c, &a->job);
 }
 
 void vly_answer_tokenize(vly_connection *c)

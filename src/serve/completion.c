@@ -251,6 +251,18 @@ static int random_seed(uint64_t *seed, vly_api_error *err)
     return vly_api_fail(err, 500, NULL, NULL, "no random seed: %s", strerror(errno));
 }
 
+/* A request on its way to a sequence. */
+typedef struct {
+    vly_job job;
+    vly_openai_kind kind;
+    uint64_t start_ns;
+    int rc;
+    vly_api_error err;
+    vly_openai_request request;
+    bool has_text; /* in its prompt */
+    uint32_t *ids; /* of the prompt, where that is text */
+} start_job;
+
 /* The prompt that the messages make. */
 static int apply_template(const vly_server *server, vly_openai_request *request, vly_api_error *err)
 {
@@ -268,26 +280,6 @@ static int apply_template(const vly_server *server, vly_openai_request *request,
     return 0;
 }
 
-/* Turns the text into tokens here where their number has a limit, since the engine knows of none
- * but the context. */
-static int check_prompt(const vly_server *server, vly_openai_request *request, const char *param,
-                        vly_api_error *err)
-{
-    vly_request *r = &request->engine;
-    uint32_t limit = server->options->max_prompt_tokens;
-    if (limit == 0) return 0;
-    uint32_t *ids = NULL;
-    size_t n = r->n_prompt_tokens;
-    vly_error why;
-    if (!r->prompt_tokens && vly_engine_tokenize(server->engine, r->prompt, r->prompt_len, true,
-                                                 r->parse_special, &ids, &n, &why))
-        return vly_api_fail_engine(err, &why, param);
-    free(ids);
-    if (n <= limit) return 0;
-    return vly_api_fail(err, 400, "context_length_exceeded", param,
-                        "the prompt has %zu tokens; this server takes %u", n, limit);
-}
-
 /* Does the prompt have any text? */
 static bool has_text(const vly_server *server, const vly_request *r)
 {
@@ -297,18 +289,59 @@ static bool has_text(const vly_server *server, const vly_request *r)
     return len > 0;
 }
 
-/* Reads the body and begins the sequence, for which all else is ready. */
-static int begin(vly_completion *q, vly_openai_request *request, vly_api_error *err)
+/* The prompt as tokens, of which the server may take fewer than the context holds. */
+static int encode_prompt(start_job *s, const char *param)
+{
+    const vly_server *server = s->job.server;
+    vly_request *r = &s->request.engine;
+    uint32_t limit = server->options->max_prompt_tokens;
+    vly_error why;
+    if (!r->prompt_tokens) {
+        if (vly_engine_encode_prompt(server->engine, r, &s->ids, &r->n_prompt_tokens, &why))
+            return vly_api_fail_engine(&s->err, &why, param);
+        r->prompt_tokens = s->ids;
+    }
+    if (limit == 0 || r->n_prompt_tokens <= limit) return 0;
+    return vly_api_fail(&s->err, 400, "context_length_exceeded", param,
+                        "the prompt has %zu tokens; this server takes %u", r->n_prompt_tokens,
+                        limit);
+}
+
+static const char *prompt_param(const start_job *s)
+{
+    return s->kind == VLY_OPENAI_CHAT ? "messages" : "prompt";
+}
+
+/* vly_job.work */
+static void read_request(vly_job *job)
+{
+    start_job *s = (start_job *)job;
+    const vly_server *server = job->server;
+    const vly_engine_info *info = vly_engine_get_info(server->engine);
+    const vly_engine_defaults *recommended = vly_engine_get_defaults(server->engine);
+    vly_openai_defaults defaults = {.draft_method = server->options->draft_method,
+                                    .draft_max = server->options->draft_max,
+                                    .has_draft = info->draft_name != NULL,
+                                    .n_vocab = info->n_vocab,
+                                    .stop = recommended->stop,
+                                    .n_stop = recommended->n_stop};
+    vly_openai_request *q = &s->request;
+    s->rc = vly_openai_parse(s->kind, job->body.data, job->body.len, &defaults, q, &s->err);
+    if (!s->rc && !q->has_seed) s->rc = random_seed(&q->engine.sampling.seed, &s->err);
+    if (!s->rc && s->kind == VLY_OPENAI_CHAT) s->rc = apply_template(server, q, &s->err);
+    if (s->rc) return;
+    s->has_text = has_text(server, &q->engine);
+    s->rc = encode_prompt(s, prompt_param(s));
+}
+
+/* Begins the sequence, for which all is ready. */
+static int begin(vly_completion *q, start_job *s)
 {
     vly_server *server = q->server;
+    vly_openai_request *request = &s->request;
     const vly_engine_info *info = vly_engine_get_info(server->engine);
-    const char *param = request->kind == VLY_OPENAI_CHAT ? "messages" : "prompt";
-    int rc = request->has_seed ? 0 : random_seed(&request->engine.sampling.seed, err);
-    if (!rc && request->kind == VLY_OPENAI_CHAT) rc = apply_template(server, request, err);
-    if (!rc) rc = check_prompt(server, request, param, err);
-    if (rc) return rc;
     q->draft_max = request->engine.draft_max;
-    q->logprobs.drops_space = server->drops_space && !has_text(server, &request->engine);
+    q->logprobs.drops_space = server->drops_space && !s->has_text;
     q->record.stream = q->connection->exchange.record.stream = request->stream;
     vly_openai_answer_init(&q->answer, request, q->record.id, (int64_t)time(NULL),
                            info->target_name);
@@ -317,44 +350,60 @@ static int begin(vly_completion *q, vly_openai_request *request, vly_api_error *
     request->engine.arg = q;
     vly_error why;
     if (vly_engine_start(server->engine, &request->engine, &q->sequence, NULL, NULL, &why))
-        return vly_api_fail_engine(err, &why, param);
+        return vly_api_fail_engine(&s->err, &why, prompt_param(s));
     return 0;
+}
+
+static vly_completion *create(vly_connection *c, uint64_t start_ns)
+{
+    vly_completion *q = calloc(1, sizeof *q);
+    if (!q) return NULL;
+    q->server = c->server;
+    q->connection = c;
+    q->record = c->exchange.record;
+    q->start_ns = start_ns;
+    q->next = c->server->completions;
+    if (q->next) q->next->previous = q;
+    c->server->completions = q;
+    return q;
+}
+
+/* vly_job.done */
+static void begin_completion(vly_job *job, vly_connection *c)
+{
+    start_job *s = (start_job *)job;
+    vly_serve_metrics *metrics = &job->server->metrics;
+    vly_completion *q = c && !s->rc ? create(c, s->start_ns) : NULL;
+    if (!q && !s->rc)
+        s->rc = vly_api_fail(&s->err, 503, "out_of_memory", NULL, "no memory for an answer");
+    if (q && (s->rc = begin(q, s))) destroy(q);
+    if (!c) {
+        metrics->completions[VLY_OUTCOME_CANCELLED]++;
+    } else if (s->rc) {
+        metrics->completions[s->err.status < 429 ? VLY_OUTCOME_INVALID : VLY_OUTCOME_REFUSED]++;
+        vly_reply_error(c, &s->err);
+    } else {
+        c->completion = q;
+    }
+    vly_openai_request_deinit(&s->request);
+    free(s->ids);
 }
 
 static void start(vly_connection *c, vly_openai_kind kind)
 {
-    vly_server *server = c->server;
-    const vly_engine_info *info = vly_engine_get_info(server->engine);
-    const vly_engine_defaults *recommended = vly_engine_get_defaults(server->engine);
-    const vly_text *body = &c->reader.request.body;
-    vly_openai_defaults defaults = {.draft_method = server->options->draft_method,
-                                    .draft_max = server->options->draft_max,
-                                    .has_draft = info->draft_name != NULL,
-                                    .n_vocab = info->n_vocab,
-                                    .stop = recommended->stop,
-                                    .n_stop = recommended->n_stop};
-    vly_openai_request request;
-    vly_api_error err;
-    int rc = vly_openai_parse(kind, body->data, body->len, &defaults, &request, &err);
-    vly_completion *q = rc ? NULL : calloc(1, sizeof *q);
-    if (!rc && !q) rc = vly_api_fail(&err, 503, "out_of_memory", NULL, "no memory for an answer");
-    if (q) {
-        q->server = server;
-        q->connection = c;
-        q->record = c->exchange.record;
-        q->start_ns = vly_clock_ns();
-        q->next = server->completions;
-        if (q->next) q->next->previous = q;
-        server->completions = q;
-    }
-    if (!rc && (rc = begin(q, &request, &err))) destroy(q);
-    vly_openai_request_deinit(&request);
-    if (rc) {
-        server->metrics.completions[err.status < 429 ? VLY_OUTCOME_INVALID : VLY_OUTCOME_REFUSED]++;
+    start_job *s = calloc(1, sizeof *s);
+    if (!s) {
+        vly_api_error err;
+        vly_api_fail(&err, 503, "out_of_memory", NULL, "no memory for the request");
+        c->server->metrics.completions[VLY_OUTCOME_REFUSED]++;
         vly_reply_error(c, &err);
-    } else {
-        c->completion = q;
+        return;
     }
+    s->job.work = read_request;
+    s->job.done = begin_completion;
+    s->kind = kind;
+    s->start_ns = vly_clock_ns();
+    vly_job_start(c, &s->job);
 }
 
 void vly_completion_start(vly_connection *c)

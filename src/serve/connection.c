@@ -52,6 +52,8 @@ void vly_connection_close(vly_connection *c)
     if (c->phase == VLY_CONNECTION_CLOSED) return;
     c->phase = VLY_CONNECTION_CLOSED;
     vly_completion *completion = c->completion;
+    if (c->job) vly_job_abandon(c->job);
+    c->job = NULL;
     c->completion = NULL;
     if (completion) vly_completion_cancel(completion, VLY_END_DISCONNECT);
     vly_connection **at = &c->server->unsent;
@@ -402,6 +404,7 @@ static void time_out(vly_connection *c)
         refuse(c, 408, "the request took too long to come");
         break;
     case VLY_CONNECTION_ANSWERING:
+        if (c->job) break; /* it is looked at again when that is done */
         c->deadline_ns = 0;
         if (c->completion) vly_completion_cancel(c->completion, VLY_END_TIMEOUT);
         break;

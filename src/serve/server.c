@@ -57,13 +57,17 @@ static void stop(vly_server *s)
     for (vly_connection *c = s->connections; c; c = c->next) vly_connection_close(c);
     close_handle((uv_handle_t *)&s->signals[0]);
     close_handle((uv_handle_t *)&s->signals[1]);
+    /* What is left to be done is short: a further signal should not make a failure of it. */
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
     close_handle((uv_handle_t *)&s->sweep);
     close_handle((uv_handle_t *)&s->before_waiting);
 }
 
 void vly_server_check_drained(vly_server *s)
 {
-    if (s->state == VLY_SERVER_DRAINING && !s->connections && !s->completions) stop(s);
+    if (s->state == VLY_SERVER_DRAINING && !s->connections && !s->completions && !s->n_jobs)
+        stop(s);
 }
 
 void vly_server_drain(vly_server *s)
@@ -97,7 +101,7 @@ static void end_drain(vly_server *s, uint64_t now_ns)
     for (vly_connection *c = s->connections; c; c = c->next) {
         if (c->completion)
             vly_completion_cancel(c->completion, VLY_END_SHUTDOWN);
-        else if (vly_connection_unsent(c) == 0)
+        else if (!c->job && vly_connection_unsent(c) == 0)
             vly_connection_close(c);
     }
 }

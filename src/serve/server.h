@@ -11,6 +11,7 @@
 typedef struct vly_server vly_server;
 typedef struct vly_connection vly_connection;
 typedef struct vly_completion vly_completion;
+typedef struct vly_job vly_job;
 
 /* ---- The server ---- */
 
@@ -40,6 +41,7 @@ struct vly_server {
     vly_connection *connections;
     uint32_t n_connections;
     vly_completion *completions; /* sequences of the engine's, also of clients that went away */
+    uint32_t n_jobs;             /* under way, likewise */
 
     uv_signal_t signals[2];
     uv_timer_t sweep; /* looks at deadlines, while there are connections or a drain */
@@ -120,6 +122,7 @@ struct vly_connection {
     bool said_continue;
 
     vly_exchange exchange;
+    vly_job *job;               /* that reads its body, or NULL */
     vly_completion *completion; /* that answers it, or NULL */
 
     vly_writer pending; /* to be sent */
@@ -160,6 +163,30 @@ void vly_stream_begin(vly_connection *connection);
 void vly_stream_send(vly_connection *connection, const char *data, size_t n);
 /* Where `whole` is false the connection ends too, so that nobody takes the stream for complete. */
 void vly_stream_end(vly_connection *connection, bool whole);
+
+/* ---- Work on bodies ---- */
+
+struct vly_job {
+    /* In a thread where the body is long: may use the body, what is below in the struct that begins
+     * with this one, and of the server only what never changes while it is ready. */
+    void (*work)(vly_job *job);
+    /* On the loop, last: answers, or begins to. The connection is NULL where the client is gone,
+     * and where the work was not done. Frees what `work` left, but not the job. */
+    void (*done)(vly_job *job, vly_connection *connection);
+    /* Not for those two: */
+    vly_server *server;
+    vly_connection *connection; /* NULL once the client is gone */
+    vly_request_record record;
+    vly_text body;
+    uv_work_t request;
+};
+
+/* Has the body worked on that the connection has read, and then answered: `job` begins a calloc'd
+ * struct, which is its own from here on, with work and done set. */
+void vly_job_start(vly_connection *connection, vly_job *job);
+
+/* Its client is gone. */
+void vly_job_abandon(vly_job *job);
 
 /* ---- Requests ---- */
 

@@ -196,6 +196,42 @@ static void oversized_and_malformed(void **state)
     expect_witness();
 }
 
+/* Bodies that are read in a thread: of clients that wait, that go away meanwhile, and whose prompt
+ * is too long. */
+static void long_bodies(void **state)
+{
+    (void)state;
+    enum { LONG = 60000 };
+    char *body = calloc(1, LONG + 100);
+    server_client c[8];
+    begin_witness();
+    for (int round = 0; round < 12; round++) {
+        const char *path = round % 3 == 0 ? "/tokenize" : "/v1/completions";
+        sprintf(body, "{\"%s\":\"", round % 3 == 0 ? "content" : "prompt");
+        size_t n = strlen(body), len = round % 3 == 2 ? LONG / 2 : 200;
+        memset(body + n, 'a', len);
+        strcpy(body + n + len, "\",\"max_tokens\":1,\"stop\":[\"b\"],\"unknown\":\"");
+        memset(body + strlen(body), 'c', LONG - strlen(body));
+        strcpy(body + LONG, "\"}");
+        for (int i = 0; i < 8; i++) {
+            client_open(&c[i], &server);
+            client_post(&c[i], "1.1", path, body);
+        }
+        for (int i = 0; i < 8; i++) {
+            if (i % 2) {
+                assert_true(client_read_until(&c[i], "}", 1, 60));
+                int status = client_status(&c[i]);
+                if (round % 3 == 0) assert_int_equal(status, 200);
+                if (round % 3 == 1) assert_true(status == 200 || status == 429);
+                if (round % 3 == 2) assert_int_equal(status, 400);
+            }
+            client_close(&c[i]);
+        }
+    }
+    free(body);
+    expect_witness();
+}
+
 static void a_body_in_chunks(void **state)
 {
     (void)state;
@@ -397,6 +433,7 @@ int main(void)
         cmocka_unit_test(a_prompt_whose_client_went_away_ends),
         cmocka_unit_test(half_closed_is_answered),
         cmocka_unit_test(oversized_and_malformed),
+        cmocka_unit_test(long_bodies),
         cmocka_unit_test(a_body_in_chunks),
         cmocka_unit_test(continue_is_said),
         cmocka_unit_test(drip_fed),

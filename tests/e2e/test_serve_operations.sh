@@ -96,12 +96,54 @@ begin_stream
 kill -TERM "$server"
 sleep 0.2
 kill -INT "$server"
+sleep 0.01
+kill -TERM "$server" 2>/dev/null # one too many changes nothing
 status=0
 wait "$server" || status=$?
 server=''
 check_equal 'a second signal ends at once: exit status 0' 0 $status
 wait "$reader"
 check_equal 'a second signal: no stream passes for complete' 0 "$(grep -c DONE "$scratch/stream")"
+
+# A body that takes long: others are answered meanwhile, and the end waits for it.
+start_server
+{
+    printf '{"content":"'
+    head -c 4000000 /dev/zero | tr '\0' a
+    printf '"}'
+} >"$scratch/long"
+ask_long() {
+    curl -s --max-time 120 --unix-socket "$socket" -o "$scratch/tokens" -w '%{http_code}' \
+        http://volley/tokenize --data-binary "@$scratch/long" >"$scratch/code" &
+    reader=$!
+}
+n_answered=0
+for _ in 1 2 3; do # of which one at least should be long enough
+    ask_long
+    while kill -0 "$reader" 2>/dev/null; do
+        request /health '' --max-time 5
+        [ "$code" = 200 ] && n_answered=$((n_answered + 1))
+    done
+    wait "$reader"
+done
+check "others are answered while a long body is read ($n_answered times)" test $n_answered -ge 10
+ask_long
+sleep 0.1
+stop_server
+wait "$reader"
+check_equal 'SIGTERM while a long body is read: exit status 0' 0 $status
+check_match 'SIGTERM while a long body is read: it is answered, or was not taken' '^(200|503|000)$' \
+    "$(cat "$scratch/code")"
+start_server
+ask_long
+sleep 0.1
+kill -KILL "$reader"
+wait "$reader" 2>/dev/null
+request /v1/completions '{"prompt":"a","max_tokens":1}'
+check_equal 'whoever sent one may go away' 200 "$code"
+check 'and leaves nothing' wait_for 60 eval '[ "$(metric connections)" = 1 ]'
+stop_server
+check_equal 'nor does that keep the server from ending: exit status 0' 0 $status
 
 start_server --drain-timeout 0.3
 begin_stream
