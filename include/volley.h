@@ -95,14 +95,12 @@ typedef struct {
     const char *chat_template;
     const char *arch; /* path of a JSON file that describes an architecture beside the ones that are
                          known (docs/models.md), or NULL */
-    /* Record, compile and measure all that n_parallel sequences may run now, and not when they
-     * first do, which holds others up. Creation waits for half a second of it, the narrowest passes
-     * first, while the loop runs, so that the engine may not be created in one of its callbacks;
-     * the rest follows on the loop while no sequence runs. */
-    bool warm_up;
-    /* Told while loading: bytes of weights that were uploaded, of all, both models together; 0 of 0
-     * before that is known, all while warming up. A return other than 0 ends loading. May be NULL.
-     */
+    bool warm_up; /* record, compile and measure all that n_parallel sequences may run now, and not
+                     when they first do, which holds others up; the loop runs meanwhile, so that the
+                     engine may not be created in one of its callbacks */
+    /* Told while loading: how much of it is done, of all: bytes of weights that were uploaded, both
+     * models together, and behind them the warm-up as a quarter as many; 0 of 0 before that is
+     * known, all once and last. A return other than 0 ends loading. May be NULL. */
     int (*progress)(void *arg, uint64_t done, uint64_t total);
     void *progress_arg;
 } vly_engine_options;

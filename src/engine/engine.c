@@ -90,7 +90,7 @@ static bool reap(vly_engine *e)
 
 void vly_engine_advance(vly_engine *e)
 {
-    if (e->step.n_in_flight || e->warm_up.busy || e->advancing || e->closing) return;
+    if (e->step.n_in_flight || e->advancing || e->closing) return;
     e->advancing = true;
     if (atomic_exchange(&e->interrupted, false))
         for (vly_sequence *s = e->first; s; s = s->next) s->cancelled = true;
@@ -99,7 +99,6 @@ void vly_engine_advance(vly_engine *e)
         vly_engine_admit(e);
     } while (vly_engine_step_submit(e) && !e->step.n_in_flight);
     e->advancing = false;
-    if (!e->step.n_in_flight) vly_engine_warm_up_go_on(e);
     if (e->n_sequences)
         uv_ref((uv_handle_t *)e->wake);
     else
@@ -121,7 +120,7 @@ int vly_engine_create(const vly_engine_options *options, vly_engine **out, vly_e
     if (rc == 0) e->ahead = vly_gpu_get_info(e->gpu)->type != VLY_GPU_CPU;
     if (rc == 0) rc = create_marks(e, err);
     if (rc == 0) rc = open_loop(e, options->loop, err);
-    if (rc == 0 && options->warm_up) rc = vly_engine_warm_up_begin(e, options, err);
+    if (rc == 0 && options->warm_up) rc = vly_engine_warm_up_all(e, options, err);
     if (rc) {
         vly_engine_destroy(e);
         return rc;
@@ -134,7 +133,6 @@ void vly_engine_destroy(vly_engine *e)
 {
     if (!e) return;
     e->closing = true;
-    vly_engine_warm_up_end(e);
     if (e->gpu) vly_gpu_loop_detach(e->gpu); /* waits for what is under way */
     while (e->first) vly_sequence_destroy(e->first);
     close_loop(e);

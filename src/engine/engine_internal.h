@@ -30,29 +30,12 @@ typedef struct {
     uint64_t end_ns;
 } vly_engine_step;
 
-/* Passes that are recorded, and run once over nothing, before anybody needs them. */
-typedef struct {
-    uv_timer_t *timer; /* begins the next one; NULL: none is wanted */
-    bool wanted;       /* not all are warm */
-    bool busy;         /* one is being recorded or run: until then no step is prepared */
-    uv_work_t work;
-    vly_model *model; /* the one under way */
-    vly_pass pass;
-    uint32_t n;
-    vly_gpu_commands *commands;
-    int rc;
-    vly_error err;
-    uint64_t start_ns;
-} vly_warm_up;
-
 struct vly_engine {
     vly_engine_info info;
     vly_gpu *gpu;
     uv_loop_t own_loop, *loop;
     bool own_loop_ready;
-    uv_async_t *wake; /* work that waits for the loop */
-    bool loading;     /* vly_engine_create has not returned */
-    vly_warm_up warm_up;
+    uv_async_t *wake;                   /* work that waits for the loop */
     vly_gguf *target_file, *draft_file; /* open only while loading */
     vly_tokenizer *target_tokenizer, *draft_tokenizer;
     size_t max_token_bytes;    /* of a prompt that one target token can stand for */
@@ -184,14 +167,12 @@ int vly_engine_calibrate(vly_engine *engine, bool all, vly_error *err);
 /* What all blocks of the sequence run. */
 int vly_sequence_warm_up(vly_sequence *sequence, vly_error *err);
 
-/* Begins to warm up everything that the steps of n_parallel sequences may run, and to calibrate. It
- * waits for that half a second at most; the rest follows on the loop while no sequence runs.
- * The loop runs meanwhile, and progress is told: VLY_E_CANCELLED. */
-int vly_engine_warm_up_begin(vly_engine *engine, const vly_engine_options *options, vly_error *err);
-/* Nothing is under way: time for the next pass, if there is one. */
-void vly_engine_warm_up_go_on(vly_engine *engine);
-/* Waits for the one under way. The engine is closing. */
-void vly_engine_warm_up_end(vly_engine *engine);
+/* Everything that the steps of n_parallel sequences may run, recorded in threads while the loop
+ * runs; and calibrates. Tells progress: VLY_E_CANCELLED. */
+int vly_engine_warm_up_all(vly_engine *engine, const vly_engine_options *options, vly_error *err);
+
+/* What progress is told of: bytes of `weights`, and the warm-up as a quarter as many. */
+uint64_t vly_engine_progress_total(const vly_engine_options *options, uint64_t weights);
 
 /* Fails for a progress that wants loading to end: VLY_E_CANCELLED. */
 int vly_engine_loading_stopped(vly_error *err);

@@ -9,10 +9,6 @@ vly_gpu *vly_engine_gpu(vly_engine *engine);
 vly_model *vly_engine_target(vly_engine *engine);
 vly_model *vly_engine_draft(vly_engine *engine); /* NULL without one */
 
-/* Is all warm that was asked to be (vly_engine_options.warm_up)? Where it is not, the loop goes on
- * with it while no sequence runs. */
-bool vly_engine_is_warm(const vly_engine *engine);
-
 /* Makes the sequence accept as many proposals as give this mean accepted length, right or wrong:
  * for measuring speed at a given acceptance. Before it runs. */
 void vly_sequence_force_acceptance(vly_sequence *sequence, double mean_length);

@@ -29,7 +29,9 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
     loader *l = arg;
     const vly_engine_options *o = l->options;
     (void)total;
-    return o->progress ? o->progress(o->progress_arg, l->done + done, l->total) : 0;
+    return o->progress ? o->progress(o->progress_arg, l->done + done,
+                                     vly_engine_progress_total(o, l->total))
+                       : 0;
 }
 
 /* After each part of loading that has no progress of its own. */
@@ -283,6 +285,11 @@ int vly_engine_load(vly_engine *e, const vly_engine_options *options, vly_error 
     e->info.target_bytes =
         vly_model_get_memory(e->target)->weights + vly_model_get_memory(e->target)->activations;
     return 0;
+}
+
+uint64_t vly_engine_progress_total(const vly_engine_options *o, uint64_t weights)
+{
+    return o->warm_up ? weights + weights / 4 : weights;
 }
 
 uint64_t vly_engine_weights_bytes(const vly_engine *e)

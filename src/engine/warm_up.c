@@ -4,9 +4,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "engine/inside.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 /* Nothing is to be computed by it. */
 static void clear_step(vly_model *model, vly_pass pass)
@@ -72,143 +72,163 @@ int vly_sequence_warm_up(vly_sequence *s, vly_error *err)
     return rc;
 }
 
-/* ---- All of them, while nobody wants anything ---- */
+/* ---- All of them ---- */
 
-/* How long the creation of an engine waits for it. */
-#define WAIT_MS 500
+#define MAX_THREADS 4u /* that record; of the loop's pool, which has as many */
+
+typedef struct {
+    struct warm_up *all;
+    uv_work_t work;
+    vly_model *model;
+    vly_pass pass;
+    uint32_t n;
+    vly_gpu_commands *commands;
+    bool recorded;
+    int rc;
+    vly_error err;
+} recording;
+
+/* Passes are recorded in threads, where drivers compile, and run one after the other as they come,
+ * since some compile then. */
+typedef struct warm_up {
+    vly_engine *engine;
+    recording *list;
+    uint32_t n;
+    uint32_t n_begun, n_recording, n_run; /* of the list: so many from its front */
+    bool running;
+    int rc; /* the first failure, which ends it */
+    vly_error *err;
+} warm_up;
 
 /* Tokens or rows of a pass at most; 0: no step has it. */
 static uint32_t most_of(const vly_engine *e, const vly_model *model, vly_pass pass)
 {
     uint32_t blocks = e->n_parallel * (VLY_MAX_DRAFT + 1);
     bool is_draft = model == e->draft;
-    if (!model || (is_draft ? pass == VLY_PASS_READ : pass > VLY_PASS_ADVANCE)) return 0;
+    if (is_draft ? pass == VLY_PASS_READ : pass > VLY_PASS_ADVANCE) return 0;
     if (pass == VLY_PASS_ADVANCE) return e->ahead && !is_draft;
     if (pass == VLY_PASS_PROMPT) return VLY_MAX_CHUNK;
     if (is_draft && pass != VLY_PASS_LAYERS) return e->n_parallel;
     return blocks < VLY_MAX_BATCH ? blocks : VLY_MAX_BATCH;
 }
 
-/* The next pass that is not recorded: first the narrowest of each kind, which all requests need.
- * False: there is none. */
-static bool find_next(const vly_engine *e, vly_warm_up *w)
+/* Lists the passes of a model that are not recorded; without a list only counts them. */
+static void list_passes(warm_up *w, vly_model *model)
 {
-    for (int round = 0; round < 2; round++)
-        for (int i = 0; i < 2 * VLY_N_PASSES; i++) {
-            vly_model *model = i < VLY_N_PASSES ? e->target : e->draft;
-            vly_pass pass = i % VLY_N_PASSES;
-            uint32_t most = most_of(e, model, pass);
-            if (round == 0 && most > 1) most = 1;
-            for (uint32_t n = 1; n <= most; n = vly_model_bucket(pass, n) + 1)
-                if (!vly_model_has_pass(model, pass, n)) {
-                    w->model = model;
-                    w->pass = pass;
-                    w->n = n;
-                    return true;
-                }
+    if (!model) return;
+    for (int pass = 0; pass < VLY_N_PASSES; pass++) {
+        uint32_t most = most_of(w->engine, model, pass);
+        for (uint32_t n = 1; n <= most; n = vly_model_bucket(pass, n) + 1) {
+            if (vly_model_has_pass(model, pass, n)) continue;
+            if (w->list)
+                w->list[w->n] = (recording){.all = w, .model = model, .pass = pass, .n = n};
+            w->n++;
         }
-    return false;
-}
-
-/* A pass is warm, or has failed; then whoever needs it finds out why. */
-static void on_run(void *arg, int rc, const vly_error *err)
-{
-    vly_engine *e = arg;
-    e->warm_up.busy = false;
-    if (rc) {
-        e->warm_up.wanted = false;
-        vly_log(VLY_LOG_WARN, "engine", "warming up: %s", err->message);
     }
-    vly_engine_advance(e);
 }
 
-/* In a thread of the loop's pool: drivers compile here, too. No step is prepared meanwhile, so that
- * nobody else records. */
 static void record(uv_work_t *work)
 {
-    vly_engine *e = work->data;
-    vly_warm_up *w = &e->warm_up;
-    w->rc = vly_model_pass(w->model, w->pass, w->n, &w->commands, &w->err);
+    recording *r = work->data;
+    r->rc = vly_model_record_pass(r->model, r->pass, r->n, &r->commands, &r->err);
 }
 
 static void on_recorded(uv_work_t *work, int status)
 {
-    vly_engine *e = work->data;
-    vly_warm_up *w = &e->warm_up;
+    recording *r = work->data;
     (void)status;
-    if (e->closing) {
-        w->busy = false;
+    r->all->n_recording--;
+    r->recorded = true;
+}
+
+static void fail(warm_up *w, int rc, const vly_error *err)
+{
+    if (w->rc) return;
+    w->rc = rc;
+    if (w->err) *w->err = *err;
+}
+
+static void on_run(void *arg, int rc, const vly_error *err)
+{
+    warm_up *w = arg;
+    w->running = false;
+    w->n_run++;
+    if (rc) fail(w, rc, err);
+}
+
+static uint32_t n_threads(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n < (long)MAX_THREADS ? (uint32_t)n : MAX_THREADS;
+}
+
+static void begin_recordings(warm_up *w, uint32_t most)
+{
+    while (w->n_begun < w->n && w->n_recording < most) {
+        recording *r = &w->list[w->n_begun];
+        r->work.data = r;
+        if (uv_queue_work(w->engine->loop, &r->work, record, on_recorded)) { /* no threads */
+            record(&r->work);
+            r->recorded = true;
+        } else {
+            w->n_recording++;
+        }
+        w->n_begun++;
+    }
+}
+
+static void run_next(warm_up *w)
+{
+    recording *r = &w->list[w->n_run];
+    if (w->running || w->n_run == w->n_begun || !r->recorded) return;
+    if (r->rc) {
+        fail(w, r->rc, &r->err);
         return;
     }
-    clear_step(w->model, w->pass);
-    if (w->rc == 0) w->rc = vly_gpu_submit(e->gpu, &w->commands, 1, on_run, e, NULL, &w->err);
-    if (w->rc) on_run(e, w->rc, &w->err);
+    vly_model_keep_pass(r->model, r->pass, r->n, r->commands);
+    clear_step(r->model, r->pass);
+    w->running = true;
+    int rc = vly_gpu_submit(w->engine->gpu, &r->commands, 1, on_run, w, NULL, &r->err);
+    r->commands = NULL;
+    if (rc) on_run(w, rc, &r->err);
 }
 
-static void on_timer(uv_timer_t *timer)
+/* Runs the loop until all has been recorded and run, or what was begun has ended. */
+static void run(warm_up *w, const vly_engine_options *o)
 {
-    vly_engine *e = timer->data;
-    vly_warm_up *w = &e->warm_up;
-    /* A loop that has come to its end should not be kept from it. */
-    if (!w->wanted || w->busy || e->step.n_in_flight || e->closing ||
-        (!e->loading && !uv_loop_alive(e->loop)))
-        return;
-    w->work.data = e;
-    if (find_next(e, w)) {
-        w->busy = uv_queue_work(e->loop, &w->work, record, on_recorded) == 0;
-        w->wanted = w->busy;
-        return;
+    const uint64_t weights = vly_engine_weights_bytes(w->engine);
+    const uint64_t share = vly_engine_progress_total(o, weights) - weights, most = n_threads();
+    for (;;) {
+        /* The end is told when all is done. */
+        uint64_t done = weights + (w->n ? share * w->n_run / (w->n + 1) : 0);
+        if (w->rc == 0 && o->progress && o->progress(o->progress_arg, done, weights + share))
+            w->rc = vly_engine_loading_stopped(w->err);
+        if (w->rc == 0) begin_recordings(w, (uint32_t)most);
+        if (w->rc == 0) run_next(w);
+        if (!w->running && w->n_recording == 0 && (w->rc || w->n_run == w->n)) return;
+        /* The loop's owner has others to answer meanwhile. */
+        if (w->running || w->n_recording > 0) uv_run(w->engine->loop, UV_RUN_ONCE);
     }
-    vly_error err;
-    w->wanted = false;
-    if (vly_engine_calibrate(e, true, &err))
-        vly_log(VLY_LOG_WARN, "engine", "warming up: %s", err.message);
-    else
-        vly_log(VLY_LOG_INFO, "engine", "warmed up in %.0f ms", vly_ms_since(w->start_ns));
 }
 
-void vly_engine_warm_up_go_on(vly_engine *e)
+int vly_engine_warm_up_all(vly_engine *e, const vly_engine_options *o, vly_error *err)
 {
-    if (e->warm_up.wanted && !e->loading) uv_timer_start(e->warm_up.timer, on_timer, 0, 0);
-}
-
-static void on_closed(uv_handle_t *handle)
-{
-    free(handle);
-}
-
-int vly_engine_warm_up_begin(vly_engine *e, const vly_engine_options *o, vly_error *err)
-{
-    vly_warm_up *w = &e->warm_up;
-    uint64_t total = vly_engine_weights_bytes(e);
-    int rc = 0;
-    if (!(w->timer = malloc(sizeof *w->timer)))
-        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a timer");
-    uv_timer_init(e->loop, w->timer); /* cannot fail */
-    w->timer->data = e;
-    w->wanted = e->loading = true;
-    w->start_ns = vly_clock_ns();
-    for (double ms; rc == 0 && w->wanted && (ms = vly_ms_since(w->start_ns)) < WAIT_MS;) {
-        if (o->progress && o->progress(o->progress_arg, total, total))
-            rc = vly_engine_loading_stopped(err);
-        /* The loop's owner has others to answer. */
-        uv_timer_start(w->timer, on_timer, w->busy ? (uint64_t)(WAIT_MS - ms) + 1 : 0, 0);
-        if (rc == 0) uv_run(e->loop, UV_RUN_ONCE);
-    }
-    e->loading = false;
-    uv_unref((uv_handle_t *)w->timer);
-    if (rc == 0) vly_engine_warm_up_go_on(e);
+    uint64_t start_ns = vly_clock_ns();
+    warm_up w = {.engine = e, .err = err};
+    list_passes(&w, e->target);
+    list_passes(&w, e->draft);
+    w.list = calloc(w.n + 1, sizeof *w.list);
+    if (!w.list) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for passes");
+    w.n = 0;
+    list_passes(&w, e->target);
+    list_passes(&w, e->draft);
+    run(&w, o);
+    for (uint32_t i = 0; i < w.n; i++) vly_gpu_commands_destroy(w.list[i].commands);
+    free(w.list);
+    int rc = w.rc ? w.rc : vly_engine_calibrate(e, true, err);
+    uint64_t total = vly_engine_progress_total(o, vly_engine_weights_bytes(e));
+    if (rc == 0 && o->progress && o->progress(o->progress_arg, total, total))
+        rc = vly_engine_loading_stopped(err);
+    if (rc == 0) vly_log(VLY_LOG_INFO, "engine", "warmed up in %.0f ms", vly_ms_since(start_ns));
     return rc;
-}
-
-void vly_engine_warm_up_end(vly_engine *e)
-{
-    vly_warm_up *w = &e->warm_up;
-    while (w->busy) uv_run(e->loop, UV_RUN_ONCE);
-    if (w->timer) uv_close((uv_handle_t *)w->timer, on_closed);
-}
-
-bool vly_engine_is_warm(const vly_engine *e)
-{
-    return !e->warm_up.wanted;
 }

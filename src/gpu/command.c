@@ -23,6 +23,21 @@ static vly_error *spoil(vly_gpu_commands *commands)
     return commands->error.code ? NULL : &commands->error;
 }
 
+/* From a pool of their own: what is in one pool may not be recorded in two threads at a time. */
+static VkResult allocate(vly_gpu_commands *commands)
+{
+    vly_gpu *gpu = commands->gpu;
+    VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+                                    .queueFamilyIndex = gpu->caps.queue_family};
+    VkResult result = vkCreateCommandPool(gpu->device, &pool, NULL, &commands->pool);
+    if (result) return result;
+    VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                        .commandPool = commands->pool,
+                                        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                        .commandBufferCount = 1};
+    return vkAllocateCommandBuffers(gpu->device, &info, &commands->buffer);
+}
+
 int vly_gpu_commands_create(vly_gpu *gpu, const char *label, vly_gpu_commands **out, vly_error *err)
 {
     *out = NULL;
@@ -32,13 +47,9 @@ int vly_gpu_commands_create(vly_gpu *gpu, const char *label, vly_gpu_commands **
     if (!commands) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for commands");
     commands->gpu = gpu;
     snprintf(commands->label, sizeof commands->label, "%s", label);
-    VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-                                        .commandPool = gpu->command_pool,
-                                        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-                                        .commandBufferCount = 1};
-    VkResult result = vkAllocateCommandBuffers(gpu->device, &info, &commands->buffer);
+    VkResult result = allocate(commands);
     if (result) {
-        free(commands);
+        vly_gpu_commands_destroy(commands);
         return gpu_fail_vk(err, result, "%s: vkAllocateCommandBuffers", label);
     }
     VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
@@ -58,7 +69,7 @@ void vly_gpu_commands_destroy(vly_gpu_commands *commands)
 {
     if (!commands) return;
     vly_gpu *gpu = commands->gpu;
-    vkFreeCommandBuffers(gpu->device, gpu->command_pool, 1, &commands->buffer);
+    vkDestroyCommandPool(gpu->device, commands->pool, NULL);
     if (commands->queries) vkDestroyQueryPool(gpu->device, commands->queries, NULL);
     free(commands);
 }

@@ -200,26 +200,17 @@ static int open_device(vly_gpu *gpu, vly_error *err)
     return 0;
 }
 
-static int create_pool(vly_gpu *gpu, vly_error *err)
-{
-    VkCommandPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
-                                    .queueFamilyIndex = gpu->caps.queue_family};
-    VkResult result = vkCreateCommandPool(gpu->device, &info, NULL, &gpu->command_pool);
-    if (result) return gpu_fail_vk(err, result, "vkCreateCommandPool");
-    return 0;
-}
-
 int vly_gpu_create(const char *choice, vly_gpu **out, vly_error *err)
 {
     *out = NULL;
     vly_gpu *gpu = calloc(1, sizeof *gpu);
     if (!gpu) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a device");
     pthread_mutex_init(&gpu->mutex, NULL);
+    pthread_mutex_init(&gpu->kernels_mutex, NULL);
     pthread_cond_init(&gpu->wake, NULL);
     int rc = gpu_instance_create(&gpu->instance, &gpu->messenger, err);
     if (!rc) rc = choose_physical(gpu, choice, err);
     if (!rc) rc = open_device(gpu, err);
-    if (!rc) rc = create_pool(gpu, err);
     if (!rc) rc = gpu_submit_init(gpu, err);
     if (!rc) rc = gpu_layouts_create(gpu, err);
     if (!rc) rc = gpu_pipeline_cache_load(gpu, err);
@@ -244,12 +235,12 @@ void vly_gpu_destroy(vly_gpu *gpu)
         gpu_pipeline_cache_save(gpu);
         gpu_kernels_destroy(gpu);
         gpu_submit_deinit(gpu);
-        vkDestroyCommandPool(gpu->device, gpu->command_pool, NULL);
         vkDestroyDevice(gpu->device, NULL);
     }
     gpu_instance_destroy(gpu->instance, gpu->messenger);
     pthread_cond_destroy(&gpu->wake);
     pthread_mutex_destroy(&gpu->mutex);
+    pthread_mutex_destroy(&gpu->kernels_mutex);
     free(gpu);
 }
 

@@ -143,7 +143,8 @@ typedef enum {
 /* The pipeline of a shader with specialisation constants 0..n_constants-1 (constant 0 is always the
  * workgroup's width, local_size_x_id = 0) and, where `subgroup_size` is not 0 and the device can,
  * that required subgroup size with full subgroups. The same arguments give the same kernel; the gpu
- * owns it. Every pipeline has 128 bytes of push constants and set 0 of vly_gpu_views. */
+ * owns it, and threads may ask at a time. Every pipeline has 128 bytes of push constants and set 0
+ * of vly_gpu_views. */
 int vly_gpu_kernel_get(vly_gpu *gpu, vly_shader_id shader, const uint32_t *constants,
                        uint32_t n_constants, uint32_t subgroup_size, vly_gpu_kernel **out,
                        vly_error *err);

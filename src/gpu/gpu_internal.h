@@ -86,6 +86,7 @@ struct vly_gpu_views {
 
 struct vly_gpu_commands {
     vly_gpu *gpu;
+    VkCommandPool pool; /* its own */
     VkCommandBuffer buffer;
     VkQueryPool queries; /* made by the first timestamp */
     const vly_gpu_kernel *kernel;
@@ -110,10 +111,10 @@ struct vly_gpu {
     VkPipelineLayout pipeline_layout;
     VkPipelineCache pipeline_cache;
     char cache_path[VLY_CACHE_PATH_BYTES]; /* empty: nowhere to keep it */
-    bool cache_dirty;
+    pthread_mutex_t kernels_mutex;
+    bool cache_dirty; /* this and the next under that mutex */
     vly_gpu_kernel *buckets[N_BUCKETS];
 
-    VkCommandPool command_pool;
     VkSemaphore timeline;
     uint64_t submitted; /* value of the last submission */
 

@@ -116,8 +116,24 @@ static int create_pipeline(vly_gpu *gpu, const gpu_spirv *spirv, vly_gpu_kernel 
                                       &kernel->pipeline);
     vkDestroyShaderModule(gpu->device, module, NULL);
     if (result) return gpu_fail_vk(err, result, "kernel %s: vkCreateComputePipelines", spirv->name);
-    gpu->cache_dirty = true;
     return 0;
+}
+
+/* Adds the kernel, unless another thread has made the same one meanwhile, which is then taken. */
+static vly_gpu_kernel *add(vly_gpu *gpu, vly_gpu_kernel *kernel)
+{
+    pthread_mutex_lock(&gpu->kernels_mutex);
+    vly_gpu_kernel *same = find(gpu, kernel), **bucket = &gpu->buckets[kernel->hash % N_BUCKETS];
+    gpu->cache_dirty = true;
+    if (!same) {
+        kernel->next = *bucket;
+        *bucket = kernel;
+    }
+    pthread_mutex_unlock(&gpu->kernels_mutex);
+    if (!same) return kernel;
+    vkDestroyPipeline(gpu->device, kernel->pipeline, NULL);
+    free(kernel);
+    return same;
 }
 
 int gpu_kernel_get(vly_gpu *gpu, const gpu_spirv *spirv, const uint32_t *constants,
@@ -138,7 +154,9 @@ int gpu_kernel_get(vly_gpu *gpu, const gpu_spirv *spirv, const uint32_t *constan
                           .subgroup_size = can ? subgroup_size : 0};
     if (n_constants) memcpy(key.constants, constants, n_constants * sizeof *constants);
     key.hash = hash_of(&key);
+    pthread_mutex_lock(&gpu->kernels_mutex);
     *out = find(gpu, &key);
+    pthread_mutex_unlock(&gpu->kernels_mutex);
     if (*out) return 0;
     rc = check_width(gpu, &key, spirv->name, err);
     if (rc) return rc;
@@ -150,9 +168,7 @@ int gpu_kernel_get(vly_gpu *gpu, const gpu_spirv *spirv, const uint32_t *constan
         free(kernel);
         return rc;
     }
-    vly_gpu_kernel **bucket = &gpu->buckets[kernel->hash % N_BUCKETS];
-    kernel->next = *bucket;
-    *out = *bucket = kernel;
+    *out = add(gpu, kernel);
     return 0;
 }
 

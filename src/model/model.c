@@ -467,7 +467,8 @@ bool vly_model_has_pass(const vly_model *m, vly_pass pass, uint32_t n)
     return m->passes[pass][bucket_of(pass, n)] != NULL;
 }
 
-int vly_model_pass(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_commands **out, vly_error *err)
+int vly_model_record_pass(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_commands **out,
+                          vly_error *err)
 {
     static const char *const names[VLY_N_PASSES] = {"layers",
                                                     "head",
@@ -482,22 +483,31 @@ int vly_model_pass(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_commands **o
                                                     "draft pick",
                                                     "whole draft head",
                                                     "draft pick among all"};
-    uint32_t bucket = bucket_of(pass, n);
-    if (!m->passes[pass][bucket]) {
-        char label[256];
-        vly_gpu_commands *commands;
-        snprintf(label, sizeof label, "%s of up to %u tokens of %s", names[pass],
-                 vly_buckets[bucket], m->config.name);
-        int rc = vly_gpu_commands_create(m->gpu, label, &commands, err);
-        if (rc) return rc;
-        rc = vly_forward_record(m, pass, vly_buckets[bucket], commands, NULL, err);
-        if (rc == 0) rc = vly_gpu_commands_end(commands, err);
-        if (rc) {
-            vly_gpu_commands_destroy(commands);
-            return rc;
-        }
-        m->passes[pass][bucket] = commands;
-    }
-    *out = m->passes[pass][bucket];
-    return 0;
+    uint32_t size = vly_model_bucket(pass, n);
+    char label[256];
+    vly_gpu_commands *commands;
+    *out = NULL;
+    snprintf(label, sizeof label, "%s of up to %u tokens of %s", names[pass], size, m->config.name);
+    int rc = vly_gpu_commands_create(m->gpu, label, &commands, err);
+    if (rc) return rc;
+    rc = vly_forward_record(m, pass, size, commands, NULL, err);
+    if (rc == 0) rc = vly_gpu_commands_end(commands, err);
+    if (rc)
+        vly_gpu_commands_destroy(commands);
+    else
+        *out = commands;
+    return rc;
+}
+
+void vly_model_keep_pass(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_commands *commands)
+{
+    m->passes[pass][bucket_of(pass, n)] = commands;
+}
+
+int vly_model_pass(vly_model *m, vly_pass pass, uint32_t n, vly_gpu_commands **out, vly_error *err)
+{
+    vly_gpu_commands **kept = &m->passes[pass][bucket_of(pass, n)];
+    int rc = *kept ? 0 : vly_model_record_pass(m, pass, n, kept, err);
+    *out = *kept;
+    return rc;
 }

@@ -109,6 +109,13 @@ bool vly_model_prompts_as_decoding(const vly_model *model);
 int vly_model_pass(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands **out,
                    vly_error *err);
 
+/* The two halves of that: records, which threads may do for different passes of one model while
+ * nobody else uses it, and keeps, on one thread, what is not recorded yet and the model then owns.
+ */
+int vly_model_record_pass(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands **out,
+                          vly_error *err);
+void vly_model_keep_pass(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands *commands);
+
 /* The number of tokens or rows that the pass over n is recorded for: n or a few more. */
 uint32_t vly_model_bucket(vly_pass pass, uint32_t n);
 

@@ -33,10 +33,7 @@ void vly_answer_health(vly_connection *c)
     }
     bool loading = s->state == VLY_SERVER_LOADING;
     double progress = s->total_bytes ? (double)s->loaded_bytes / (double)s->total_bytes : 0;
-    const char *status = s->failure.code                                       ? "failed"
-                         : !loading                                            ? "shutting down"
-                         : s->total_bytes && s->loaded_bytes == s->total_bytes ? "warming up"
-                                                                               : "loading model";
+    const char *status = s->failure.code ? "failed" : loading ? "loading model" : "shutting down";
     vly_writer_format(&body, "{\"status\":\"%s\",", status);
     if (loading) vly_writer_format(&body, "\"progress\":%.3f,", progress);
     vly_writer_text(&body, "\"error\":{\"message\":");

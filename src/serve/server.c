@@ -246,7 +246,6 @@ static int on_progress(void *arg, uint64_t done, uint64_t total)
     vly_server *s = arg;
     s->loaded_bytes = done;
     s->total_bytes = total;
-    if (total && done == total && !s->loaded_ns) s->loaded_ns = vly_clock_ns();
     /* The second turn sends what the first one answered. */
     if (s->state == VLY_SERVER_LOADING) uv_run(&s->loop, UV_RUN_NOWAIT);
     if (s->state == VLY_SERVER_LOADING) uv_run(&s->loop, UV_RUN_NOWAIT);
@@ -281,10 +280,9 @@ static int load(vly_server *s, const vly_engine_options *engine, vly_error *err)
     s->n_queued = options.n_queued;
     s->drops_space = drops_space(s->engine);
     s->state = VLY_SERVER_READY;
-    vly_log(VLY_LOG_INFO, "serve", "ready: %s, %s, loaded in %.2f s, ready %.2f s later",
-            info->target_name, info->draft_name ? info->draft_name : "no draft",
-            (double)(s->loaded_ns - s->start_ns) * 1e-9,
-            (double)(vly_clock_ns() - s->loaded_ns) * 1e-9);
+    vly_log(VLY_LOG_INFO, "serve", "ready: %s, %s, loaded in %.2f s", info->target_name,
+            info->draft_name ? info->draft_name : "no draft",
+            (double)(vly_clock_ns() - s->start_ns) * 1e-9);
     vly_notify_systemd("READY=1");
     return 0;
 }

@@ -27,8 +27,8 @@ struct vly_server {
     uv_loop_t loop;
     vly_engine *engine; /* NULL while loading */
     vly_server_state state;
-    uint64_t loaded_bytes, total_bytes; /* of the models, while loading */
-    uint64_t start_ns, loaded_ns;       /* of loading; when the last byte was there */
+    uint64_t loaded_bytes, total_bytes; /* progress, while loading */
+    uint64_t start_ns;                  /* of loading */
     int64_t started_s;                  /* seconds since 1970 */
     uint32_t n_parallel, n_queued;      /* of the engine */
     bool drops_space;  /* a text's first token has a space that is none of the text's */

@@ -4,15 +4,14 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uv.h>
 
 #include <cmocka.h>
 
 typedef struct {
     int n_calls, stop_at; /* the call that ends it; -1: none */
+    int n_whole;          /* calls that told of all */
     uint64_t done, total;
 } watcher;
 
@@ -22,6 +21,8 @@ static int watch(void *arg, uint64_t done, uint64_t total)
     assert_true(done >= w->done && done <= total && total >= w->total);
     w->done = done;
     w->total = total;
+    assert_int_equal(w->n_whole, 0); /* it was the last one */
+    w->n_whole += total > 0 && done == total;
     return w->n_calls++ == w->stop_at;
 }
 
@@ -49,35 +50,19 @@ static void loading_can_be_stopped_at_any_time(void **state)
     /* Padding between weights is not counted as it goes. */
     assert_true(w.total > 1 << 20 && (double)w.done > 0.99 * (double)w.total);
     int n_calls = w.n_calls, n_stops = 0;
-    for (int at = 0; at <= n_calls; at += at < 5 || at > n_calls - 8 ? 1 : 7) {
+    for (int at = 0; at < n_calls + 20; at += at < 5 || at >= n_calls ? 1 : 7) {
         w = (watcher){.stop_at = at};
         err.message[0] = '\0';
         assert_int_equal(load(&w, true, &engine, &err), VLY_E_CANCELLED);
         assert_null(engine);
         assert_non_null(strstr(err.message, "loading was stopped"));
         assert_int_equal(w.n_calls, at + 1);
-        n_stops += w.done == w.total && w.total > 0;
+        n_stops += w.done < w.total && 5 * w.done >= 4 * w.total && w.total > 0;
     }
-    assert_true(n_stops >= 1); /* the last one while warming up */
+    assert_true(n_stops >= 10); /* the last ones while warming up */
 }
 
 /* ---- warm-up ---- */
-
-static void wake(uv_timer_t *timer)
-{
-    (void)timer;
-}
-
-/* Runs the loop, which belongs to the engine, until all is warm. */
-static void finish_warm_up(vly_engine *engine)
-{
-    uv_timer_t timer;
-    uv_timer_init(vly_engine_loop(engine), &timer);
-    uv_timer_start(&timer, wake, 1, 1); /* keeps it going */
-    while (!vly_engine_is_warm(engine)) uv_run(vly_engine_loop(engine), UV_RUN_ONCE);
-    uv_close((uv_handle_t *)&timer, NULL);
-    uv_run(vly_engine_loop(engine), UV_RUN_NOWAIT);
-}
 
 static int count_passes(vly_model *model)
 {
@@ -110,7 +95,7 @@ static void a_warm_engine_records_nothing_more(void **state)
     watcher w = {.stop_at = -1};
     int n_finished = 0;
     assert_int_equal(load(&w, true, &engine, &err), 0);
-    finish_warm_up(engine);
+    assert_int_equal(w.n_whole, 1); /* what is left of loading then is nothing */
     int target = count_passes(vly_engine_target(engine)),
         draft = count_passes(vly_engine_draft(engine));
     assert_true(target > 30 && draft > 20);
@@ -139,64 +124,11 @@ static void a_warm_engine_records_nothing_more(void **state)
     vly_engine_destroy(engine);
 }
 
-static void append(void *arg, const char *text, size_t len)
-{
-    size_t n = strlen(arg);
-    snprintf((char *)arg + n, 256 - n, "%.*s", (int)len, text);
-}
-
-static void on_tokens(void *arg, const uint32_t *ids, const vly_token_logprobs *logprobs,
-                      uint32_t n, const char *text, size_t len)
-{
-    (void)ids, (void)logprobs, (void)n;
-    append(arg, text, len);
-}
-
-static void on_text_end(void *arg, vly_finish finish, const vly_stats *stats, const char *text,
-                        size_t len, const vly_error *err)
-{
-    (void)finish, (void)stats, (void)err;
-    append(arg, text, len);
-}
-
-/* Whether all, some or none of the passes are warm: the text is the same, and an engine may be
- * destroyed at any time. */
-static void requests_need_not_wait_for_the_warm_up(void **state)
-{
-    (void)state;
-    char text[3][256] = {""};
-    for (int i = 0; i < 3; i++) {
-        vly_engine *engine;
-        vly_sequence *sequence;
-        vly_error err;
-        watcher w = {.stop_at = -1};
-        vly_request request = {.prompt = "Once upon a time",
-                               .prompt_len = 16,
-                               .max_tokens = 24,
-                               .sampling = vly_sampling_default(),
-                               .draft_max = 4,
-                               .draft_method = VLY_DRAFT_MODEL,
-                               .on_tokens = on_tokens,
-                               .on_finish = on_text_end,
-                               .arg = text[i]};
-        assert_int_equal(load(&w, i > 0, &engine, &err), 0);
-        if (i == 2) finish_warm_up(engine);
-        if (i == 0) assert_true(vly_engine_is_warm(engine)); /* nothing was asked for */
-        assert_int_equal(vly_engine_start(engine, &request, &sequence, NULL, NULL, &err), 0);
-        assert_int_equal(vly_engine_run(engine, &err), 0);
-        vly_engine_destroy(engine);
-    }
-    assert_true(strlen(text[0]) > 20);
-    assert_string_equal(text[0], text[1]);
-    assert_string_equal(text[0], text[2]);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(loading_can_be_stopped_at_any_time),
         cmocka_unit_test(a_warm_engine_records_nothing_more),
-        cmocka_unit_test(requests_need_not_wait_for_the_warm_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -163,19 +163,6 @@ void server_expect_idle(const server_fixture *server)
              server_metric(server, name));
 }
 
-void server_expect_warm(const server_fixture *server)
-{
-    bool warm = false;
-    char line[512];
-    for (double until = now_s() + 300; !warm && now_s() < until; sleep_ms(20)) {
-        FILE *log = fopen(server->log, "r");
-        if (!log) fail_msg("%s: %s", server->log, strerror(errno));
-        while (!warm && fgets(line, sizeof line, log)) warm = strstr(line, "warmed up in") != NULL;
-        fclose(log);
-    }
-    if (!warm) fail_msg("the server does not come to be warm");
-}
-
 /* ---- clients ---- */
 
 void client_open(server_client *c, const server_fixture *server)

@@ -25,9 +25,6 @@ double server_metric(const server_fixture *server, const char *name);
 /* Waits until nothing runs, no page is held and no connection is open but the one that asks. */
 void server_expect_idle(const server_fixture *server);
 
-/* Waits until all is compiled that requests may need. */
-void server_expect_warm(const server_fixture *server);
-
 /* A connection, and what has come from it. */
 typedef struct {
     int fd;
