@@ -6,6 +6,7 @@ cd "$root" || exit 1
 
 # A stream that takes seconds, into $scratch/stream, by the process $reader.
 begin_stream() {
+    : >"$scratch/stream" # or the one before could be taken for it
     curl -sN --max-time 120 --unix-socket "$socket" http://volley/v1/completions \
         -d '{"prompt":"Once upon a time","seed":1,"max_tokens":120,"stream":true}' \
         >"$scratch/stream" &
