@@ -107,7 +107,7 @@ static uint64_t measure_tiles(const vly_gguf *gguf, const vly_model_config *conf
 {
     const vly_gpu_info info = {.max_buffer_bytes = UINT64_MAX, .max_allocation_bytes = UINT64_MAX};
     vly_weights weights;
-    vly_error err;
+    vly_error err = {0};
     if (vly_weights_plan(gguf, config, &info, NULL, 0, true, &weights, &err)) return 0;
     uint64_t n_bytes = weights.n_bytes;
     vly_weights_deinit(NULL, &weights);
