@@ -69,7 +69,7 @@ static const option_row rows[] = {
      "texts of each prompt above temperature 0 (1)"},
     {SPEC, 0, "temp", "T,...", REALS, AT(temperatures), 0, 100, "temperatures (0,0.7,1)"},
     {SPEC, 'k', "draft-max", "K,...", DRAFTS, AT(sizes), 0, VLY_MAX_DRAFT,
-     "drafted tokens of a block, 'auto' among them leaving it to the governor (0,1,2,4,8,auto)"},
+     "drafted tokens of a block, 'auto' among them leaving it to the governor (0,1,2,3,4,6,8,auto)"},
     {SPEC, 0, "methods", "NAME,...", METHODS, AT(methods), 0, 0, method_help},
     {SPEC, 0, "compare-rules", NULL, FLAG, AT(compare_rules), 0, 0,
      "also how often a first drafted token would be accepted under the keyed noise, by\n"
@@ -281,7 +281,7 @@ static int set_defaults(vly_bench_kind bench, vly_bench_options *o)
     static const uint32_t verify[] = {1, 2, 3, 4, 5, 6, 8, 12, 16};
     static const uint32_t prefill[] = {64, 128, 256, 512, 1024, 2048};
     static const uint32_t block[] = {1, 2, 3, 4, 5, 6, 8, 10, 12, 15};
-    static const uint32_t spec[] = {0, 1, 2, 4, 8, VLY_SPEC_AUTO};
+    static const uint32_t spec[] = {0, 1, 2, 3, 4, 6, 8, VLY_SPEC_AUTO};
     *o = (vly_bench_options){.n_ctx = 128, .n_tokens = bench == BLOCK ? 128 : 32};
     int rc = 0;
     if (bench == DECODE) rc = vly_ids_append(&o->contexts, contexts, 5);
@@ -289,7 +289,7 @@ static int set_defaults(vly_bench_kind bench, vly_bench_options *o)
     if (bench == PREFILL) rc = vly_ids_append(&o->sizes, prefill, 6);
     if (bench == BLOCK) rc = vly_ids_append(&o->sizes, block, 10);
     if (bench == SPEC) {
-        rc = vly_ids_append(&o->sizes, spec, 6);
+        rc = vly_ids_append(&o->sizes, spec, 8);
         if (rc == 0) rc = vly_ids_push(&o->kvs, 0);
         o->temperatures = (vly_reals){{0, 0.7, 1}, 3};
         o->n_ctx = 0;

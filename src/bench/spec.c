@@ -132,6 +132,8 @@ static void count(vly_spec_cell *cell, const vly_stats *st)
     cell->drafted += st->drafted;
     cell->accepted += st->accepted;
     cell->lost[VLY_LOST_PICK] += st->lost_to_pick;
+    cell->lost[VLY_LOST_UNMAPPED] += st->lost_unmapped;
+    cell->lost[VLY_LOST_SPLIT] += st->lost_split;
     cell->lost[VLY_LOST_FRONT] += st->lost_to_front;
     cell->lost[VLY_LOST_END] += st->lost_to_end;
     for (int i = 0; i < VLY_MAX_DRAFT; i++) {

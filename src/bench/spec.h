@@ -18,7 +18,15 @@ typedef struct {
     size_t base; /* the plain configuration that it is compared with */
 } vly_spec_config;
 
-typedef enum { VLY_LOST_PICK, VLY_LOST_FRONT, VLY_LOST_END, VLY_N_LOST } vly_spec_loss;
+/* Why drafted tokens were lost: docs/speculation.md. */
+typedef enum {
+    VLY_LOST_PICK,
+    VLY_LOST_UNMAPPED,
+    VLY_LOST_SPLIT,
+    VLY_LOST_FRONT,
+    VLY_LOST_END,
+    VLY_N_LOST
+} vly_spec_loss;
 
 /* Sums over the texts of one configuration and one prompt. */
 typedef struct {
@@ -54,6 +62,9 @@ typedef struct {
 vly_spec_figure vly_spec_rate(const vly_spec *s, size_t config);     /* tokens a second */
 vly_spec_figure vly_spec_length(const vly_spec *s, size_t config);   /* mean accepted length */
 vly_spec_figure vly_spec_speed_up(const vly_spec *s, size_t config); /* against plain decoding */
+/* Of the tokens a second of `config` and of `other`, the geometric mean over prompts of the ratio.
+ */
+vly_spec_figure vly_spec_against(const vly_spec *s, size_t config, size_t other);
 /* The sum over all prompts. */
 vly_spec_cell vly_spec_sum(const vly_spec *s, size_t config);
 

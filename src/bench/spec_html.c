@@ -19,6 +19,17 @@ static void group_name(const vly_spec *s, const vly_spec_config *c, char *out, s
              s->options->methods.len > 1 ? vly_spec_method_name(c) : "");
 }
 
+/* "int8, T 0.7, model, k 4", "int8, T 0.7, auto": a configuration. */
+static void config_name(const vly_spec *s, const vly_spec_config *c, char *out, size_t n)
+{
+    group_name(s, c, out, n);
+    size_t len = strlen(out);
+    if (c->k != VLY_SPEC_AUTO)
+        snprintf(out + len, n - len, ", k %u", c->k);
+    else if (s->options->methods.len < 2)
+        snprintf(out + len, n - len, ", auto");
+}
+
 static bool same_group(const vly_spec_config *a, const vly_spec_config *b)
 {
     return a->base == b->base && a->method == b->method && b->k != VLY_SPEC_AUTO;
@@ -26,12 +37,13 @@ static bool same_group(const vly_spec_config *a, const vly_spec_config *b)
 
 /* ---- charts ---- */
 
-#define WIDTH  720
-#define HEIGHT 320
-#define LEFT   52
-#define RIGHT  170
-#define TOP    12
-#define BOTTOM 40
+#define WIDTH       720
+#define HEIGHT      320
+#define LEFT        52
+#define RIGHT       170
+#define TOP         12
+#define BOTTOM      40
+#define LEGEND_LINE 18
 
 static const char *const colours[] = {"#2b6cb0", "#c05621", "#2f855a", "#805ad5",
                                       "#b83280", "#0f766e", "#a16207", "#475569"};
@@ -60,13 +72,15 @@ static double tick_of(double max)
     return unit * (n <= 1 ? 1 : n <= 2 ? 2 : n <= 5 ? 5 : 10);
 }
 
-static void begin_chart(chart *c, const char *label_x, const char *label_y)
+/* With a legend of at most n_series lines. */
+static void begin_chart(chart *c, size_t n_series, const char *label_x, const char *label_y)
 {
+    size_t legend = TOP + LEGEND_LINE * n_series;
     FILE *f = c->f;
     double tick = tick_of(c->max_y);
     c->max_y = ceil(c->max_y / tick) * tick;
-    fprintf(f, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s by %s\">\n", WIDTH, HEIGHT,
-            label_y, label_x);
+    fprintf(f, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s by %s\">\n", WIDTH,
+            legend > HEIGHT ? (int)legend : HEIGHT, label_y, label_x);
     for (double y = 0; y <= c->max_y + tick / 2; y += tick)
         fprintf(f,
                 "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>"
@@ -103,7 +117,7 @@ static void put_series(chart *c, const char *name, const double *x, const vly_sp
         vly_report_html_text(f, name);
         fprintf(f, ", %g: %.3f</title></circle>", x[i], y[i].value);
     }
-    size_t row = TOP + 14 + 18 * c->n_series++;
+    size_t row = TOP + 14 + LEGEND_LINE * c->n_series++;
     fprintf(f,
             "<circle cx=\"%d\" cy=\"%zu\" r=\"5\"/>"
             "<text stroke=\"none\" x=\"%d\" y=\"%zu\">",
@@ -122,7 +136,7 @@ static void put_speed_ups(const vly_spec *s, FILE *f)
         if (s->configs[i].k != VLY_SPEC_AUTO) c.max_x = fmax(c.max_x, s->configs[i].k);
         if (isfinite(top)) c.max_y = fmax(c.max_y, top);
     }
-    begin_chart(&c, "drafted tokens of a block (k)", "speed-up");
+    begin_chart(&c, s->n_configs, "drafted tokens of a block (k)", "speed-up");
     fprintf(f, "<line class=\"one\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>\n", LEFT,
             WIDTH - RIGHT, at_y(&c, 1), at_y(&c, 1));
     for (size_t i = 0; i < s->n_configs; i++) {
@@ -164,7 +178,7 @@ static void put_positions(const vly_spec *s, FILE *f)
     for (size_t i = 0; i < s->n_configs; i++)
         for (int j = 0; j < VLY_MAX_DRAFT; j++)
             if (vly_spec_sum(s, i).drafted_at[j] > 0) c.max_x = fmax(c.max_x, j + 1);
-    begin_chart(&c, "position in the proposal", "accepted of those drafted there");
+    begin_chart(&c, s->n_configs, "position in the proposal", "accepted of those drafted there");
     for (size_t i = 0; i < s->n_configs; i++) {
         const vly_spec_config *config = &s->configs[i];
         bool widest = config->k > 0;
@@ -180,11 +194,7 @@ static void put_positions(const vly_spec *s, FILE *f)
             y[j] = (vly_spec_figure){
                 sum.drafted_at[j] > 0 ? sum.accepted_at[j] / sum.drafted_at[j] : NAN, NAN, NAN};
         }
-        group_name(s, config, name, sizeof name);
-        if (config->k == VLY_SPEC_AUTO)
-            strncat(name, ", auto", sizeof name - strlen(name) - 1);
-        else
-            snprintf(name + strlen(name), sizeof name - strlen(name), ", k %u", config->k);
+        config_name(s, config, name, sizeof name);
         put_series(&c, name, x, y, VLY_MAX_DRAFT);
     }
     fputs("</svg>\n", f);
@@ -197,39 +207,40 @@ static void put_lost(const vly_spec *s, FILE *f)
         const char *name, *colour;
     } parts[] = {{"accepted", "#2f855a"},
                  {"not the target's pick", "#c05621"},
+                 {"unmapped", "#b83280"},
+                 {"split", "#805ad5"},
                  {"behind one of those", "#d69e2e"},
                  {"behind the end", "#718096"}};
+    enum { N_PARTS = sizeof parts / sizeof *parts, N_ABREAST = 3, FIRST = 44 };
+    _Static_assert(N_PARTS == 1 + VLY_N_LOST, "accepted, and lost for each reason");
     size_t n = 0, row = 0;
     for (size_t i = 0; i < s->n_configs; i++) n += s->configs[i].k > 0;
     fprintf(f, "<svg viewBox=\"0 0 %d %zu\" role=\"img\" aria-label=\"lost by reason\">\n", WIDTH,
-            20 * n + 30);
-    for (size_t i = 0; i < 4; i++)
+            20 * n + FIRST + 4);
+    for (size_t i = 0; i < N_PARTS; i++)
         fprintf(f,
-                "<rect x=\"%zu\" y=\"4\" width=\"11\" height=\"11\" fill=\"%s\"/>"
-                "<text x=\"%zu\" y=\"14\">%s</text>\n",
-                170 + 150 * i, parts[i].colour, 186 + 150 * i, parts[i].name);
+                "<rect x=\"%zu\" y=\"%zu\" width=\"11\" height=\"11\" fill=\"%s\"/>"
+                "<text x=\"%zu\" y=\"%zu\">%s</text>\n",
+                170 + 180 * (i % N_ABREAST), 4 + 18 * (i / N_ABREAST), parts[i].colour,
+                186 + 180 * (i % N_ABREAST), 14 + 18 * (i / N_ABREAST), parts[i].name);
     for (size_t i = 0; i < s->n_configs; i++) {
         const vly_spec_config *config = &s->configs[i];
         vly_spec_cell sum = vly_spec_sum(s, i);
-        const double shares[4] = {sum.accepted, sum.lost[0], sum.lost[1], sum.lost[2]};
         char name[96];
         double x = 170;
         if (config->k == 0) continue;
-        group_name(s, config, name, sizeof name);
-        if (config->k == VLY_SPEC_AUTO)
-            strncat(name, ", auto", sizeof name - strlen(name) - 1);
-        else
-            snprintf(name + strlen(name), sizeof name - strlen(name), ", k %u", config->k);
-        size_t y = 26 + 20 * row++;
+        config_name(s, config, name, sizeof name);
+        size_t y = FIRST + 20 * row++;
         fprintf(f, "<text x=\"162\" y=\"%zu\" text-anchor=\"end\">", y + 12);
         vly_report_html_text(f, name);
         fputs("</text>", f);
-        for (int j = 0; j < 4 && sum.drafted > 0; j++) {
-            double width = shares[j] / sum.drafted * (WIDTH - 180);
+        for (int j = 0; j < N_PARTS && sum.drafted > 0; j++) {
+            double n_tok = j ? sum.lost[j - 1] : sum.accepted;
+            double width = n_tok / sum.drafted * (WIDTH - 180);
             fprintf(f,
                     "<rect x=\"%.1f\" y=\"%zu\" width=\"%.1f\" height=\"15\" fill=\"%s\">"
                     "<title>%s: %.0f of %.0f</title></rect>",
-                    x, y, width, parts[j].colour, parts[j].name, shares[j], sum.drafted);
+                    x, y, width, parts[j].colour, parts[j].name, n_tok, sum.drafted);
             x += width;
         }
         fputc('\n', f);

@@ -29,6 +29,7 @@ static vly_spec_figure ratio(const vly_spec *s, size_t config, double (*y)(const
     }
     vly_spec_figure f = {sum_x > 0 ? sum_y / sum_x : NAN, NAN, NAN};
     if (sum_x > 0) vly_ratio_interval(values, values + n, n, &f.low, &f.high);
+    if (f.low < 0) f.low = 0; /* of few prompts */
     free(values);
     return f;
 }
@@ -63,14 +64,14 @@ vly_spec_figure vly_spec_length(const vly_spec *s, size_t config)
     return ratio(s, config, decided, blocks);
 }
 
-vly_spec_figure vly_spec_speed_up(const vly_spec *s, size_t config)
+vly_spec_figure vly_spec_against(const vly_spec *s, size_t config, size_t other)
 {
-    size_t n = 0, base = s->configs[config].base;
+    size_t n = 0;
     double *logs = malloc(s->prompts.n * sizeof *logs), sum = 0;
     if (!logs) return unknown;
     for (size_t i = 0; i < s->prompts.n; i++) {
         const vly_spec_cell *with = vly_spec_cell_of(s, config, i);
-        const vly_spec_cell *without = vly_spec_cell_of(s, base, i);
+        const vly_spec_cell *without = vly_spec_cell_of(s, other, i);
         double ratio_ = with->tokens / with->ms / (without->tokens / without->ms);
         if (!isfinite(ratio_) || ratio_ <= 0) continue;
         sum += logs[n++] = log(ratio_);
@@ -81,6 +82,11 @@ vly_spec_figure vly_spec_speed_up(const vly_spec *s, size_t config)
     f.high = exp(f.high);
     free(logs);
     return f;
+}
+
+vly_spec_figure vly_spec_speed_up(const vly_spec *s, size_t config)
+{
+    return vly_spec_against(s, config, s->configs[config].base);
 }
 
 /* Prompts without text have none. */
@@ -94,6 +100,8 @@ static vly_spec_figure rule_mean(const vly_spec *s, size_t temperature, vly_spec
         if (!isnan(all[p])) sum += values[n++] = all[p];
     vly_spec_figure f = {n ? sum / (double)n : NAN, NAN, NAN};
     vly_mean_interval(values, n, &f.low, &f.high);
+    if (f.low < 0) f.low = 0; /* of few prompts; it is a probability */
+    if (f.high > 1) f.high = 1;
     free(values);
     return f;
 }
@@ -133,12 +141,8 @@ static const vly_column row_columns[] = {
     {"first", 3},
 };
 static const vly_column lost_columns[] = {
-    WHICH,
-    {"drafted", 0},
-    {"accepted", 0},
-    {"not_the_pick", 0},
-    {"behind_one", 0},
-    {"behind_end", 0},
+    WHICH,           {"drafted", 0}, {"accepted", 0},   {"not_the_pick", 0},
+    {"unmapped", 0}, {"split", 0},   {"behind_one", 0}, {"behind_end", 0},
 };
 static const vly_column position_columns[] = {
     {"temperature", 2}, {"1", 3}, {"2", 3},  {"3", 3},  {"4", 3},  {"5", 3},  {"6", 3},  {"7", 3},
@@ -199,8 +203,8 @@ static void report_lost(const vly_spec *s, vly_report *report)
     vly_report_table(report, "lost", "method", lost_columns, N(lost_columns));
     for (size_t c = 0; c < s->n_configs; c++) {
         vly_spec_cell sum = vly_spec_sum(s, c);
-        double values[N(lost_columns)] = {
-            0, 0, 0, sum.drafted, sum.accepted, sum.lost[0], sum.lost[1], sum.lost[2]};
+        double values[N(lost_columns)] = {0, 0, 0, sum.drafted, sum.accepted};
+        memcpy(values + N(lost_columns) - VLY_N_LOST, sum.lost, sizeof sum.lost);
         put_which(&s->configs[c], values);
         if (s->configs[c].k) vly_report_row(report, vly_spec_method_name(&s->configs[c]), values);
     }
@@ -289,16 +293,16 @@ static void note_governor(const vly_spec *s, vly_report *report)
         size_t best = config->base;
         if (config->k != VLY_SPEC_AUTO) continue;
         for (size_t i = best; i < c; i++)
-            if (s->configs[i].base == config->base &&
+            if (s->configs[i].base == config->base && s->configs[i].method != VLY_DRAFT_AUTO &&
                 vly_spec_speed_up(s, i).value > vly_spec_speed_up(s, best).value)
                 best = i;
+        vly_spec_figure of_best = vly_spec_against(s, c, best), of_plain = vly_spec_speed_up(s, c);
         vly_report_note(report,
-                        "temperature %g, %s: auto reaches %.3f of the best fixed way (%s, k = %u) "
-                        "and %.3f of plain decoding",
-                        (double)config->temperature, config->kv_f16 ? "f16" : "int8",
-                        vly_spec_speed_up(s, c).value / vly_spec_speed_up(s, best).value,
-                        vly_spec_method_name(&s->configs[best]), s->configs[best].k,
-                        vly_spec_speed_up(s, c).value);
+                        "temperature %g, %s: auto reaches %.3f (%.3f to %.3f) of the best fixed "
+                        "way (%s, k = %u) and %.3f (%.3f to %.3f) of plain decoding",
+                        (double)config->temperature, config->kv_f16 ? "f16" : "int8", of_best.value,
+                        of_best.low, of_best.high, vly_spec_method_name(&s->configs[best]),
+                        s->configs[best].k, of_plain.value, of_plain.low, of_plain.high);
     }
 }
 

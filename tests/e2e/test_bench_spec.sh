@@ -21,7 +21,10 @@ check 'JSON: figures lie within their intervals' jq -e '.rows | map(select(.k > 
       and .length_low <= .mean_length and .mean_length <= .length_high
       and .mean_length >= 1 and .mean_length <= 1 + .k)' "$scratch/json"
 check 'JSON: drafted tokens are accepted or lost' jq -e '.lost | length == 4 and all(.drafted > 0
-    and .drafted == .accepted + .not_the_pick + .behind_one + .behind_end)' "$scratch/json"
+    and .drafted == .accepted + .not_the_pick + .unmapped + .split + .behind_one + .behind_end)' "$scratch/json"
+check_exit 'text that the draft cannot spell' 0 spec --limit 2 -n 40 -k 2 --temp 2 --json "$scratch/hard"
+check 'JSON: what was lost to the vocabularies' jq -e '.lost[0] | .unmapped + .split > 0
+    and .drafted == .accepted + .not_the_pick + .unmapped + .split + .behind_one + .behind_end' "$scratch/hard"
 check 'JSON: no position beyond k' jq -e '.by_position
     | all(if .method == "model, k 1, int8" then .["2"] == null else .["3"] != null and .["4"] == null end)' \
     "$scratch/json"
