@@ -149,7 +149,8 @@ static void put_speed_ups(const vly_spec *s, FILE *f)
         if (config->k == VLY_SPEC_AUTO) {
             double value = vly_spec_speed_up(s, i).value;
             if (!isfinite(value)) continue;
-            snprintf(name + strlen(name), sizeof name - strlen(name), ": auto %.2f", value);
+            config_name(s, config, name, sizeof name);
+            snprintf(name + strlen(name), sizeof name - strlen(name), ": %.2f", value);
             fprintf(f,
                     "<line stroke=\"%s\" stroke-dasharray=\"5 4\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" "
                     "y2=\"%.1f\"><title>",

@@ -127,8 +127,10 @@ void vly_profile_learn(vly_profile *p, vly_arm arm, const vly_outcome *o)
     }
     /* The first of a row tells no more of the others than blocks without a proposal do. */
     double overhead = o->first ? p->overhead_ns[VLY_ARM_NONE] : o->wall_ns - device_ns;
-    if (o->n_tok > 0 && o->verify_ns > 0 && overhead > 0)
-        vly_profile_add_time(&p->overhead_ns[timed_as(arm)], overhead);
+    double *mean = &p->overhead_ns[timed_as(arm)];
+    /* A single block may have waited for another program. */
+    if (!(*mean > 0)) *mean = p->overhead_ns[VLY_ARM_NONE];
+    if (o->n_tok > 0 && o->verify_ns > 0 && overhead > 0) vly_profile_add_time(mean, overhead);
 }
 
 /* A time of less than an hour. */

@@ -126,6 +126,9 @@ static void test_overheads(void **state)
     }
     expect_near(vly_profile_overhead_ns(&p, VLY_ARM_NONE), 40);
     expect_near(vly_profile_overhead_ns(&p, VLY_ARM_MODEL), 500);
+    vly_outcome once = {.n_tok = 4, .n_drafted = 3, .verify_ns = 1300, .wall_ns = 1e6};
+    vly_profile_learn(&p, VLY_ARM_NGRAM, &once); /* another program was waited for */
+    assert_true(vly_profile_overhead_ns(&p, VLY_ARM_NGRAM) < 50);
     plain.first = drafted.first = true;
     plain.wall_ns = 1600;
     for (int i = 0; i < 100; i++) {
