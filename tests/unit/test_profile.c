@@ -120,7 +120,7 @@ static void test_overheads(void **state)
     vly_outcome plain = {.n_tok = 1, .verify_ns = 1000, .wall_ns = 1040};
     vly_outcome drafted = {.n_tok = 4, .n_drafted = 3, .draft_ns = 900, .verify_ns = 1300};
     drafted.wall_ns = 2200 + 500;
-    for (int i = 0; i < 50; i++) {
+    for (int i = 0; i < 100; i++) {
         vly_profile_learn(&p, VLY_ARM_NONE, &plain);
         vly_profile_learn(&p, VLY_ARM_MODEL, &drafted);
     }
