@@ -2,6 +2,7 @@
  * that comes without that, wherever it ends, and so are the numbers that tell how it came about,
  * unless the draft's context is made of other tokens then. */
 #include "engine/inside.h"
+#include "tests/support/job.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,19 +12,6 @@
 #include <uv.h>
 
 #include <cmocka.h>
-
-typedef struct {
-    vly_request request;
-    vly_sequence *sequence;
-    char text[8192];
-    size_t len;
-    uint32_t ids[1024], n_ids;
-    uint32_t cancel_after, pause_after, start_after; /* tokens; 0: never */
-    void *other;                                     /* job that starts then */
-    vly_finish finish;
-    vly_stats stats;
-    bool finished;
-} job;
 
 #define STORIES "models/stories15M-q8_0.gguf"
 #define SMOL    "models/smol-stories-11M-q8_0.gguf" /* with another vocabulary, and ends of text */
@@ -40,70 +28,14 @@ typedef struct {
 static const pair *subject;
 static vly_engine *engine;
 
-static void begin(job *j);
-
-static void on_tokens(void *arg, const uint32_t *ids, const vly_token_logprobs *logprobs,
-                      uint32_t n, const char *text, size_t len)
-{
-    job *j = arg;
-    (void)logprobs;
-    assert_false(j->finished);
-    memcpy(j->ids + j->n_ids, ids, n * sizeof *ids);
-    memcpy(j->text + j->len, text, len);
-    j->n_ids += n;
-    j->len += len;
-    if (j->cancel_after && j->n_ids >= j->cancel_after) vly_sequence_cancel(j->sequence);
-    if (j->pause_after && j->n_ids >= j->pause_after) vly_sequence_pause(j->sequence, true);
-    if (j->other && j->n_ids >= j->start_after) {
-        begin(j->other);
-        j->other = NULL;
-    }
-}
-
-static void on_finish(void *arg, vly_finish finish, const vly_stats *stats, const char *text,
-                      size_t len, const vly_error *err)
-{
-    job *j = arg;
-    assert_false(j->finished);
-    if (finish == VLY_FINISH_ERROR) print_message("%s\n", err->message);
-    memcpy(j->text + j->len, text, len);
-    j->len += len;
-    j->finish = finish;
-    j->stats = *stats;
-    j->finished = true;
-}
-
 static job make_job(const char *prompt, uint32_t max_tokens, uint64_t seed, float temperature)
 {
-    job j = {.request = {.prompt = prompt,
-                         .prompt_len = strlen(prompt),
-                         .max_tokens = max_tokens,
-                         .sampling = vly_sampling_default(),
-                         .draft_method = subject->draft ? VLY_DRAFT_MODEL : VLY_DRAFT_NONE,
-                         .draft_max = subject->draft_max}};
+    job j = job_make(prompt, max_tokens);
+    j.request.draft_method = subject->draft ? VLY_DRAFT_MODEL : VLY_DRAFT_NONE;
+    j.request.draft_max = subject->draft_max;
     j.request.sampling.seed = seed;
     j.request.sampling.temperature = temperature;
     return j;
-}
-
-static void begin(job *j)
-{
-    vly_error err;
-    j->request.on_tokens = on_tokens;
-    j->request.on_finish = on_finish;
-    j->request.arg = j;
-    if (vly_engine_start(engine, &j->request, &j->sequence, NULL, NULL, &err))
-        fail_msg("%s", err.message);
-}
-
-static void run(void)
-{
-    vly_error err;
-    if (vly_engine_run(engine, &err)) fail_msg("%s", err.message);
-    vly_engine_metrics m;
-    vly_engine_get_metrics(engine, &m);
-    assert_int_equal(m.running + m.queued + m.paused, 0);
-    assert_int_equal(m.target.used + m.draft.used, 0);
 }
 
 /* Returns the blocks that ran ahead. */
@@ -111,9 +43,7 @@ static uint64_t generate(job *j, bool ahead)
 {
     uint64_t before = vly_engine_count_ahead(engine);
     vly_engine_set_ahead(engine, ahead);
-    begin(j);
-    run();
-    assert_true(j->finished && j->finish != VLY_FINISH_ERROR);
+    job_generate(engine, j);
     return vly_engine_count_ahead(engine) - before;
 }
 
@@ -290,7 +220,7 @@ static void a_paused_one_goes_on_where_it_was(void **state)
     generate(&whole, false);
     j.pause_after = 10;
     vly_engine_set_ahead(engine, true);
-    begin(&j);
+    job_begin(engine, &j);
     while (j.n_ids < 10) uv_run(vly_engine_loop(engine), UV_RUN_ONCE);
     for (int i = 0; i < 20; i++) {
         uv_run(vly_engine_loop(engine), UV_RUN_NOWAIT);
@@ -299,7 +229,7 @@ static void a_paused_one_goes_on_where_it_was(void **state)
     assert_in_range(j.n_ids, 10, 10 + n_too_many()); /* with what was in flight */
     j.pause_after = 0;
     vly_sequence_pause(j.sequence, false);
-    run();
+    job_run_all(engine);
     check_equal(&j, &whole);
 }
 
@@ -388,9 +318,9 @@ static void a_forced_length_is_the_same(void **state)
             j[ahead] = make_job("Once upon a time", 64, 1, 0);
             j[ahead].request.ignore_end = true;
             vly_engine_set_ahead(engine, ahead);
-            begin(&j[ahead]);
+            job_begin(engine, &j[ahead]);
             vly_sequence_force_acceptance(j[ahead].sequence, 1 + i * 0.7);
-            run();
+            job_run_all(engine);
         }
         check_equal(&j[0], &j[1]);
     }

@@ -1,7 +1,7 @@
 /* The engine through its public interface, with the shipped pair: many sequences at once, each with
  * the text that it has alone. */
 #include "engine/inside.h"
-#include "volley.h"
+#include "tests/support/job.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -12,97 +12,6 @@
 #include <uv.h>
 
 #include <cmocka.h>
-
-/* ---- one generation ---- */
-
-typedef struct {
-    vly_request request;
-    vly_sequence *sequence;
-    char text[4096];
-    size_t len;
-    uint32_t ids[512], n_ids;
-    float logprob[512];
-    vly_candidate top[512];
-    vly_finish finish;
-    vly_stats stats;
-    bool finished;
-    uint32_t cancel_after, pause_after; /* tokens; 0: never */
-} job;
-
-static void on_tokens(void *arg, const uint32_t *ids, const vly_token_logprobs *logprobs,
-                      uint32_t n, const char *text, size_t len)
-{
-    job *j = arg;
-    assert_false(j->finished);
-    assert_true((logprobs != NULL) == j->request.logprobs);
-    for (uint32_t i = 0; i < n; i++) {
-        if (logprobs) j->logprob[j->n_ids] = logprobs[i].logprob;
-        if (logprobs && logprobs[i].n_top) j->top[j->n_ids] = logprobs[i].top[0];
-        j->ids[j->n_ids++] = ids[i];
-    }
-    memcpy(j->text + j->len, text, len);
-    j->len += len;
-    if (j->cancel_after && j->n_ids >= j->cancel_after) vly_sequence_cancel(j->sequence);
-    if (j->pause_after && j->n_ids >= j->pause_after) vly_sequence_pause(j->sequence, true);
-}
-
-static void on_finish(void *arg, vly_finish finish, const vly_stats *stats, const char *text,
-                      size_t len, const vly_error *err)
-{
-    job *j = arg;
-    assert_false(j->finished);
-    if (finish == VLY_FINISH_ERROR) print_message("%s\n", err->message);
-    memcpy(j->text + j->len, text, len);
-    j->len += len;
-    j->text[j->len] = '\0';
-    j->finish = finish;
-    j->stats = *stats;
-    j->finished = true;
-}
-
-static job make_job(const char *prompt, uint32_t max_tokens)
-{
-    job j = {.request = {.prompt = prompt,
-                         .prompt_len = strlen(prompt),
-                         .max_tokens = max_tokens,
-                         .sampling = vly_sampling_default(),
-                         .draft_method = VLY_DRAFT_MODEL,
-                         .draft_max = 4}};
-    return j;
-}
-
-static int start(vly_engine *e, job *j, vly_error *err)
-{
-    j->request.on_tokens = on_tokens;
-    j->request.on_finish = on_finish;
-    j->request.arg = j;
-    return vly_engine_start(e, &j->request, &j->sequence, NULL, NULL, err);
-}
-
-static void begin(vly_engine *e, job *j)
-{
-    vly_error err;
-    int rc = start(e, j, &err);
-    if (rc) fail_msg("%s", err.message);
-}
-
-static void run(vly_engine *e)
-{
-    vly_error err;
-    if (vly_engine_run(e, &err)) fail_msg("%s", err.message);
-    vly_engine_metrics m;
-    vly_engine_get_metrics(e, &m);
-    assert_int_equal(m.running + m.queued + m.paused, 0);
-    assert_int_equal(m.target.used + m.draft.used, 0);
-    assert_int_equal(m.target.free, m.target.total);
-}
-
-static void generate(vly_engine *e, job *j)
-{
-    begin(e, j);
-    run(e);
-    assert_true(j->finished && j->finish != VLY_FINISH_ERROR);
-}
 
 /* ---- engines ---- */
 
@@ -134,7 +43,7 @@ static void make_many(job *jobs, char prompt[MANY][1024])
         for (uint32_t j = 0; j < i % 12; j++)
             strcat(prompt[i], sentences[i % 3 == 2 ? (i + j) % 4 : j % 4]);
         strcat(prompt[i], "Tom and");
-        jobs[i] = make_job(prompt[i], 10 + i * 7 % 40);
+        jobs[i] = job_make(prompt[i], 10 + i * 7 % 40);
         vly_request *r = &jobs[i].request;
         r->sampling.seed = 100 + i;
         r->sampling.temperature = i % 4 ? (float)(i % 4) * 0.4f : 0;
@@ -177,7 +86,7 @@ static void run_each_alone(void)
     make_many(alone_jobs, prompts);
     for (int i = 0; i < MANY; i++) {
         alone_jobs[i].request.no_prefix_reuse = true;
-        generate(e, &alone_jobs[i]);
+        job_generate(e, &alone_jobs[i]);
         assert_int_equal(alone_jobs[i].stats.n_cached_tokens, 0);
     }
     vly_engine_destroy(e);
@@ -192,10 +101,10 @@ static vly_engine_metrics run_together(vly_engine_options o, bool apart)
     job *jobs = calloc(MANY, sizeof *jobs);
     make_many(jobs, prompts);
     for (int i = 0; i < MANY; i++) {
-        begin(e, &jobs[i]);
+        job_begin(e, &jobs[i]);
         if (i % 3 == 2) uv_run(vly_engine_loop(e), UV_RUN_ONCE);
     }
-    run(e);
+    job_run_all(e);
     for (int i = 0; i < MANY; i++) check_equal(&jobs[i], &alone_jobs[i]);
     vly_engine_metrics m;
     vly_engine_get_metrics(e, &m);
@@ -248,11 +157,11 @@ static void a_repeated_prompt_is_not_computed_again(void **state)
     (void)state;
     char prompt[2048] = "";
     for (int i = 0; i < 12; i++) strcat(prompt, "The dog ran after the ball. ");
-    job first = make_job(prompt, 20), again = first, other = first;
+    job first = job_make(prompt, 20), again = first, other = first;
     first.request.no_prefix_reuse = other.request.no_prefix_reuse = true;
-    generate(engine, &first);
-    generate(engine, &again);
-    generate(engine, &other);
+    job_generate(engine, &first);
+    job_generate(engine, &again);
+    job_generate(engine, &other);
     assert_int_equal(first.stats.n_cached_tokens, 0);
     assert_int_equal(other.stats.n_cached_tokens, 0);
     /* All full pages but for the last token, which is fed to decide the next. */
@@ -263,10 +172,10 @@ static void a_repeated_prompt_is_not_computed_again(void **state)
     /* A next turn begins with the text so far. */
     char longer[sizeof prompt + sizeof again.text + 16];
     snprintf(longer, sizeof longer, "%s%s And then", prompt, again.text);
-    job next = make_job(longer, 20), fresh = next;
+    job next = job_make(longer, 20), fresh = next;
     fresh.request.no_prefix_reuse = true;
-    generate(engine, &next);
-    generate(engine, &fresh);
+    job_generate(engine, &next);
+    job_generate(engine, &fresh);
     assert_true(next.stats.n_cached_tokens >= again.stats.n_cached_tokens);
     assert_string_equal(next.text, fresh.text);
 }
@@ -289,12 +198,12 @@ static void joining_and_leaving_at_random(void **state)
         int what = rand() % 10;
         if (what < 3 && n_started < N) {
             job *j = &jobs[n_started];
-            *j = make_job(prompts[rand() % MANY], 1 + (uint32_t)rand() % 40);
+            *j = job_make(prompts[rand() % MANY], 1 + (uint32_t)rand() % 40);
             j->request.sampling.seed = (uint64_t)turn;
             j->request.priority = rand() % 3 - 1;
             j->request.draft_max = (uint32_t)rand() % 6;
             j->cancel_after = rand() % 4 ? 0 : 1 + (uint32_t)rand() % 9;
-            int rc = start(e, j, &err);
+            int rc = job_start(e, j, &err);
             if (rc) assert_int_equal(rc, VLY_E_BUSY);
             n_started += rc == 0;
         } else if (what == 3 && alive) {
@@ -307,7 +216,7 @@ static void joining_and_leaving_at_random(void **state)
     }
     for (uint32_t i = 0; i < n_started; i++)
         if (!jobs[i].finished) vly_sequence_pause(jobs[i].sequence, false);
-    run(e);
+    job_run_all(e);
     for (uint32_t i = 0; i < n_started; i++)
         assert_true(jobs[i].finished && jobs[i].finish != VLY_FINISH_ERROR);
     free(jobs);
@@ -317,20 +226,20 @@ static void joining_and_leaving_at_random(void **state)
 static void a_stop_string_ends_the_text(void **state)
 {
     (void)state;
-    job whole = make_job("Once upon a time", 60);
+    job whole = job_make("Once upon a time", 60);
     whole.request.sampling.temperature = 0;
-    generate(engine, &whole);
+    job_generate(engine, &whole);
     for (size_t at = 1; at + 9 < whole.len; at += 7) {
         char stop[8] = {0};
         memcpy(stop, whole.text + at, 2 + at % 6);
         const char *strings[] = {"never in it", stop};
         for (uint32_t draft_max = 0; draft_max <= 6; draft_max += 6) {
-            job j = make_job("Once upon a time", 60);
+            job j = job_make("Once upon a time", 60);
             j.request.sampling.temperature = 0;
             j.request.draft_max = draft_max;
             j.request.stop = strings;
             j.request.n_stop = 2;
-            generate(engine, &j);
+            job_generate(engine, &j);
             assert_int_equal(j.finish, VLY_FINISH_STOP);
             assert_int_equal(j.stats.stop_index, 1);
             assert_int_equal(j.len, strstr(whole.text, stop) - whole.text);
@@ -346,15 +255,15 @@ static void a_stop_string_ends_the_text(void **state)
 static void text_held_back_comes_at_the_end(void **state)
 {
     (void)state;
-    job whole = make_job("Once upon a time", 12);
-    generate(engine, &whole);
+    job whole = job_make("Once upon a time", 12);
+    job_generate(engine, &whole);
     char stop[sizeof whole.text + 16];
     snprintf(stop, sizeof stop, "%s and more", whole.text);
     const char *strings[] = {stop};
-    job j = make_job("Once upon a time", 12);
+    job j = job_make("Once upon a time", 12);
     j.request.stop = strings;
     j.request.n_stop = 1;
-    generate(engine, &j);
+    job_generate(engine, &j);
     assert_int_equal(j.stats.stop_index, -1);
     assert_string_equal(j.text, whole.text);
 }
@@ -386,11 +295,11 @@ static int check_logits(void *arg, uint32_t pos, uint32_t id, const float *logit
 static void logprobs_are_those_of_the_logits(void **state)
 {
     (void)state;
-    job j = make_job("Once upon a time", 20);
+    job j = job_make("Once upon a time", 20);
     j.request.logprobs = true;
     j.request.n_top_logprobs = 1;
     j.request.sampling.seed = 5;
-    generate(engine, &j);
+    job_generate(engine, &j);
     uint32_t *ids, all[600];
     size_t n;
     vly_error err;
@@ -407,34 +316,34 @@ static void logprobs_are_those_of_the_logits(void **state)
 static void those_that_do_not_fit_wait_or_are_refused(void **state)
 {
     (void)state;
-    job alone = make_job("Once upon a time", 16), j[9];
-    generate(engine, &alone);
+    job alone = job_make("Once upon a time", 16), j[9];
+    job_generate(engine, &alone);
     vly_error err;
-    for (int i = 0; i < 9; i++) j[i] = make_job("Once upon a time", 16);
-    for (int i = 0; i < 8; i++) begin(engine, &j[i]);
-    assert_int_equal(start(engine, &j[8], &err), VLY_E_BUSY);
+    for (int i = 0; i < 9; i++) j[i] = job_make("Once upon a time", 16);
+    for (int i = 0; i < 8; i++) job_begin(engine, &j[i]);
+    assert_int_equal(job_start(engine, &j[8], &err), VLY_E_BUSY);
     vly_engine_metrics m;
     vly_engine_get_metrics(engine, &m);
     assert_int_equal(m.running + m.queued, 8);
     assert_int_equal(vly_engine_logits(engine, &(uint32_t){1}, 1, 0, check_logits, NULL, &err),
                      VLY_E_BUSY);
-    run(engine);
+    job_run_all(engine);
     for (int i = 0; i < 8; i++) assert_string_equal(j[i].text, alone.text);
 }
 
 static void a_cancelled_sequence_ends_and_others_go_on(void **state)
 {
     (void)state;
-    job alone = make_job("Once upon a time", 30), j[6];
-    generate(engine, &alone);
+    job alone = job_make("Once upon a time", 30), j[6];
+    job_generate(engine, &alone);
     for (int i = 0; i < 6; i++) {
-        j[i] = make_job("Once upon a time", 30);
-        begin(engine, &j[i]);
+        j[i] = job_make("Once upon a time", 30);
+        job_begin(engine, &j[i]);
     }
     j[1].cancel_after = 5;
     vly_sequence_cancel(j[2].sequence);
     vly_sequence_cancel(j[5].sequence); /* one that waits */
-    run(engine);
+    job_run_all(engine);
     assert_int_equal(j[2].finish, VLY_FINISH_CANCELLED);
     assert_int_equal(j[5].finish, VLY_FINISH_CANCELLED);
     assert_int_equal(j[1].finish, VLY_FINISH_CANCELLED);
@@ -446,11 +355,11 @@ static void a_cancelled_sequence_ends_and_others_go_on(void **state)
 static void a_paused_sequence_waits(void **state)
 {
     (void)state;
-    job alone = make_job("Once upon a time", 30), slow = alone, fast = alone;
-    generate(engine, &alone);
+    job alone = job_make("Once upon a time", 30), slow = alone, fast = alone;
+    job_generate(engine, &alone);
     slow.pause_after = 8;
-    begin(engine, &slow);
-    begin(engine, &fast);
+    job_begin(engine, &slow);
+    job_begin(engine, &fast);
     uv_loop_t *loop = vly_engine_loop(engine);
     while (!fast.finished) uv_run(loop, UV_RUN_ONCE);
     for (int i = 0; i < 20; i++) uv_run(loop, UV_RUN_NOWAIT);
@@ -461,7 +370,7 @@ static void a_paused_sequence_waits(void **state)
     assert_int_equal(m.paused, 1);
     slow.pause_after = 0;
     vly_sequence_pause(slow.sequence, false);
-    run(engine);
+    job_run_all(engine);
     assert_string_equal(slow.text, alone.text);
     assert_string_equal(fast.text, alone.text);
 }
@@ -471,13 +380,13 @@ static void an_interrupt_cancels_all(void **state)
     (void)state;
     job j[6];
     for (int i = 0; i < 6; i++) {
-        j[i] = make_job("Once upon a time", 200);
-        begin(engine, &j[i]);
+        j[i] = job_make("Once upon a time", 200);
+        job_begin(engine, &j[i]);
     }
     uv_loop_t *loop = vly_engine_loop(engine);
     while (j[0].n_ids == 0) uv_run(loop, UV_RUN_ONCE);
     vly_engine_interrupt(engine);
-    run(engine);
+    job_run_all(engine);
     for (int i = 0; i < 6; i++) assert_int_equal(j[i].finish, VLY_FINISH_CANCELLED);
 }
 
@@ -485,20 +394,17 @@ static void an_interrupt_cancels_all(void **state)
 static void start_another(void *arg, vly_finish finish, const vly_stats *stats, const char *text,
                           size_t len, const vly_error *err)
 {
-    on_finish(arg, finish, stats, text, len, err);
-    begin(engine, (job *)arg + 1);
+    job_on_finish(arg, finish, stats, text, len, err);
+    job_begin(engine, (job *)arg + 1);
 }
 
 static void a_callback_may_start_another(void **state)
 {
     (void)state;
-    job j[2] = {make_job("Once upon a time", 10), make_job("Once upon a time", 10)};
-    vly_error err;
-    j[0].request.on_tokens = on_tokens;
+    job j[2] = {job_make("Once upon a time", 10), job_make("Once upon a time", 10)};
     j[0].request.on_finish = start_another;
-    j[0].request.arg = &j[0];
-    assert_int_equal(vly_engine_start(engine, &j[0].request, &j[0].sequence, NULL, NULL, &err), 0);
-    run(engine);
+    job_begin(engine, &j[0]);
+    job_run_all(engine);
     assert_true(j[0].finished && j[1].finished);
     assert_string_equal(j[0].text, j[1].text);
 }
@@ -510,11 +416,11 @@ static void runs_on_the_callers_loop(void **state)
     assert_int_equal(uv_loop_init(&loop), 0);
     vly_engine *e = create((vly_engine_options){.loop = &loop, .n_parallel = 2});
     assert_ptr_equal(vly_engine_loop(e), &loop);
-    job j = make_job("Once upon a time", 10), left = j;
-    begin(e, &j);
+    job j = job_make("Once upon a time", 10), left = j;
+    job_begin(e, &j);
     uv_run(&loop, UV_RUN_DEFAULT); /* returns once nothing is left to do */
     assert_true(j.finished);
-    begin(e, &left);
+    job_begin(e, &left);
     while (left.n_ids == 0) uv_run(&loop, UV_RUN_ONCE);
     vly_engine_destroy(e); /* in the middle of it */
     assert_false(left.finished);
@@ -533,22 +439,22 @@ static void bad_requests_are_refused(void **state)
     o.n_parallel = 1;
     o.kv_bytes = 1;
     assert_int_equal(vly_engine_create(&o, &e, &err), VLY_E_DEVICE_MEMORY);
-    job j = make_job("Once", 1);
+    job j = job_make("Once", 1);
     j.request.n_top_logprobs = VLY_MAX_TOP_LOGPROBS + 1;
-    assert_int_equal(start(engine, &j, &err), VLY_E_INVALID);
-    j = make_job("Once", 1);
+    assert_int_equal(job_start(engine, &j, &err), VLY_E_INVALID);
+    j = job_make("Once", 1);
     j.request.priority = 2;
-    assert_int_equal(start(engine, &j, &err), VLY_E_INVALID);
-    j = make_job("Once", 1);
+    assert_int_equal(job_start(engine, &j, &err), VLY_E_INVALID);
+    j = job_make("Once", 1);
     j.request.stop = &(const char *){""};
     j.request.n_stop = 1;
-    assert_int_equal(start(engine, &j, &err), VLY_E_INVALID);
-    j = make_job("Once", 1);
+    assert_int_equal(job_start(engine, &j, &err), VLY_E_INVALID);
+    j = job_make("Once", 1);
     uint32_t ids[256] = {1};
     j.request.prompt_tokens = ids;
     j.request.n_prompt_tokens = 256;
-    assert_int_equal(start(engine, &j, &err), VLY_E_CONTEXT);
-    run(engine);
+    assert_int_equal(job_start(engine, &j, &err), VLY_E_CONTEXT);
+    job_run_all(engine);
 }
 
 int main(void)
