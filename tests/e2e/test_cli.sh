@@ -45,3 +45,5 @@ done
 if [ -w /dev/full ]; then
     check_exit 'help to a full disk exits 1' 1 sh -c '"$1" --help >/dev/full' sh "$volley"
 fi
+check_exit 'help to a file that may not grow exits 1' 1 \
+    sh -c 'ulimit -f 0; "$1" --help >"$2"' sh "$volley" "$scratch/limited"
