@@ -171,7 +171,7 @@ uninstall: ## remove what install put there
 	rm -rf $(DESTDIR)$(DATADIR) $(DESTDIR)$(PREFIX)/share/doc/volley
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) tests/fuzz/fuzz.mk | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile shaders/shaders.mk tests/fuzz/fuzz.mk | expand -t 16
 	@echo 'config=release|debug|asan|tsan, PREFIX=$(PREFIX), DESTDIR=, V=1, CC=$(CC), GLSLC=$(GLSLC)'
 
 .PHONY: all always demo test test-asan test-tsan test-kernels bench format lint install uninstall help \

@@ -70,6 +70,16 @@ for document in README.md docs/kernels.md; do
     check_equal "$document names every format that works" '' "$(unnamed_formats $document)"
 done
 
+# Of "NAME(first, ..." lines of a table the first words, sorted.
+names_of() { sed -n "s/^$2(\([a-z]*\),.*/\1/p" "$1" | sort; }
+check_equal 'README.md has a row for each command' "$(names_of src/cli/commands.def VLY_COMMAND)" \
+    "$(sed -n 's/^| `volley \([a-z]*\)` .*/\1/p' README.md | sort)"
+check_equal 'docs/performance.md has one for each bench' "$(names_of src/bench/benches.def VLY_BENCH)" \
+    "$(sed -n '/^| bench | what/,/^$/s/^| `\([a-z]*\)` |.*/\1/p' docs/performance.md | sort)"
+check_equal 'docs/speculation.md one for each method' \
+    "$(sed -n 's/^VLY_DRAFT_METHOD([A-Z]*, "\([a-z]*\)".*/\1/p' drafts/methods.def | sort)" \
+    "$(sed -n '/^| method | proposes/,/^$/s/^| `\([a-z]*\)`[^|]*|.*/\1/p' docs/speculation.md | sort)"
+
 check 'the shipped models are the ones that SHA256SUMS names' \
     sh -c 'cd models && sha256sum --quiet -c SHA256SUMS'
 check 'so are the test models' sh -c 'cd tests/models && sha256sum --quiet -c SHA256SUMS'
