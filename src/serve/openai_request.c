@@ -29,8 +29,9 @@ static int read_top_p(const vly_field *field, const cJSON *item, void *target, v
     return 0;
 }
 
-/* -1 is off too. */
-static int read_top_k(const vly_field *field, const cJSON *item, void *target, vly_api_error *err)
+/* -1 is as if absent: of top_k off, of repeat_last_n all. */
+static int read_count_or_all(const vly_field *field, const cJSON *item, void *target,
+                             vly_api_error *err)
 {
     if (cJSON_IsNumber(item) && item->valuedouble == -1) return 0;
     return vly_field_count(field, item, target, err);
@@ -125,7 +126,11 @@ static int read_logit_bias(const vly_field *field, const cJSON *item, void *targ
         char *end;
         unsigned long id = strtoul(one->string, &end, 10);
         bool is_id = one->string[0] >= '0' && one->string[0] <= '9' && !*end && id < UINT32_MAX;
-        if (!is_id || !cJSON_IsNumber(one) || !(fabs(one->valuedouble) <= field->max))
+        if (!is_id)
+            return vly_api_fail(err, 400, NULL, field->name,
+                                "'%s': expected %s, got the key \"%.40s\"", field->name, expected,
+                                one->string);
+        if (!cJSON_IsNumber(one) || !(fabs(one->valuedouble) <= field->max))
             return vly_field_fail(field->name, expected, one, err);
         q->bias[q->engine.sampling.n_bias++] =
             (vly_logit_bias){.id = (uint32_t)id, .bias = (float)one->valuedouble};
@@ -241,6 +246,14 @@ static int fail_message(int index, const char *field, const char *expected, cons
     return vly_field_fail(name, expected, item, err);
 }
 
+/* Did the assistant call tools, which are ignored here? Then it need not have said anything. */
+static bool calls_tools(const cJSON *message, const char *role)
+{
+    return strcmp(role, "assistant") == 0 &&
+           (cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(message, "tool_calls")) ||
+            cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(message, "function_call")));
+}
+
 /* Appends a message's text: a string, or an array of parts that are text. */
 static int read_content(int index, const cJSON *item, vly_text *out, vly_api_error *err)
 {
@@ -272,8 +285,9 @@ static int read_message(int index, const cJSON *item, vly_openai_messages *out, 
     at[0] = out->strings.len;
     if (vly_text_append(&out->strings, name, strlen(name) + 1)) return fail_memory(err);
     at[1] = out->strings.len;
-    if (read_content(index, cJSON_GetObjectItemCaseSensitive(item, "content"), &out->strings, err))
-        return -1;
+    const cJSON *content = cJSON_GetObjectItemCaseSensitive(item, "content");
+    bool silent = (!content || cJSON_IsNull(content)) && calls_tools(item, name);
+    if (!silent && read_content(index, content, &out->strings, err)) return -1;
     *content_len = out->strings.len - at[1];
     return vly_text_append(&out->strings, "", 1) ? fail_memory(err) : 0;
 }
@@ -325,14 +339,14 @@ static const vly_field fields[] = {
     {"max_completion_tokens", BOTH, vly_field_count, AT(engine.max_tokens), 1, MAX_COUNT},
     {"temperature", BOTH, vly_field_real, AT(engine.sampling.temperature), 0, 2},
     {"top_p", BOTH, read_top_p, AT(engine.sampling.top_p), 0, 1},
-    {"top_k", BOTH, read_top_k, AT(engine.sampling.top_k), 0, MAX_COUNT},
+    {"top_k", BOTH, read_count_or_all, AT(engine.sampling.top_k), 0, MAX_COUNT},
     {"min_p", BOTH, vly_field_real, AT(engine.sampling.min_p), 0, 1},
     {"seed", BOTH, read_seed, AT(engine.sampling.seed), -MAX_EXACT, MAX_EXACT},
     {"stop", BOTH, read_stop, 0, 0, 0},
     {"presence_penalty", BOTH, vly_field_real, AT(engine.sampling.presence_penalty), -2, 2},
     {"frequency_penalty", BOTH, vly_field_real, AT(engine.sampling.frequency_penalty), -2, 2},
     {"repeat_penalty", BOTH, vly_field_real, AT(engine.sampling.repeat_penalty), 0.01, 100},
-    {"repeat_last_n", BOTH, vly_field_count, AT(engine.sampling.penalty_last_n), 0, MAX_COUNT},
+    {"repeat_last_n", BOTH, read_count_or_all, AT(engine.sampling.penalty_last_n), 0, MAX_COUNT},
     {"logit_bias", BOTH, read_logit_bias, 0, -100, 100},
     {"logprobs", CHAT, vly_field_bool, AT(engine.logprobs), 0, 0},
     {"top_logprobs", CHAT, read_top_logprobs, AT(engine.n_top_logprobs), 0, VLY_MAX_TOP_LOGPROBS},

@@ -8,11 +8,46 @@
 
 #define NUL_MARK '\xFF'
 
-/* Where `text` stops being UTF-8 without zero bytes; `len` if it does not. */
+static size_t count_digits(const char *text, size_t len)
+{
+    size_t n = 0;
+    while (n < len && text[n] >= '0' && text[n] <= '9') n++;
+    return n;
+}
+
+/* Bytes of the number at the front of `text`; 0 where there is none, or more than one. */
+static size_t number_length(const char *text, size_t len)
+{
+    size_t at = text[0] == '-', n = count_digits(text + at, len - at);
+    if (n == 0 || (n > 1 && text[at] == '0')) return 0;
+    at += n;
+    if (at < len && text[at] == '.') {
+        if ((n = count_digits(text + at + 1, len - at - 1)) == 0) return 0;
+        at += 1 + n;
+    }
+    if (at < len && (text[at] | 32) == 'e') {
+        at += at + 1 < len && (text[at + 1] == '+' || text[at + 1] == '-') ? 2 : 1;
+        if ((n = count_digits(text + at, len - at)) == 0) return 0;
+        at += n;
+    }
+    return at < len && strchr(".+-eE", text[at]) ? 0 : at;
+}
+
+/* Where `text` has what JSON (RFC 8259) has not and cJSON lets pass: bytes that are no UTF-8,
+ * control characters, other numbers; `len` if nowhere. */
 static size_t find_bad_byte(const char *text, size_t len)
 {
-    for (size_t at = 0, n; at < len; at += n)
-        if (!text[at] || vly_utf8_next(text + at, len - at, &n) != VLY_UTF8_CHAR) return at;
+    bool in_string = false;
+    for (size_t at = 0, n; at < len; at += n) {
+        unsigned char c = (unsigned char)text[at];
+        if (vly_utf8_next(text + at, len - at, &n) != VLY_UTF8_CHAR) return at;
+        if (c < 0x20 && (in_string || !c || !strchr("\t\r\n", c))) return at;
+        if (c == '"') in_string = !in_string;
+        if (in_string && c == '\\' && len - at > 1 && (text[at + 1] == '"' || text[at + 1] == c))
+            n = 2;
+        if (in_string || (c != '-' && (c < '0' || c > '9'))) continue;
+        if ((n = number_length(text + at, len - at)) == 0) return at;
+    }
     return len;
 }
 
@@ -38,8 +73,10 @@ int vly_json_parse(const char *text, size_t len, cJSON **out, vly_error *err)
     *out = NULL;
     size_t bad = find_bad_byte(text, len);
     if (bad < len)
-        return vly_fail(err, VLY_E_FORMAT, "expected JSON in UTF-8, found byte %02X at byte %zu",
-                        (unsigned)(unsigned char)text[bad], bad + 1);
+        return vly_fail(
+            err, VLY_E_FORMAT,
+            "expected JSON in UTF-8, found byte %02X at byte %zu, which cannot be there",
+            (unsigned)(unsigned char)text[bad], bad + 1);
     char *copy = calloc(len + 1, 1);
     if (!copy) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for %zu bytes of JSON", len);
     size_t n = mark_nul(text, len, copy);

@@ -136,6 +136,7 @@ for value in '"hot"' -0.1 2.1 true '[1]' 1e999; do wrong temperature "{\"prompt\
 for value in -1 1.5 '"3"' 4294967295; do wrong max_tokens "{\"prompt\":\"a\",\"max_tokens\":$value}"; done
 for value in 1.1 -0.1; do wrong top_p "{\"prompt\":\"a\",\"top_p\":$value}"; done
 wrong top_k '{"prompt":"a","top_k":-2}'
+wrong repeat_last_n '{"prompt":"a","repeat_last_n":-2}'
 wrong min_p '{"prompt":"a","min_p":2}'
 wrong n '{"prompt":"a","n":2}'
 wrong seed '{"prompt":"a","seed":1.5}'
@@ -281,4 +282,8 @@ request /v1/chat/completions "{\"messages\":[$messages,$answer,{\"role\":\"user\
 check 'the next turn computes only what is new' test "$(cached)" -ge $((asked / 32 * 32))
 request /v1/chat/completions '{"messages":[{"role":"assistant"}]}'
 check_equal 'a message without content' '400 messages[0].content' "$code $(jq -r .error.param "$scratch/body")"
+call='{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}'
+request /v1/chat/completions "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},
+    {\"role\":\"assistant\",\"content\":null,\"tool_calls\":[$call]},{\"role\":\"user\",\"content\":\"b\"}],\"max_tokens\":1}"
+check_equal 'unless it called tools' 200 "$code"
 stop_server

@@ -37,6 +37,24 @@ static void test_strings(void **state)
     check_string("\"\xC3\xA9\"", "\xC3\xA9", 2);
 }
 
+static void test_numbers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json;
+        double value;
+    } cases[] = {{"0", 0},       {"-0", 0},      {"10", 10},     {"-1.5", -1.5}, {"1e3", 1000},
+                 {"1E+3", 1000}, {"25e-1", 2.5}, {"0.25", 0.25}, {"0e5", 0},     {" 7\r\n\t", 7}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cJSON *value;
+        vly_error err;
+        assert_int_equal(vly_json_parse(cases[i].json, strlen(cases[i].json), &value, &err), 0);
+        assert_true(cJSON_IsNumber(value) && value->valuedouble == cases[i].value);
+        cJSON_Delete(value);
+    }
+    check_string("\"01 1. \\\"-\"", "01 1. \"-", 8);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -58,6 +76,25 @@ static void test_refused(void **state)
         {"nul", 3},
         {"\"\xED\xA0\x80\"", 5},
         {"\\u0000", 6},
+        {"\"a\nb\"", 5},
+        {"\"a\tb\"", 5},
+        {"\"a\x01b\"", 5},
+        {"[1,\v2]", 6},
+        {"[1,\f2]", 6},
+        {"[01]", 4},
+        {"[-01]", 5},
+        {"[-]", 3},
+        {"[1.]", 4},
+        {"[.5]", 4},
+        {"[1.e5]", 6},
+        {"[1e]", 4},
+        {"[1e+]", 5},
+        {"[1-1]", 5},
+        {"[1.5.5]", 7},
+        {"[+1]", 4},
+        {"[0x1]", 5},
+        {"[NaN]", 5},
+        {"[\"\\\\\",01]", 9},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cJSON *value;
@@ -106,9 +143,8 @@ static void test_quote(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_strings),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_deep_nesting),
+        cmocka_unit_test(test_strings), cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_deep_nesting),
         cmocka_unit_test(test_quote),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
