@@ -54,6 +54,7 @@ if [ $test = 1 ]; then
         have_file /usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json
     need jq have_command jq
     need curl have_command curl
+    need nodejs have_command node
     need clang have_command clang
     need libclang-rt-dev have_fuzzer # its real name carries clang's version
 fi

@@ -1,14 +1,35 @@
 // What OpenAI's own client makes of the server at the socket argv[2]. Prints "pass NAME" or
 // "fail NAME: why" for each check.
-const OpenAI = require("openai");
-const { Agent, fetch } = require("undici");
+const http = require("node:http");
+const { Readable } = require("node:stream");
+const { OpenAI } = require("../data/openai/openai.cjs");
 
-const dispatcher = new Agent({ connect: { socketPath: process.argv[2] } });
-const client = new (OpenAI.default ?? OpenAI)({
+// The transport, which is all that a client of a Unix socket has to bring: fetch over one.
+const agent = new http.Agent({ keepAlive: true });
+function fetch(url, init) {
+    const { pathname, search } = new URL(url);
+    return new Promise((resolve, reject) => {
+        const request = http.request({
+            agent,
+            socketPath: process.argv[2],
+            path: pathname + search,
+            method: init.method,
+            headers: Object.fromEntries(new Headers(init.headers)),
+            signal: init.signal,
+        }, (answer) => {
+            const headers = Object.entries(answer.headers).flatMap(([name, value]) =>
+                [value].flat().map((one) => [name, one]));
+            resolve(new Response(Readable.toWeb(answer), { status: answer.statusCode, headers }));
+        });
+        request.on("error", reject);
+        request.end(init.body);
+    });
+}
+const client = new OpenAI({
     baseURL: "http://volley/v1",
     apiKey: "none",
     maxRetries: 0,
-    fetch: (url, init) => fetch(url, { ...init, dispatcher }),
+    fetch,
 });
 const story = { model: "stories15M", prompt: "Once upon a time", max_tokens: 12, temperature: 0 };
 const chat = { model: "any", messages: [{ role: "user", content: "Hello" }], max_tokens: 8, seed: 3 };
@@ -89,5 +110,5 @@ const checks = {
             console.log(`fail ${name}: ${error.message}`);
         }
     }
-    await dispatcher.destroy();
+    agent.destroy();
 })();
