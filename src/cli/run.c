@@ -67,7 +67,7 @@ static int write_text(vly_engine *engine, job *j, vly_error *err)
         rc = vly_cli_generate(engine, &request, o->json ? -1 : STDOUT_FILENO, &j->generation, err);
     if (!rc) rc = o->json ? print_json(j, err) : vly_cli_write(STDOUT_FILENO, "\n", 1, err);
     if (rc) return rc;
-    if (!o->json) print_line(j);
+    if (!o->json && !o->stats) print_line(j);
     if (o->stats) vly_cli_print_stats(j->info, &j->generation, j->options->kv_f16, j->seed);
     return 0;
 }

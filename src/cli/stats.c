@@ -38,7 +38,7 @@ static void print_lengths(const vly_stats *s)
     int column = fprintf(stderr, "by tokens drafted:");
     for (int i = 0; i <= VLY_MAX_DRAFT; i++) {
         if (!s->blocks_by_length[i]) continue;
-        if (column > 60) column = fprintf(stderr, "\n                  ") - 1;
+        if (column > 54) column = fprintf(stderr, "\n                  ") - 1;
         column += fprintf(stderr, " %d: %" PRIu32, i, s->blocks_by_length[i]);
     }
     fprintf(stderr, "; %" PRIu32 " probes\n", s->probes);

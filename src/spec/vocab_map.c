@@ -175,10 +175,12 @@ int vly_vocab_map_init(const vly_tokenizer *draft, const vly_tokenizer *target,
         rc = map_by_bytes(draft, n_draft, target, n_target, out, &n_text, err);
     }
     if (!rc && n_text == 0)
-        rc = vly_fail(err, VLY_E_DRAFT,
-                      "expected a draft that shares tokens with the target, but none of its %u "
-                      "tokens stands for the same text as one of the target's %u",
-                      n_draft, n_target);
+        rc = vly_fail(
+            err, VLY_E_DRAFT,
+            "expected a draft that shares tokens with the target, but none of its %u "
+            "tokens stands for the same text as one of the target's %u; 'volley models --for "
+            "TARGET' lists drafts that would do, and n-grams need none",
+            n_draft, n_target);
     for (uint32_t id = 0; !rc && id < out->n_draft; id++) out->target_of[id] = VLY_NO_TOKEN;
     for (uint32_t i = 0; !rc && i < out->n_mapped; i++) {
         out->has_target[out->target_id[i]] = true;

@@ -80,6 +80,8 @@ check '--json without a draft: the figures' jq -e '
 check_exit '--json --stats' 0 "$volley" run --json --stats -p Once -n 4
 check '--json --stats: still one object' jq -e .stats "$scratch/out"
 check_match '--json --stats: the table is on standard error' '^KV cache +target [0-9.]+ MiB' "$err"
+check_exit '--stats, with as many lengths as there are' 0 "$volley" run --stats -p 'Once upon a time' -n 60 --temp 0.7
+check_match '--stats: the table' '^blocks  ' "$err"
 check_equal '--stats: no line passes 80 columns' '' "$(awk 'length > 80' "$scratch/err")"
 
 # ---- seeds ----
