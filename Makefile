@@ -91,7 +91,11 @@ $(build)/tests/kernels/test_gpu_submit: private LDFLAGS += \
 $(build)/tests/e2e/test_steady: private LDFLAGS += \
     $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup getenv fopen vly_log \
       vkAllocateMemory vkCreateBuffer vkCreateComputePipelines vkBeginCommandBuffer)
-$(test_bin): $(build)/%: $(build)/%.o $(test_support) $(sanitizer) $(build)/libvolley.a
+# An archive: a test that puts its own functions in place of the engine's links none that call it.
+$(build)/tests/libsupport.a: $(test_support)
+	$(call say,AR) rm -f $@ && $(AR) rcs $@ $^
+
+$(test_bin): $(build)/%: $(build)/%.o $(build)/tests/libsupport.a $(sanitizer) $(build)/libvolley.a
 	$(call say,LINK) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 # Faults between a program and its libraries, for LD_PRELOAD; built without sanitizers.
