@@ -53,13 +53,8 @@ typedef enum {
     VLY_BENCH_SPEC = 64
 } vly_bench_kind;
 
-/* As vly_cli_options_parse: 0, or an exit status, or -1 after help. Free with
- * vly_bench_options_deinit in any case. */
-int vly_bench_options_parse(vly_bench_kind kind, const char *summary, int argc, char **argv,
-                            vly_bench_options *out);
-void vly_bench_options_deinit(vly_bench_options *options);
-
-/* Parses, runs `measure`, prints its report; returns the exit status. */
+/* Parses the options that a bench takes, runs `measure`, prints its report; returns the exit
+ * status. */
 typedef int vly_bench_fn(const vly_bench_options *options, vly_report *report, vly_error *err);
 int vly_bench_main(vly_bench_kind kind, const char *summary, vly_bench_fn *measure, int argc,
                    char **argv);

@@ -12,46 +12,25 @@
 
 /* ---- values ---- */
 
+#define MAX_LOADS   16
 #define MAX_CLIENTS 4096
 #define MAX_RATE    1e5
 #define MAX_TOKENS  (1u << 20)
 
-/* The next of the words with `separator` between, to `word` [32]; false behind the last. */
-static bool next_word(const char **text, char separator, char *word)
+static int parse_clients(const vly_option_row *row, const char *text, void *o)
 {
-    const char separators[] = {separator, '\0'};
-    if (!*text) return false;
-    size_t len = strcspn(*text, separators);
-    snprintf(word, 32, "%.*s", (int)(len < 31 ? len : 31), *text);
-    *text = (*text)[len] ? *text + len + 1 : NULL;
-    return true;
-}
-
-static void *field_of(const vly_option_row *row, void *o)
-{
-    return (char *)o + row->offset;
-}
-
-static int parse_counts(const vly_option_row *row, const char *text, void *o)
-{
-    vly_ids *list = field_of(row, o);
-    char word[32];
-    uint64_t value;
-    list->len = 0;
-    while (next_word(&text, ',', word))
-        if (list->len == 16 || vly_cli_parse_u64(word, 1, MAX_CLIENTS, &value) ||
-            vly_ids_push(list, (uint32_t)value))
-            return -1;
-    return 0;
+    const vly_ids *list = vly_option_field(row, o);
+    return vly_option_list.parse(row, text, o) || list->len > MAX_LOADS ? -1 : 0;
 }
 
 static int parse_rates(const vly_option_row *row, const char *text, void *o)
 {
-    vly_reals *list = field_of(row, o);
-    char word[32];
+    vly_reals *list = vly_option_field(row, o);
+    char word[VLY_OPTION_WORD_BYTES];
     list->len = 0;
-    while (next_word(&text, ',', word))
-        if (list->len == sizeof list->data / sizeof *list->data ||
+    while (text)
+        if (vly_option_word(&text, ',', word) ||
+            list->len == sizeof list->data / sizeof *list->data ||
             vly_cli_parse_double(word, 1e-3, MAX_RATE, &list->data[list->len++]))
             return -1;
     return 0;
@@ -59,11 +38,13 @@ static int parse_rates(const vly_option_row *row, const char *text, void *o)
 
 static int parse_range(const vly_option_row *row, const char *text, void *o)
 {
-    vly_range *range = field_of(row, o);
-    char word[32];
+    vly_range *range = vly_option_field(row, o);
+    char word[VLY_OPTION_WORD_BYTES];
     uint64_t value = 0;
-    for (int i = 0; next_word(&text, ':', word); i++) {
-        if (i == 2 || vly_cli_parse_u64(word, i ? range->min : 1, MAX_TOKENS, &value)) return -1;
+    for (int i = 0; text; i++) {
+        if (vly_option_word(&text, ':', word) || i == 2 ||
+            vly_cli_parse_u64(word, i ? range->min : 1, MAX_TOKENS, &value))
+            return -1;
         *(i ? &range->max : &range->min) = (uint32_t)value;
         range->max = (uint32_t)value;
     }
@@ -72,12 +53,14 @@ static int parse_range(const vly_option_row *row, const char *text, void *o)
 
 static int parse_weights(const vly_option_row *row, const char *text, void *o)
 {
-    uint32_t *weights = field_of(row, o);
-    char word[32];
+    uint32_t *weights = vly_option_field(row, o);
+    char word[VLY_OPTION_WORD_BYTES];
     uint64_t value, all = 0;
     int n = 0;
-    for (; next_word(&text, ',', word); n++) {
-        if (n == VLY_N_PRIORITIES || vly_cli_parse_u64(word, 0, 1000, &value)) return -1;
+    for (; text; n++) {
+        if (vly_option_word(&text, ',', word) || n == VLY_N_PRIORITIES ||
+            vly_cli_parse_u64(word, 0, 1000, &value))
+            return -1;
         weights[n] = (uint32_t)value;
         all += value;
     }
@@ -87,15 +70,15 @@ static int parse_weights(const vly_option_row *row, const char *text, void *o)
 static int parse_synthetic(const vly_option_row *row, const char *text, void *options)
 {
     vly_serve_bench *o = options;
-    const char **field = field_of(row, o);
+    const char **field = vly_option_field(row, o);
     char *name = o->synthetic[field == &o->draft];
     int n = snprintf(name, sizeof o->synthetic[0], "%s%s", VLY_SYNTHETIC_PREFIX, text);
     *field = name;
     return n < (int)sizeof o->synthetic[0] ? 0 : -1;
 }
 
-static const vly_option_type counts = {
-    .parse = parse_counts, .expected = "up to 16 whole numbers, 1 to 4096, with commas between"};
+static const vly_option_type clients_type = {
+    .parse = parse_clients, .expected = "up to 16 whole numbers, 1 to 4096, with commas between"};
 static const vly_option_type rates = {
     .parse = parse_rates, .expected = "up to 16 numbers, 0.001 to 100000, with commas between"};
 static const vly_option_type range_type = {
@@ -132,7 +115,7 @@ static const vly_option_row rows[] = {
      "Vulkan device: a number or part of a name of 'volley devices' (the best one)"},
     {1, 0, "arch", NULL, "FILE", TEXT, AT(arch), 0, 0,
      "JSON file that describes an architecture beside the known ones (docs/models.md)"},
-    {1, 0, "clients", NULL, "N,...", &counts, AT(clients), 0, 0,
+    {1, 0, "clients", NULL, "N,...", &clients_type, AT(clients), 1, MAX_CLIENTS,
      "loads of N clients, each of which sends its next request when it has its answer (1,4,16 "
      "unless --rate is given)"},
     {1, 0, "rate", NULL, "R,...", &rates, AT(rates), 0, 0,

@@ -23,40 +23,19 @@
 
 /* ---- values ---- */
 
-/* "1,2,3"; 0 or -1. */
-static int parse_ids(const vly_option_row *row, const char *text, void *options)
-{
-    vly_ids *ids = &((vly_cli_options *)options)->ids;
-    ids->len = 0;
-    for (;;) {
-        char number[16];
-        uint64_t id;
-        size_t n = strcspn(text, ",");
-        if (n >= sizeof number) return -1;
-        memcpy(number, text, n);
-        number[n] = '\0';
-        if (vly_cli_parse_u64(number, (uint64_t)row->min, (uint64_t)row->max, &id)) return -1;
-        if (vly_ids_push(ids, (uint32_t)id)) return -1;
-        if (text[n] == '\0') return 0;
-        text += n + 1;
-    }
-}
-
 /* "ID:BIAS"; 0 or -1. */
 static int parse_bias(const vly_option_row *row, const char *text, void *options)
 {
     vly_sampling *sampling = &((vly_cli_options *)options)->sampling;
-    char number[16];
-    size_t n = strcspn(text, ":");
-    if (n >= sizeof number || text[n] == '\0') return -1;
-    memcpy(number, text, n);
-    number[n] = '\0';
+    char number[VLY_OPTION_WORD_BYTES];
     uint64_t id;
     double bias;
-    if (vly_cli_parse_u64(number, 0, (uint64_t)MAX_COUNT, &id)) return -1;
-    if (strcmp(text + n + 1, "-inf") == 0)
+    if (vly_option_word(&text, ':', number) || !text ||
+        vly_cli_parse_u64(number, 0, (uint64_t)MAX_COUNT, &id))
+        return -1;
+    if (strcmp(text, "-inf") == 0)
         bias = -INFINITY;
-    else if (vly_cli_parse_double(text + n + 1, row->min, row->max, &bias))
+    else if (vly_cli_parse_double(text, row->min, row->max, &bias))
         return -1;
     vly_logit_bias *all = realloc((void *)sampling->bias, (sampling->n_bias + 1) * sizeof *all);
     if (!all) return -1;
@@ -67,11 +46,10 @@ static int parse_bias(const vly_option_row *row, const char *text, void *options
 
 static int parse_method(const vly_option_row *row, const char *text, void *options)
 {
-    (void)row;
     for (int i = 0; i < VLY_N_DRAFT_METHODS; i++) {
         const char *name = vly_draft_method_name(i);
         if (!name || strcmp(name, text) != 0) continue;
-        ((vly_cli_options *)options)->draft_method = i;
+        *(vly_draft_method *)vly_option_field(row, options) = i;
         return 0;
     }
     return -1;
@@ -93,9 +71,8 @@ static int parse_seed(const vly_option_row *row, const char *text, void *options
 
 static int parse_kv(const vly_option_row *row, const char *text, void *options)
 {
-    (void)row;
     if (strcmp(text, "int8") != 0 && strcmp(text, "f16") != 0) return -1;
-    ((vly_cli_options *)options)->kv_f16 = text[0] == 'f';
+    *(bool *)vly_option_field(row, options) = text[0] == 'f';
     return 0;
 }
 
@@ -114,8 +91,6 @@ static const char method_help[] = "what is drafted. "
                                   "by default auto, for verify model";
 #undef VLY_DRAFT_METHOD
 
-static const vly_option_type ids_type = {
-    .parse = parse_ids, .expected = "whole numbers with commas between", .ranged = true};
 static const vly_option_type bias_type = {
     .parse = parse_bias, .expected = "ID:BIAS with a number", .or_else = "-inf", .ranged = true};
 static const vly_option_type seed_type = {.parse = parse_seed,
@@ -139,7 +114,7 @@ static const vly_option_row rows[] = {
     {MEASURE, 'p', "prompt", NULL, "TEXT", &vly_option_text, AT(text), 0, 0, "the text"},
     {GENERATE | MEASURE, 'f', "file", NULL, "FILE", &vly_option_text, AT(file), 0, 0,
      "read that text from FILE, '-' being standard input, less one newline at its end"},
-    {LOGITS, 0, "ids", NULL, "ID,...", &ids_type, AT(ids), 0, MAX_COUNT,
+    {LOGITS, 0, "ids", NULL, "ID,...", &vly_option_list, AT(ids), 0, MAX_COUNT,
      "these tokens in place of a text, nothing put in front"},
     {GENERATE | MEASURE, 0, "parse-special", NULL, NULL, &vly_option_flag, AT(parse_special), 0, 0,
      "text that spells a control token (\"</s>\") becomes that token"},

@@ -74,28 +74,28 @@ static void print_help(const vly_option_table *table)
 
 /* ---- values ---- */
 
-static void *field_of(const vly_option_row *row, void *options)
+void *vly_option_field(const vly_option_row *row, void *options)
 {
     return (char *)options + row->offset;
 }
 
 static int parse_text(const vly_option_row *row, const char *text, void *options)
 {
-    *(const char **)field_of(row, options) = text;
+    *(const char **)vly_option_field(row, options) = text;
     return 0;
 }
 
 static int parse_flag(const vly_option_row *row, const char *text, void *options)
 {
     (void)text;
-    *(bool *)field_of(row, options) = true;
+    *(bool *)vly_option_field(row, options) = true;
     return 0;
 }
 
 static int parse_tally(const vly_option_row *row, const char *text, void *options)
 {
     (void)text;
-    ++*(uint32_t *)field_of(row, options);
+    ++*(uint32_t *)vly_option_field(row, options);
     return 0;
 }
 
@@ -103,14 +103,14 @@ static int parse_count(const vly_option_row *row, const char *text, void *option
 {
     uint64_t count;
     if (vly_cli_parse_u64(text, (uint64_t)row->min, (uint64_t)row->max, &count)) return -1;
-    *(uint32_t *)field_of(row, options) = (uint32_t)count;
+    *(uint32_t *)vly_option_field(row, options) = (uint32_t)count;
     return 0;
 }
 
 static int parse_limit(const vly_option_row *row, const char *text, void *options)
 {
     if (strcmp(text, "-1") != 0) return parse_count(row, text, options);
-    *(uint32_t *)field_of(row, options) = UINT32_MAX;
+    *(uint32_t *)vly_option_field(row, options) = UINT32_MAX;
     return 0;
 }
 
@@ -119,7 +119,32 @@ static int parse_real(const vly_option_row *row, const char *text, void *options
     double real;
     if (vly_cli_parse_double(text, row->min, row->max, &real)) return -1;
     /* In single precision a tiny number above 0 may be 0. */
-    *(float *)field_of(row, options) = (float)real;
+    *(float *)vly_option_field(row, options) = (float)real;
+    return 0;
+}
+
+int vly_option_word(const char **text, char separator, char word[VLY_OPTION_WORD_BYTES])
+{
+    const char separators[] = {separator, '\0'};
+    size_t len = strcspn(*text, separators);
+    if (len >= VLY_OPTION_WORD_BYTES) return -1;
+    memcpy(word, *text, len);
+    word[len] = '\0';
+    *text = (*text)[len] ? *text + len + 1 : NULL;
+    return 0;
+}
+
+static int parse_list(const vly_option_row *row, const char *text, void *options)
+{
+    vly_ids *list = vly_option_field(row, options);
+    char word[VLY_OPTION_WORD_BYTES];
+    uint64_t value;
+    list->len = 0;
+    while (text)
+        if (vly_option_word(&text, ',', word) ||
+            vly_cli_parse_u64(word, (uint64_t)row->min, (uint64_t)row->max, &value) ||
+            vly_ids_push(list, (uint32_t)value))
+            return -1;
     return 0;
 }
 
@@ -135,6 +160,8 @@ const vly_option_type vly_option_limit = {.parse = parse_limit,
                                           .whole = true};
 const vly_option_type vly_option_real = {
     .parse = parse_real, .expected = "a number", .ranged = true, .real = true};
+const vly_option_type vly_option_list = {
+    .parse = parse_list, .expected = "whole numbers with commas between", .ranged = true};
 const vly_option_type vly_option_help = {.parse = NULL};
 
 static int value_error(const char *command, const vly_option_row *row, const char *text)

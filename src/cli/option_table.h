@@ -3,6 +3,8 @@
 #ifndef VLY_CLI_OPTION_TABLE_H
 #define VLY_CLI_OPTION_TABLE_H
 
+#include "base/vec.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,7 +28,16 @@ extern const vly_option_type vly_option_tally; /* uint32_t, counts how often; ta
 extern const vly_option_type vly_option_count; /* uint32_t in min..max */
 extern const vly_option_type vly_option_limit; /* the same, or -1: UINT32_MAX */
 extern const vly_option_type vly_option_real;  /* float in min..max; FLT_MIN stands for "above 0" */
+extern const vly_option_type vly_option_list;  /* vly_ids, each in min..max: "1,2,3" */
 extern const vly_option_type vly_option_help;  /* takes no value */
+
+#define VLY_OPTION_WORD_BYTES 32
+/* Reads one of the words with `separator` between, and moves *text behind it, to NULL behind the
+ * last. 0, or -1 where it is longer than any number. */
+int vly_option_word(const char **text, char separator, char word[VLY_OPTION_WORD_BYTES]);
+
+/* Where the row's value is in the options. */
+void *vly_option_field(const struct vly_option_row *row, void *options);
 
 /* The largest of counts: UINT32_MAX stands for no limit. */
 #define VLY_OPTION_MAX_COUNT 4294967294.0

@@ -123,7 +123,7 @@ static const vly_option_row rows[] = {
     {1, 0, "kv-memory", NULL, "BYTES|auto", &kv_memory_type, 0, 0, 0,
      "device memory for the caches; auto: what --parallel contexts need, or what the device has "
      "left"},
-    {1, 0, "kv", NULL, "int8|f16", &vly_cli_kv_type, 0, 0, 0,
+    {1, 0, "kv", NULL, "int8|f16", &vly_cli_kv_type, MODEL(kv_f16), 0, 0,
      "how the caches store keys and values (int8)"},
     {1, 0, "arch", NULL, "FILE", TEXT, MODEL(arch), 0, 0,
      "JSON file that describes an architecture beside the known ones (docs/models.md)"},
@@ -132,7 +132,7 @@ static const vly_option_row rows[] = {
     {1, 0, "draft-max", NULL, "K", &vly_cli_draft_max_type, MODEL(draft_max), 0, VLY_MAX_DRAFT,
      "tokens that are drafted at a time, with auto at most (4, with auto 15), where a request does "
      "not say"},
-    {1, 0, "draft-method", NULL, "METHOD", &vly_cli_method_type, 0, 0, 0,
+    {1, 0, "draft-method", NULL, "METHOD", &vly_cli_method_type, MODEL(draft_method), 0, 0,
      "what is drafted, where a request does not say; see 'volley run --help'"},
     {1, 0, "request-timeout", NULL, "S", REAL, SERVE(request_timeout_s), 0, MAX_S,
      "seconds from the end of a request to the end of its answer; 0: no limit, as for all times"},
