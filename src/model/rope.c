@@ -67,19 +67,18 @@ static float yarn_magnitude(float factor, float weight)
 
 static int read_yarn(source *s, vly_rope *r)
 {
-    float attention = 1, attention_yarn = 1, log_multiplier = 0;
+    float attention_yarn = 1, log_multiplier = 0;
     r->ramp = 1;
     r->beta_fast = 32;
     r->beta_slow = 1;
     int rc;
-    if ((rc = read_number(s, "scaling.attn_factor", 0, 1e6f, &attention)) ||
-        (rc = read_number(s, "scaling.yarn_attn_factor", 0, 1e6f, &attention_yarn)) ||
+    if ((rc = read_number(s, "scaling.yarn_attn_factor", 0, 1e6f, &attention_yarn)) ||
         (rc = read_number(s, "scaling.yarn_ext_factor", 0, 1, &r->ramp)) ||
         (rc = read_number(s, "scaling.yarn_log_multiplier", 0, 1e6f, &log_multiplier)) ||
         (rc = read_number(s, "scaling.yarn_beta_fast", 1e-3f, 1e6f, &r->beta_fast)) ||
         (rc = read_number(s, "scaling.yarn_beta_slow", 1e-3f, 1e6f, &r->beta_slow)))
         return rc;
-    r->magnitude = attention * attention_yarn;
+    r->magnitude *= attention_yarn;
     if (r->ramp > 0) r->magnitude *= yarn_magnitude(r->factor, 1);
     if (r->ramp > 0 && log_multiplier > 0)
         r->magnitude /= yarn_magnitude(r->factor, log_multiplier);
@@ -122,6 +121,7 @@ int vly_rope_read(const vly_gguf *gguf, const char *prefix, vly_rope_kind kind, 
         (rc = read_scaling(&s, &out->scaling)) ||
         (rc = read_number(&s, "scale_linear", 1e-3f, 1e6f, &out->factor)) ||
         (rc = read_number(&s, "scaling.factor", 1e-3f, 1e6f, &out->factor)) ||
+        (rc = read_number(&s, "scaling.attn_factor", 0, 1e6f, &out->magnitude)) ||
         (rc = vly_gguf_u32_or(gguf, key_of(&s, "scaling.original_context_length"), n_ctx,
                               &out->n_ctx_original, err)))
         return rc;

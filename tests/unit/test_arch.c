@@ -232,6 +232,12 @@ static void write_old_linear(gguf_writer *w)
     gguf_writer_f32(w, "a.rope.scale_linear", 4.0f);
 }
 
+static void write_longer_linear(gguf_writer *w)
+{
+    write_linear(w);
+    gguf_writer_f32(w, "a.rope.scaling.attn_factor", 1.25f);
+}
+
 static void write_yarn(gguf_writer *w)
 {
     gguf_writer_string(w, "a.rope.scaling.type", "yarn");
@@ -262,6 +268,10 @@ static void scalings_change_frequencies(void **state)
     rope = rope_of(write_linear);
     expect(&rope, 0, 0.25);
     expect(&rope, 31, 0.25);
+    assert_true(rope.magnitude == 1.0f);
+    rope = rope_of(write_longer_linear);
+    expect(&rope, 31, 0.25);
+    assert_true(rope.magnitude == 1.25f);
     rope = rope_of(write_old_linear);
     expect(&rope, 17, 0.25);
 
