@@ -207,6 +207,7 @@ int vly_gpu_create(const char *choice, vly_gpu **out, vly_error *err)
     if (!gpu) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a device");
     pthread_mutex_init(&gpu->mutex, NULL);
     pthread_mutex_init(&gpu->kernels_mutex, NULL);
+    pthread_cond_init(&gpu->kernel_made, NULL);
     pthread_cond_init(&gpu->wake, NULL);
     int rc = gpu_instance_create(&gpu->instance, &gpu->messenger, err);
     if (!rc) rc = choose_physical(gpu, choice, err);
@@ -240,6 +241,7 @@ void vly_gpu_destroy(vly_gpu *gpu)
     gpu_instance_destroy(gpu->instance, gpu->messenger);
     pthread_cond_destroy(&gpu->wake);
     pthread_mutex_destroy(&gpu->mutex);
+    pthread_cond_destroy(&gpu->kernel_made);
     pthread_mutex_destroy(&gpu->kernels_mutex);
     free(gpu);
 }

@@ -112,6 +112,7 @@ struct vly_gpu {
     VkPipelineCache pipeline_cache;
     char cache_path[VLY_CACHE_PATH_BYTES]; /* empty: nowhere to keep it */
     pthread_mutex_t kernels_mutex;
+    pthread_cond_t kernel_made;
     bool cache_dirty; /* this and the next under that mutex */
     vly_gpu_kernel *buckets[N_BUCKETS];
 

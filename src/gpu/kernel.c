@@ -83,8 +83,8 @@ static int check_width(const vly_gpu *gpu, const vly_gpu_kernel *key, const char
     return 0;
 }
 
-static int create_pipeline(vly_gpu *gpu, const gpu_spirv *spirv, vly_gpu_kernel *kernel,
-                           vly_error *err)
+static int create_pipeline(vly_gpu *gpu, const gpu_spirv *spirv, const vly_gpu_kernel *kernel,
+                           VkPipeline *out, vly_error *err)
 {
     VkShaderModule module;
     VkShaderModuleCreateInfo code = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
@@ -112,28 +112,44 @@ static int create_pipeline(vly_gpu *gpu, const gpu_spirv *spirv, vly_gpu_kernel 
                   .pName = "main",
                   .pSpecializationInfo = &constants},
         .layout = gpu->pipeline_layout};
-    result = vkCreateComputePipelines(gpu->device, gpu->pipeline_cache, 1, &info, NULL,
-                                      &kernel->pipeline);
+    result = vkCreateComputePipelines(gpu->device, gpu->pipeline_cache, 1, &info, NULL, out);
     vkDestroyShaderModule(gpu->device, module, NULL);
     if (result) return gpu_fail_vk(err, result, "kernel %s: vkCreateComputePipelines", spirv->name);
     return 0;
 }
 
-/* Adds the kernel, unless another thread has made the same one meanwhile, which is then taken. */
-static vly_gpu_kernel *add(vly_gpu *gpu, vly_gpu_kernel *kernel)
+/* The kernel, where there is one or another thread is about to have made it; else a place for it,
+ * for the caller to fill: *mine. NULL: no memory. */
+static vly_gpu_kernel *find_or_claim(vly_gpu *gpu, const vly_gpu_kernel *key, bool *mine)
 {
+    *mine = false;
     pthread_mutex_lock(&gpu->kernels_mutex);
-    vly_gpu_kernel *same = find(gpu, kernel), **bucket = &gpu->buckets[kernel->hash % N_BUCKETS];
-    gpu->cache_dirty = true;
-    if (!same) {
+    vly_gpu_kernel *kernel;
+    while ((kernel = find(gpu, key)) && !kernel->pipeline)
+        pthread_cond_wait(&gpu->kernel_made, &gpu->kernels_mutex);
+    if (!kernel && (kernel = malloc(sizeof *kernel))) {
+        vly_gpu_kernel **bucket = &gpu->buckets[key->hash % N_BUCKETS];
+        *kernel = *key;
         kernel->next = *bucket;
         *bucket = kernel;
+        *mine = true;
     }
     pthread_mutex_unlock(&gpu->kernels_mutex);
-    if (!same) return kernel;
-    vkDestroyPipeline(gpu->device, kernel->pipeline, NULL);
-    free(kernel);
-    return same;
+    return kernel;
+}
+
+/* Fills the caller's place, or takes it away where `pipeline` is none. */
+static void settle(vly_gpu *gpu, vly_gpu_kernel *kernel, VkPipeline pipeline)
+{
+    pthread_mutex_lock(&gpu->kernels_mutex);
+    vly_gpu_kernel **at = &gpu->buckets[kernel->hash % N_BUCKETS];
+    while (*at != kernel) at = &(*at)->next;
+    kernel->pipeline = pipeline;
+    gpu->cache_dirty |= pipeline != VK_NULL_HANDLE;
+    if (!pipeline) *at = kernel->next;
+    pthread_cond_broadcast(&gpu->kernel_made);
+    pthread_mutex_unlock(&gpu->kernels_mutex);
+    if (!pipeline) free(kernel);
 }
 
 int gpu_kernel_get(vly_gpu *gpu, const gpu_spirv *spirv, const uint32_t *constants,
@@ -154,22 +170,18 @@ int gpu_kernel_get(vly_gpu *gpu, const gpu_spirv *spirv, const uint32_t *constan
                           .subgroup_size = can ? subgroup_size : 0};
     if (n_constants) memcpy(key.constants, constants, n_constants * sizeof *constants);
     key.hash = hash_of(&key);
-    pthread_mutex_lock(&gpu->kernels_mutex);
-    *out = find(gpu, &key);
-    pthread_mutex_unlock(&gpu->kernels_mutex);
-    if (*out) return 0;
     rc = check_width(gpu, &key, spirv->name, err);
     if (rc) return rc;
-    vly_gpu_kernel *kernel = malloc(sizeof *kernel);
+    bool mine;
+    vly_gpu_kernel *kernel = find_or_claim(gpu, &key, &mine);
     if (!kernel) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a kernel");
-    *kernel = key;
-    rc = create_pipeline(gpu, spirv, kernel, err);
-    if (rc) {
-        free(kernel);
-        return rc;
+    if (mine) {
+        VkPipeline pipeline = VK_NULL_HANDLE;
+        rc = create_pipeline(gpu, spirv, kernel, &pipeline, err);
+        settle(gpu, kernel, pipeline);
     }
-    *out = add(gpu, kernel);
-    return 0;
+    if (rc == 0) *out = kernel;
+    return rc;
 }
 
 int vly_gpu_kernel_get(vly_gpu *gpu, vly_shader_id shader, const uint32_t *constants,

@@ -4,6 +4,7 @@
 #include "gpu/shader_table.h"
 
 #include <ctype.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -386,6 +387,50 @@ static void kernels_are_made_once(void **state)
                  VLY_E_INVALID, "shader");
 }
 
+#define N_KERNELS 6
+
+typedef struct {
+    gpu_fixture *fixture;
+    pthread_t thread;
+    vly_gpu_kernel *kernel[N_KERNELS];
+    vly_gpu_commands *commands[N_KERNELS];
+    int rc;
+} asker;
+
+static void *ask(void *arg)
+{
+    asker *a = arg;
+    vly_error why;
+    for (uint32_t i = 0; i < N_KERNELS && !a->rc; i++) {
+        uint32_t constants[2] = {64, 100 + i};
+        a->rc = gpu_kernel_get(a->fixture->gpu, &gpu_fixture_spirv, constants, 2, 0, &a->kernel[i],
+                               &why);
+        if (!a->rc)
+            a->rc = vly_gpu_commands_create(a->fixture->gpu, "recorded", &a->commands[i], &why);
+        if (a->rc) break;
+        vly_gpu_cmd_fill(a->commands[i], &a->fixture->y, 0, 4, i);
+        a->rc = vly_gpu_commands_end(a->commands[i], &why);
+    }
+    return NULL;
+}
+
+static void threads_may_record_at_a_time(void **state)
+{
+    asker askers[4] = {
+        {.fixture = *state}, {.fixture = *state}, {.fixture = *state}, {.fixture = *state}};
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&askers[i].thread, NULL, ask, &askers[i]), 0);
+    for (int i = 0; i < 4; i++) pthread_join(askers[i].thread, NULL);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(askers[i].rc, 0);
+        for (int k = 0; k < N_KERNELS; k++) {
+            assert_ptr_equal(askers[i].kernel[k], askers[0].kernel[k]);
+            vly_gpu_commands_destroy(askers[i].commands[k]);
+        }
+    }
+    assert_ptr_not_equal(askers[0].kernel[0], askers[0].kernel[1]);
+}
+
 static void every_shader_is_embedded(void **state)
 {
     (void)state;
@@ -431,6 +476,7 @@ int main(void)
         with_device(times_of_steps_advance),
         with_device(kernels_are_made_once),
         with_device(views_of_impossible_size_are_refused),
+        with_device(threads_may_record_at_a_time),
         cmocka_unit_test(every_shader_is_embedded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
