@@ -130,11 +130,19 @@ static int check_host(vly_http_reader *r)
     return 0;
 }
 
+/* White space behind a value is none of it. */
+static void trim_end(vly_text *value)
+{
+    while (value->len && strchr(" \t", value->data[value->len - 1]))
+        value->data[--value->len] = '\0';
+}
+
 static int on_headers_complete(http_parser *p)
 {
     vly_http_reader *r = reader_of(p);
     vly_http_request *q = &r->request;
     if (p->http_major != 1) return refuse(r, 505, "expected HTTP/1.1 or HTTP/1.0");
+    for (int i = 0; i < VLY_HTTP_N_FIELDS; i++) trim_end(&q->field[i]);
     q->keep_alive = http_should_keep_alive(p);
     q->chunks = p->http_minor >= 1;
     if (check_transfer_encoding(r) || check_host(r)) return -1;

@@ -55,6 +55,7 @@ static bool has_key(const vly_server *server, const vly_http_request *request)
     size_t n = sizeof scheme - 1;
     if (server->keys.len == 0) return true;
     if (field->len < n || strncasecmp(field->data, scheme, n) != 0) return false;
+    while (n < field->len && field->data[n] == ' ') n++;
     bool found = false;
     for (size_t at = 0; at < server->keys.len;) {
         const char *key = server->keys.data + at;

@@ -191,7 +191,7 @@ address=$(sed -n 's/.*listening on \(127.0.0.1:[0-9]*\)$/\1/p' "$scratch/log")
 check_equal 'TCP: ready' '{"status":"ok"}' "$(curl -s "http://$address/health")"
 request /v1/models
 check_equal 'no key' '401 invalid_api_key' "$code $(jq -r .error.code "$scratch/body")"
-for key in second-key first-key; do
+for key in second-key first-key '  first-key '; do
     request /v1/models '' -H "Authorization: Bearer $key"
     check_equal "$key" 200 "$code"
 done

@@ -99,6 +99,7 @@ static void header_fields(void **state)
     expect_status(415, POST "Content-Encoding: gzip\r\nContent-Encoding: identity\r\n\r\n");
     expect_status(200, POST "Content-Encoding: identity\r\nContent-Length: 2\r\n\r\n{}");
     expect_status(417, POST "Expect: magic\r\n\r\n");
+    expect_status(200, POST "Content-Encoding: identity \t\r\nContent-Length: 2\r\n\r\n{}");
     expect_status(200, POST "Expect: 100-Continue\r\nContent-Length: 2\r\n\r\n{}");
     expect_status(505, "GET / HTTP/3.0\r\n\r\n");
 }
