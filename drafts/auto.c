@@ -1,6 +1,6 @@
 /* Drafting by whatever is expected to be fastest: block by block the governor (spec/governor.h)
  * chooses between nothing, n-grams and the draft model, and how many tokens. The model reads
- * nothing of the text before it is wanted for the first time. */
+ * nothing of the text before it is wanted for the first time, which may be from the beginning. */
 #include "base/log.h"
 #include "drafts/context.h"
 
@@ -189,6 +189,18 @@ static int create_model(draft_auto *d, const vly_draft_source *source, vly_error
     return rc;
 }
 
+/* Where the model is expected to pay from the beginning it reads beside the target, so that the
+ * first block need not be a plain one. */
+static void want_early(draft_auto *d, const vly_draft_source *source)
+{
+    vly_governor_input in = {.left = source->left, .behind = (uint32_t)source->text->len};
+    if (source->left == 0 || in.behind <= VLY_MAX_BATCH) return;
+    in.k_max[VLY_ARM_MODEL] = VLY_MAX_DRAFT;
+    in.k_max[VLY_ARM_TEXT] = d->text ? VLY_MAX_DRAFT : 0;
+    d->decision = vly_governor_choose(&d->governor, &in);
+    d->reading = !d->decision.probe && vly_arm_by_model(d->decision.arm);
+}
+
 int vly_draft_create_auto(const vly_draft_source *source, vly_draft **out, vly_error *err)
 {
     draft_auto *d = calloc(1, sizeof *d);
@@ -198,6 +210,7 @@ int vly_draft_create_auto(const vly_draft_source *source, vly_draft **out, vly_e
                       source->sampled);
     int rc = vly_draft_create_ngram(source, &d->ngram, err);
     if (rc == 0 && source->model) rc = create_model(d, source, err);
+    if (rc == 0 && source->model) want_early(d, source);
     if (rc) {
         destroy(&d->base);
         return rc;

@@ -24,8 +24,9 @@ typedef struct {
     vly_model *model; /* linked to the target by vly_model_link_draft; NULL: none */
     const vly_tokenizer *model_tokenizer; /* its own */
     const vly_vocab_map *map;             /* from its tokens to the target's */
-    vly_profile *profile;       /* what is known of times and acceptance; NULL: a new one */
-    bool sampled;               /* temperature above 0 */
+    vly_profile *profile; /* what is known of times and acceptance; NULL: a new one */
+    bool sampled;         /* temperature above 0 */
+    uint32_t left; /* tokens that the text may grow by; 0: not known, or others decode beside it */
     bool compute_all;           /* share no pages with earlier texts */
     vly_draft_context *context; /* shared by several methods; NULL: a method has its own */
 } vly_draft_source;

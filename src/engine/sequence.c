@@ -251,6 +251,7 @@ static int create_draft(vly_sequence *s, vly_error *err)
                                .map = &e->map,
                                .profile = &e->profile,
                                .sampled = s->request.sampling.temperature > 0,
+                               .left = e->n_sequences == 1 ? vly_sequence_room(s) : 0,
                                .compute_all = s->request.no_prefix_reuse};
     if (s->request.draft_max == 0) return 0;
     return vly_draft_create(s->request.draft_method, &source, &s->draft, err);

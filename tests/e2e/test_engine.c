@@ -1,5 +1,6 @@
 /* The engine through its public interface, with the shipped pair: many sequences at once, each with
  * the text that it has alone. */
+#include "engine/engine_internal.h"
 #include "engine/inside.h"
 #include "tests/support/job.h"
 
@@ -428,6 +429,58 @@ static void runs_on_the_callers_loop(void **state)
     assert_int_equal(uv_loop_close(&loop), 0);
 }
 
+/* Has the engine believe that so many of the model's tokens are accepted, and that its steps are
+ * cheap. */
+static void expect_acceptance(vly_engine *e, float share)
+{
+    vly_profile *p = &e->profile;
+    for (int i = 0; i < VLY_N_ACCEPTANCES * VLY_MAX_DRAFT; i++)
+        for (vly_arm arm = VLY_ARM_MODEL; arm <= VLY_ARM_TEXT; arm++) {
+            p->accepted[i / VLY_MAX_DRAFT][arm][i % VLY_MAX_DRAFT] =
+                (vly_tally){5000, 5000 * share};
+            p->step_ns[arm] = p->verify_ns / 1000;
+        }
+    for (uint32_t n = 2; n <= VLY_MAX_BATCH; n++)
+        if (p->ready[n]) vly_profile_set_ratio(p, n, 1.01);
+    p->feed_ns = p->verify_ns / 1000;
+}
+
+/* With `auto`: a draft that is known to pay has read a long prompt by the first block; one that is
+ * known not to pay reads nothing; and one that waits for others does not hold them up. */
+static void auto_reads_when_that_pays(void **state)
+{
+    (void)state;
+    char prompt[2048] = "";
+    vly_engine *e = create((vly_engine_options){.n_parallel = 2});
+    for (int i = 0; i < 20; i++) strcat(prompt, "The dog ran after the ball. ");
+    job hello = job_make("Hello", 4), good = job_make(prompt, 2), bad = good, beside = good;
+    hello.request.draft_method = good.request.draft_method = VLY_DRAFT_AUTO;
+    good.request.draft_max = VLY_DRAFT_MAX_DEFAULT;
+    good.request.no_prefix_reuse = true;
+    bad.request = beside.request = good.request;
+    job_generate(e, &hello); /* calibrates */
+
+    expect_acceptance(e, 0);
+    job_generate(e, &bad);
+    assert_int_equal(bad.stats.drafted, 0);
+    assert_int_equal(bad.stats.kv_draft_bytes, hello.stats.kv_draft_bytes);
+
+    expect_acceptance(e, 1);
+    job other = job_make("Hello", 40);
+    job_begin(e, &other);
+    while (other.n_ids < 4) uv_run(vly_engine_loop(e), UV_RUN_ONCE);
+    expect_acceptance(e, 1);
+    job_begin(e, &beside);
+    job_run_all(e);
+    assert_int_equal(beside.stats.drafted, 0); /* its first block is plain, and one token is left */
+
+    expect_acceptance(e, 1);
+    job_generate(e, &good);
+    assert_int_equal(good.stats.drafted, 1);
+    assert_string_equal(good.text, bad.text);
+    vly_engine_destroy(e);
+}
+
 static void bad_requests_are_refused(void **state)
 {
     (void)state;
@@ -473,6 +526,7 @@ int main(void)
         cmocka_unit_test(an_interrupt_cancels_all),
         cmocka_unit_test(a_callback_may_start_another),
         cmocka_unit_test(runs_on_the_callers_loop),
+        cmocka_unit_test(auto_reads_when_that_pays),
         cmocka_unit_test(bad_requests_are_refused),
     };
     return cmocka_run_group_tests(tests, open_engine, close_engine);
