@@ -93,7 +93,8 @@ int vly_cli_read_text(const char *path, vly_text *text, vly_error *err)
                         name, strerror(errno));
     char chunk[65536];
     int rc = 0;
-    for (size_t n; !rc && (n = fread(chunk, 1, sizeof chunk, file)) > 0;) {
+    /* A terminal's end is read once: behind it there may be more. */
+    for (size_t n; !rc && !feof(file) && (n = fread(chunk, 1, sizeof chunk, file)) > 0;) {
         if (text->len + n > MAX_BYTES)
             rc = vly_fail(err, VLY_E_INVALID, "%s: expected a text of at most %d bytes", name,
                           MAX_BYTES);

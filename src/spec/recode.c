@@ -15,14 +15,15 @@ typedef struct {
     atomic_bool short_of_memory; /* the only way to fail: the text of a token is short */
 } recoding;
 
-static int recode(const recoding *r, uint32_t id, vly_text *bytes, vly_ids *ids)
+static int recode(const recoding *r, uint32_t id, vly_encode_work *work, vly_text *bytes,
+                  vly_ids *ids)
 {
     vly_error err;
     bytes->len = ids->len = 0;
     int rc = vly_tokenizer_decode(r->target, &id, 1, false, bytes);
     if (rc == 0)
-        rc =
-            vly_tokenizer_encode(r->draft, bytes->data, bytes->len, VLY_ENCODE_CONTINUE, ids, &err);
+        rc = vly_tokenizer_encode_with(r->draft, work, bytes->data, bytes->len, VLY_ENCODE_CONTINUE,
+                                       ids, &err);
     if (rc) return rc;
     bool fits = ids->len <= VLY_MAX_RECODED;
     r->rows[id] = (struct vly_recoded){.n = fits ? (uint32_t)ids->len : VLY_RECODE_HOST};
@@ -35,10 +36,12 @@ static void recode_part(void *arg, uint32_t worker, uint64_t part)
     recoding *r = arg;
     vly_text bytes = {0};
     vly_ids ids = {0};
+    vly_encode_work *work = vly_encode_work_create();
     uint32_t first = (uint32_t)part * PART, end = r->n - first < PART ? r->n : first + PART;
     (void)worker;
     for (uint32_t id = first; id < end; id++)
-        if (recode(r, id, &bytes, &ids)) atomic_store(&r->short_of_memory, true);
+        if (!work || recode(r, id, work, &bytes, &ids)) atomic_store(&r->short_of_memory, true);
+    vly_encode_work_destroy(work);
     vly_text_free(&bytes);
     vly_ids_free(&ids);
 }

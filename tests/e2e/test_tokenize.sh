@@ -55,6 +55,24 @@ bad_line "a number" '{"text":1}' 'expected an object'
 bad_line "not UTF-8" $'{"text":"\xff"}' 'expected JSON in UTF-8'
 bad_line "half a character" '{"text":"\ud800"}' 'expected one JSON value'
 
+# Typed on a terminal: its end is typed once, and the terminal stays.
+if script -qec true /dev/null >/dev/null 2>&1 </dev/null; then
+    mkfifo "$scratch/keys"
+    script -qefc "'$volley' tokenize -m $smol" /dev/null <"$scratch/keys" >"$scratch/tty" 2>&1 &
+    pid=$!
+    exec 3>"$scratch/keys"
+    printf 'a\n\004' >&3
+    for ((i = 0; i < 300; i++)); do
+        grep -q '81 198' "$scratch/tty" && break
+        sleep 0.1
+    done
+    check_match "a terminal: the ids, while it stays" '81 198' "$(cat "$scratch/tty")"
+    exec 3>&-
+    wait $pid
+else
+    skip "a terminal" "there is no script"
+fi
+
 check_exit "no model" 2 "$volley" tokenize -p a
 check_exit "two texts" 2 "$volley" tokenize -m $smol -p a -f b
 check_exit "JSON lines and a text" 2 "$volley" tokenize -m $smol --jsonl -p a
