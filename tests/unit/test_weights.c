@@ -1,11 +1,15 @@
 /* Where weights will lie on a device, and how many bytes they take: of models of random weights,
  * which take no memory. */
+#include "model/repack_tile.h"
 #include "model/weights.h"
+#include "tests/support/gguf_copy.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -61,6 +65,76 @@ static void models_take_the_bits_of_their_format(void **state)
     }
 }
 
+/* ---- A file whose matrices are all of other formats ---- */
+
+/* Zeros, of the formats in turn that can be computed with. */
+static const vly_format *as_zeros(void *arg, size_t i, const vly_gguf_tensor *t, uint8_t **data)
+{
+    const vly_format *formats[VLY_N_FORMATS], *format = t->format;
+    size_t n_formats = 0, rows = t->n_dims > 1 ? t->dims[1] : 1;
+    (void)arg;
+    for (int id = 0; id < VLY_N_FORMATS; id++) {
+        formats[n_formats] = vly_format_by_id((vly_format_id)id);
+        n_formats += formats[n_formats]->dequantize != NULL;
+    }
+    if (t->n_dims > 1) format = formats[i % n_formats];
+    *data = calloc(t->dims[0] / format->block_weights * rows, format->block_bytes);
+    assert_non_null(*data);
+    return format;
+}
+
+/* A matrix has the format of its tensors, and in tiles the bytes of that: whole ones of 16 rows and
+ * units of 64 columns. */
+static void expect_matrix(const vly_matrix *m, vly_format_id format)
+{
+    const vly_tile_layout *l = vly_tile_layout_of(format);
+    uint64_t tiles = (m->rows_used + 15) / 16, units = (m->columns + 63) / 64;
+    assert_int_equal(m->format, format);
+    assert_true(m->tiled);
+    assert_int_equal(vly_matrix_bytes(m),
+                     tiles * (units * (l->main + l->high + l->scales) + l->factors));
+}
+
+static void files_of_many_formats_keep_them(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/volley-weights-XXXXXX";
+    const vly_gpu_info info = {.max_buffer_bytes = GIB, .max_allocation_bytes = GIB};
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    vly_gguf *gguf;
+    vly_model_config config;
+    vly_weights w;
+    vly_error err;
+    if (vly_gguf_open("synthetic:dim=256,layers=3,heads=4,kv_heads=2,ff=768,vocab=301,tied=0:f32",
+                      &gguf, &err))
+        fail_msg("%s", err.message);
+    gguf_copy_changed(gguf, path, as_zeros, NULL);
+    vly_gguf_close(gguf);
+    if (vly_gguf_open(path, &gguf, &err) || vly_model_config_read(gguf, NULL, &config, &err) ||
+        vly_weights_plan(gguf, &config, &info, NULL, 0, true, &w, &err))
+        fail_msg("%s", err.message);
+    for (uint32_t i = 0; i < 3; i++) {
+        const vly_layer_weights *l = &w.layer[i];
+        const vly_tensor_set *t = &w.tensors.layer[i];
+        assert_int_equal(l->n_qkv, 3);
+        expect_matrix(&l->qkv[0], t->weight[VLY_TENSOR_ATTN_Q]->format->id);
+        expect_matrix(&l->qkv[1], t->weight[VLY_TENSOR_ATTN_K]->format->id);
+        expect_matrix(&l->qkv[2], t->weight[VLY_TENSOR_ATTN_V]->format->id);
+        expect_matrix(&l->out, t->weight[VLY_TENSOR_ATTN_OUTPUT]->format->id);
+        expect_matrix(&l->gate_up, VLY_FORMAT_f32); /* rows of two formats in turn */
+        expect_matrix(&l->down, t->weight[VLY_TENSOR_FFN_DOWN]->format->id);
+    }
+    expect_matrix(&w.head, w.tensors.model.weight[VLY_TENSOR_OUTPUT]->format->id);
+    assert_false(w.embed.tiled);
+    vly_weights_deinit(NULL, &w);
+    vly_gguf_close(gguf);
+    unlink(path);
+}
+
+/* ---- Large matrices ---- */
+
 /* 151936 x 4096 f16 are 1.16 GiB: the head of an 8B model. */
 #define LARGE "synthetic:dim=4096,layers=2,heads=32,ff=64,vocab=151936,tied=0:f16"
 
@@ -97,6 +171,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(models_take_the_bits_of_their_format),
+        cmocka_unit_test(files_of_many_formats_keep_them),
         cmocka_unit_test(a_matrix_larger_than_a_chunk_has_its_own),
         cmocka_unit_test(a_matrix_larger_than_a_buffer_is_named),
     };
