@@ -184,6 +184,7 @@ static void query_features(VkPhysicalDevice physical, gpu_caps *out)
     info->coop_matrix = info->coop_matrix && coop.cooperativeMatrix && v12.vulkanMemoryModel;
     const char *lacks = !v12.bufferDeviceAddress ? "bufferDeviceAddress"
                         : !v12.timelineSemaphore ? "timelineSemaphore"
+                        : !v12.hostQueryReset    ? "hostQueryReset"
                         : !v12.scalarBlockLayout ? "scalarBlockLayout"
                                                  : NULL;
     if (lacks) snprintf(info->why_not, sizeof info->why_not, "it lacks %s", lacks);

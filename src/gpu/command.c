@@ -59,8 +59,6 @@ int vly_gpu_commands_create(vly_gpu *gpu, const char *label, vly_gpu_commands **
         vly_gpu_commands_destroy(commands);
         return gpu_fail_vk(err, result, "%s: vkBeginCommandBuffer", label);
     }
-    barrier(commands->buffer, DEVICE_STAGES | VK_PIPELINE_STAGE_HOST_BIT,
-            DEVICE_WRITES | VK_ACCESS_HOST_WRITE_BIT, DEVICE_STAGES, DEVICE_ACCESS);
     *out = commands;
     return 0;
 }
@@ -103,11 +101,21 @@ void vly_gpu_cmd_dispatch(vly_gpu_commands *commands, const vly_gpu_kernel *kern
         vkCmdPushConstants(commands->buffer, gpu->pipeline_layout, VK_SHADER_STAGE_COMPUTE_BIT, 0,
                            push_bytes, push);
     vkCmdDispatch(commands->buffer, x, y, z);
+    commands->writes = true;
 }
 
 void vly_gpu_cmd_barrier(vly_gpu_commands *commands)
 {
     barrier(commands->buffer, DEVICE_STAGES, DEVICE_WRITES, DEVICE_STAGES, DEVICE_ACCESS);
+}
+
+int gpu_to_host_create(vly_gpu *gpu, vly_error *err)
+{
+    int rc = vly_gpu_commands_create(gpu, "results to the host", &gpu->to_host, err);
+    if (rc) return rc;
+    barrier(gpu->to_host->buffer, DEVICE_STAGES, DEVICE_WRITES, VK_PIPELINE_STAGE_HOST_BIT,
+            VK_ACCESS_HOST_READ_BIT);
+    return vly_gpu_commands_end(gpu->to_host, err);
 }
 
 /* Is [offset, offset + n_bytes) inside the buffer? Spoils the commands where it is not. */
@@ -129,6 +137,7 @@ void vly_gpu_cmd_copy(vly_gpu_commands *commands, const vly_gpu_buffer *src, uin
         return;
     VkBufferCopy region = {src_offset, dst_offset, n_bytes};
     vkCmdCopyBuffer(commands->buffer, src->handle, dst->handle, 1, &region);
+    commands->writes = true;
 }
 
 void vly_gpu_cmd_fill(vly_gpu_commands *commands, const vly_gpu_buffer *dst, uint64_t offset,
@@ -141,6 +150,7 @@ void vly_gpu_cmd_fill(vly_gpu_commands *commands, const vly_gpu_buffer *dst, uin
         return;
     }
     vkCmdFillBuffer(commands->buffer, dst->handle, offset, n_bytes, value);
+    commands->writes = true;
 }
 
 static int create_queries(vly_gpu_commands *commands, vly_error *err)
@@ -152,9 +162,7 @@ static int create_queries(vly_gpu_commands *commands, vly_error *err)
                                   .queryType = VK_QUERY_TYPE_TIMESTAMP,
                                   .queryCount = VLY_GPU_MAX_TIMESTAMPS};
     VkResult result = vkCreateQueryPool(gpu->device, &info, NULL, &commands->queries);
-    if (result) return gpu_fail_vk(err, result, "vkCreateQueryPool");
-    vkCmdResetQueryPool(commands->buffer, commands->queries, 0, VLY_GPU_MAX_TIMESTAMPS);
-    return 0;
+    return result ? gpu_fail_vk(err, result, "vkCreateQueryPool") : 0;
 }
 
 void vly_gpu_cmd_timestamp(vly_gpu_commands *commands, uint32_t slot)
@@ -168,6 +176,7 @@ void vly_gpu_cmd_timestamp(vly_gpu_commands *commands, uint32_t slot)
     }
     if (!commands->queries && create_queries(commands, spoil(commands))) return;
     *byte |= bit;
+    if (slot >= commands->n_queries) commands->n_queries = slot + 1;
     vkCmdWriteTimestamp(commands->buffer, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, commands->queries,
                         slot);
 }
@@ -176,8 +185,7 @@ int vly_gpu_commands_end(vly_gpu_commands *commands, vly_error *err)
 {
     if (commands->ended)
         return vly_fail(err, VLY_E_INVALID, "\"%s\" is already recorded", commands->label);
-    barrier(commands->buffer, DEVICE_STAGES, DEVICE_WRITES,
-            DEVICE_STAGES | VK_PIPELINE_STAGE_HOST_BIT, DEVICE_ACCESS | VK_ACCESS_HOST_READ_BIT);
+    if (commands->writes) vly_gpu_cmd_barrier(commands);
     VkResult result = vkEndCommandBuffer(commands->buffer);
     if (commands->error.code)
         return vly_fail(err, commands->error.code, "recording \"%s\": %s", commands->label,

@@ -161,6 +161,7 @@ static int open_device(vly_gpu *gpu, vly_error *err)
         .pNext = core13 || caps->subgroup_size_extension ? &subgroup : subgroup.pNext,
         .bufferDeviceAddress = VK_TRUE,
         .timelineSemaphore = VK_TRUE,
+        .hostQueryReset = VK_TRUE,
         .scalarBlockLayout = VK_TRUE,
         .shaderFloat16 = caps->info.f16,
         .vulkanMemoryModel = caps->info.coop_matrix};
@@ -213,6 +214,7 @@ int vly_gpu_create(const char *choice, vly_gpu **out, vly_error *err)
     if (!rc) rc = choose_physical(gpu, choice, err);
     if (!rc) rc = open_device(gpu, err);
     if (!rc) rc = gpu_submit_init(gpu, err);
+    if (!rc) rc = gpu_to_host_create(gpu, err);
     if (!rc) rc = gpu_layouts_create(gpu, err);
     if (!rc) rc = gpu_pipeline_cache_load(gpu, err);
     if (!rc) rc = gpu_matrix_units_find(gpu, err);
@@ -236,6 +238,7 @@ void vly_gpu_destroy(vly_gpu *gpu)
         gpu_pipeline_cache_save(gpu);
         gpu_kernels_destroy(gpu);
         gpu_submit_deinit(gpu);
+        vly_gpu_commands_destroy(gpu->to_host);
         vkDestroyDevice(gpu->device, NULL);
     }
     gpu_instance_destroy(gpu->instance, gpu->messenger);

@@ -164,9 +164,10 @@ void vly_gpu_views_destroy(vly_gpu *gpu, vly_gpu_views *views);
 /* ---- Recorded commands ---- */
 
 /* Commands are recorded once and submitted any number of times, also several times in one
- * submission. Recording starts with a barrier against all that was submitted before (host writes
- * included) and ends with one that makes results visible to the host. `label` names the step in
- * errors ("verify pass of 5 tokens of stories15M"); it is copied. */
+ * submission. They end with a barrier, so that what they wrote is visible to all that is submitted
+ * behind them and to the host; what the host wrote before a submission is visible to it. Those that
+ * mark times are not submitted again before they are complete. `label` names the step in errors
+ * ("verify pass of 5 tokens of stories15M"); it is copied. */
 int vly_gpu_commands_create(vly_gpu *gpu, const char *label, vly_gpu_commands **out,
                             vly_error *err);
 void vly_gpu_cmd_dispatch(vly_gpu_commands *commands, const vly_gpu_kernel *kernel,

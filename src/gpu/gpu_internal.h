@@ -89,6 +89,8 @@ struct vly_gpu_commands {
     VkCommandPool pool; /* its own */
     VkCommandBuffer buffer;
     VkQueryPool queries; /* made by the first timestamp */
+    uint32_t n_queries;  /* from slot 0 on, those that are marked among them */
+    bool writes;         /* memory */
     const vly_gpu_kernel *kernel;
     const vly_gpu_views *views; /* bound last */
     bool ended;
@@ -116,6 +118,7 @@ struct vly_gpu {
     bool cache_dirty; /* this and the next under that mutex */
     vly_gpu_kernel *buckets[N_BUCKETS];
 
+    vly_gpu_commands *to_host; /* behind every submission: the host sees what it wrote */
     VkSemaphore timeline;
     uint64_t submitted; /* value of the last submission */
 
@@ -165,6 +168,7 @@ int gpu_kernel_get(vly_gpu *gpu, const gpu_spirv *spirv, const uint32_t *constan
                    vly_error *err);
 
 /* submit.c */
+int gpu_to_host_create(vly_gpu *gpu, vly_error *err);
 int gpu_submit_init(vly_gpu *gpu, vly_error *err);
 void gpu_submit_deinit(vly_gpu *gpu);
 /* 0, or the failure that the device has already had. */

@@ -170,15 +170,20 @@ static void join_labels(vly_gpu_commands *const *commands, uint32_t n, char *lab
 static VkResult queue_submit(vly_gpu *gpu, vly_gpu_commands *const *commands, uint32_t n,
                              uint64_t value)
 {
-    VkCommandBuffer buffers[MAX_BATCH];
-    for (uint32_t i = 0; i < n; i++) buffers[i] = commands[i]->buffer;
+    VkCommandBuffer buffers[MAX_BATCH + 1];
+    for (uint32_t i = 0; i < n; i++) {
+        buffers[i] = commands[i]->buffer;
+        if (commands[i]->queries)
+            vkResetQueryPool(gpu->device, commands[i]->queries, 0, commands[i]->n_queries);
+    }
+    buffers[n] = gpu->to_host->buffer;
     VkTimelineSemaphoreSubmitInfo timeline = {.sType =
                                                   VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO,
                                               .signalSemaphoreValueCount = 1,
                                               .pSignalSemaphoreValues = &value};
     VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
                          .pNext = &timeline,
-                         .commandBufferCount = n,
+                         .commandBufferCount = n + 1,
                          .pCommandBuffers = buffers,
                          .signalSemaphoreCount = 1,
                          .pSignalSemaphores = &gpu->timeline};
