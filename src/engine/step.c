@@ -144,8 +144,10 @@ static uint64_t read_times(const vly_engine *e, double *chunk_ns, vly_outcome *o
     *chunk_ns = 0;
     o->wall_ns = (double)(vly_clock_ns() - step->begin_ns);
     o->n_tok = step->batch.n_pass;
-    for (int i = 0; i < VLY_N_MARKS; i++)
-        if (!mark[i] || vly_gpu_commands_times(mark[i], 1, &t[i], NULL)) return 0;
+    for (int i = 0; i < VLY_N_MARKS; i++) {
+        const vly_gpu_commands *of = mark[step->batch.mark[i]];
+        if (!of || vly_gpu_commands_times(of, 1, &t[i], NULL)) return 0;
+    }
     *chunk_ns = (double)(t[VLY_MARK_DRAFT] - t[VLY_MARK_CHUNK]);
     o->draft_ns = (double)(t[VLY_MARK_VERIFY] - t[VLY_MARK_DRAFT]);
     o->verify_ns = (double)(t[VLY_MARK_END] - t[VLY_MARK_VERIFY]);

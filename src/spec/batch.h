@@ -5,6 +5,15 @@
 
 #include "drafts/batch.h"
 
+/* Time marks of a step. */
+enum {
+    VLY_MARK_CHUNK,  /* before the prompt chunk */
+    VLY_MARK_DRAFT,  /* before the draft steps */
+    VLY_MARK_VERIFY, /* before the verify pass */
+    VLY_MARK_END,
+    VLY_N_MARKS
+};
+
 typedef struct {
     vly_model *target;
     vly_draft_batch draft;
@@ -18,16 +27,10 @@ typedef struct {
     /* What to expect of the verify pass: the tokens that the blocks of this step had last, and how
      * many they decided. The caller's. */
     uint32_t usual_tok, usual_decided;
+    /* Which mark tells each time: one that nothing lies before is left out. */
+    uint32_t mark[VLY_N_MARKS];
+    uint32_t n_marked; /* commands up to the last mark */
 } vly_batch;
-
-/* Time marks of a step. */
-enum {
-    VLY_MARK_CHUNK,  /* before the prompt chunk */
-    VLY_MARK_DRAFT,  /* before the draft steps */
-    VLY_MARK_VERIFY, /* before the verify pass */
-    VLY_MARK_END,
-    VLY_N_MARKS
-};
 
 /* An empty step after the one that `batch` was. `draft` may be NULL. */
 void vly_batch_begin(vly_batch *batch, vly_model *target, vly_model *draft);
