@@ -66,8 +66,12 @@ void chain_store_x_quad(uint quad, uint i, vec4 v)
     chain_store(quad, half_word(2u * i + 1u), half_pair(v.zw));
 }
 
+void chain_store_pair_as(uint quad, vec2 v, uint tag)
+{
+    RefTagged4(uvec2(p.act)).at[quad] = uvec4(floatBitsToUint(v.x), tag, floatBitsToUint(v.y), tag);
+}
+
 void chain_store_pair(uint quad, vec2 v)
 {
-    uint tag = chain_epoch + p.chain.written;
-    RefTagged4(uvec2(p.act)).at[quad] = uvec4(floatBitsToUint(v.x), tag, floatBitsToUint(v.y), tag);
+    chain_store_pair_as(quad, v, chain_epoch + p.chain.written);
 }

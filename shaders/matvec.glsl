@@ -162,9 +162,12 @@ float finish_add(uint token, uint pair, vec2 y, pair_operands o)
 {
     precise vec2 x = o.a + biased(y, o);
 #if TAGS
-    if (p.chain.written != 0u || p.chain.residual == 0u) // after the last step of a chain nobody needs it
+    if (p.chain.residual != 0u) {
+        uint tag = chain_epoch + p.chain.residual + 1u, at = p.out_quad + token * p.out_stride * 2u + pair;
+        chain_store_pair_as(at, x, tag);
+    } else
 #endif
-        store_pair(p.out_quad, p.out_stride, token, pair, x);
+        RefAct2(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 2u + pair] = x;
     precise vec2 xn = x * o.b;
     store_x_pair(p.extra[0], p.out_stride, token, pair, xn);
     precise float squares = x.y * x.y;

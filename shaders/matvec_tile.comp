@@ -22,7 +22,6 @@
 layout(constant_id = VLY_MATVEC_WARPS) const uint WARPS = 16;
 layout(constant_id = VLY_MATVEC_DEPTH) const uint DEPTH = 1;
 layout(constant_id = VLY_MATVEC_TOKENS) const uint TOKENS = 8;     // that there can be, over all workgroups
-layout(constant_id = VLY_MATVEC_SQUARES) const uint SQUARES = 1;   // quads of partial squares of a lane
 
 #define GROUPS (COLUMNS / 8) // of columns
 #define PAIRS  (VLY_TILE_ROWS / 2)
@@ -35,11 +34,17 @@ uint units; // of a row
 
 matrix_sum sum[GROUPS];
 
+// Is there a token for column i, or can there be one? What is none is computed and dropped, but nobody writes its words.
+bool there(uint i)
+{
+    return i < (CHAINED != 0 ? n_columns() : TOKENS);
+}
+
 #if CHAINED
 // x of all tokens, taken once and for all tiles of the workgroup.
 layout(constant_id = VLY_MATVEC_X) const uint X_QUADS = 1;
 shared uvec4 shared_x[X_QUADS];
-#define X_ROUNDS 4
+#define X_ROUNDS 2
 
 // Reads x as its words come. Where many would look all the time, one looks at a word that comes late first.
 void take_x()
@@ -75,13 +80,15 @@ layout(buffer_reference, buffer_reference_align = 16) readonly buffer RefX { uve
 void load_x(uint c, uint unit, out uvec4 x0, out uvec4 x1)
 {
     uint i = column_index(c * 8u + gl_SubgroupInvocationID / 4u);
-    uint at = column_token(i) * p.in_stride + unit * 8u + gl_SubgroupInvocationID % 4u * 2u;
-    x0 = x1 = uvec4(0);
 #if CHAINED
-    if (unit >= units || i >= n_columns()) return;
+    uint at = min(i, TOKENS - 1u) * p.in_stride + unit * 8u + gl_SubgroupInvocationID % 4u * 2u;
+    x0 = x1 = uvec4(0);
+    if (unit >= units) return;
     x0 = shared_x[at];
     x1 = shared_x[at + 1u];
 #else
+    uint at = column_token(i) * p.in_stride + unit * 8u + gl_SubgroupInvocationID % 4u * 2u;
+    x0 = x1 = uvec4(0);
     if (unit >= units || i >= TOKENS) return;
     x0 = RefX(uvec2(p.act)).at[p.in_quad + at];
     x1 = RefX(uvec2(p.act)).at[p.in_quad + at + 1u];
@@ -95,36 +102,37 @@ void load_weights(uint tile, uint base)
     [[unroll]] for (uint d = 0; d < DEPTH; d++) load_unit(tile, min(base + d * WARPS, units - 1u), units, w[d]);
 }
 
-// Multiplies the units from `base` on that are loaded.
-void multiply(uint base)
+// Multiplies a loaded unit.
+void multiply(tile_unit u, uint unit)
 {
-    [[unroll]] for (uint d = 0; d < DEPTH; d++) {
-        uvec4 x[GROUPS * 2];
-        [[unroll]] for (uint c = 0; c < GROUPS; c++) load_x(c, base + d * WARPS, x[2 * c], x[2 * c + 1]);
-        [[unroll]] for (uint t = 0; t < 4u; t++) {
-            matrix_w a;
-            unpack(w[d], t, a);
-            [[unroll]] for (uint c = 0; c < GROUPS; c++) {
-                matrix_x b;
-                f16vec2 low = halves(x[2 * c + t / 2][t % 2 * 2]);
-                f16vec2 high = halves(x[2 * c + t / 2][t % 2 * 2 + 1]);
-                b[0] = low.x;
-                b[1] = low.y;
-                b[2] = high.x;
-                b[3] = high.y;
-                sum[c] = coopMatMulAdd(a, b, sum[c]);
-            }
+    uvec4 x[GROUPS * 2];
+    [[unroll]] for (uint c = 0; c < GROUPS; c++) load_x(c, unit, x[2 * c], x[2 * c + 1]);
+    [[unroll]] for (uint t = 0; t < 4u; t++) {
+        matrix_w a;
+        unpack(u, t, a);
+        [[unroll]] for (uint c = 0; c < GROUPS; c++) {
+            matrix_x b;
+            f16vec2 low = halves(x[2 * c + t / 2][t % 2 * 2]);
+            f16vec2 high = halves(x[2 * c + t / 2][t % 2 * 2 + 1]);
+            b[0] = low.x;
+            b[1] = low.y;
+            b[2] = high.x;
+            b[3] = high.y;
+            sum[c] = coopMatMulAdd(a, b, sum[c]);
         }
     }
 }
 
-// All units of a tile, whose first are loaded.
+// All units of a tile, whose first are loaded: where one was multiplied, the next one takes its place.
 void multiply_tile(uint tile)
 {
     [[unroll]] for (uint c = 0; c < GROUPS; c++) sum[c] = matrix_sum(0.0);
     for (uint base = gl_SubgroupID; base < units; base += WARPS * DEPTH) {
-        if (base != gl_SubgroupID) load_weights(tile, base);
-        multiply(base);
+        uint further = base + WARPS * DEPTH;
+        [[unroll]] for (uint d = 0; d < DEPTH; d++) {
+            multiply(w[d], base + d * WARPS);
+            if (further < units) load_unit(tile, min(further + d * WARPS, units - 1u), units, w[d]);
+        }
     }
 }
 
@@ -183,40 +191,55 @@ void finish(uint tile, uint pair_in_tile, uint column, vec2 sums, vec2 rows, pai
     }
 }
 
-// What the epilogue of the first columns reads is fetched first: with few tokens it is waiting for one
-// thing after the other that takes the time.
-vec4 squares_of[SQUARES];
-
-void fetch_squares()
-{
-    uint i = column_index(gl_SubgroupID);
-    bool there = CHAINED == 0 ? i < TOKENS : i < n_columns();
-    [[unroll]] for (uint s = 0; s < SQUARES; s++) {
-        uint part = s * gl_SubgroupSize + gl_SubgroupInvocationID;
-        squares_of[s] = vec4(0.0);
-        if (there && part < p.norm_parts) squares_of[s] = read_squares(column_token(i), part);
-    }
-}
-
+// Of the columns that there are, what their sums are multiplied by.
 void take_norms()
 {
-    if (gl_SubgroupID < COLUMNS) {
-        float squares = 0.0;
-        [[unroll]] for (uint s = 0; s < SQUARES; s++) squares = add_part(squares, squares_of[s]);
-        float factor = norm_of_squares(squares);
-        if (subgroupElect()) shared_factor[gl_SubgroupID] = p.norm_parts == 0u ? 1.0 : factor;
-    }
-    for (uint c = gl_SubgroupID + WARPS; c < COLUMNS && column_index(c) < n_columns(); c += WARPS) {
+    for (uint c = gl_SubgroupID; c < COLUMNS && there(column_index(c)); c += WARPS) {
         float factor = norm_factor(column_token(column_index(c)));
         if (subgroupElect()) shared_factor[c] = factor;
     }
 }
 
 uint turn = 0u;
+
+// What the epilogue of the first columns reads is fetched before the products: with few tokens it is waiting for
+// one thing after the other that takes the time. Where x is in shared memory registers are few, and operands wait
+// there too: each invocation reads what it left there itself.
 vec2 factors_of; // of this invocation's row pair
+#if CHAINED
+shared vec2 shared_operands[3][PAIRS * 8];
+#else
+pair_operands operands_of;
+#endif
+
+void fetch_operands(uint tile)
+{
+    uint own = gl_LocalInvocationIndex, i = column_index(own / PAIRS);
+    if (own >= PAIRS * 8u) return;
+    factors_of = row_factors(tile, own % PAIRS);
+    if (!there(i)) return;
+    pair_operands o = load_operands(column_token(i), tile * PAIRS + own % PAIRS);
+#if CHAINED
+    shared_operands[0][own] = o.a;
+    shared_operands[1][own] = o.b;
+    shared_operands[2][own] = o.bias;
+#else
+    operands_of = o;
+#endif
+}
+
+pair_operands fetched_operands()
+{
+#if CHAINED
+    uint own = gl_LocalInvocationIndex;
+    return pair_operands(shared_operands[0][own], shared_operands[1][own], shared_operands[2][own]);
+#else
+    return operands_of;
+#endif
+}
 
 // Adds up what the subgroups have, and finishes the columns that there are.
-void finish_all(uint tile, pair_operands operands)
+void finish_all(uint tile)
 {
     uint own = gl_LocalInvocationIndex, own_pair = own % PAIRS, own_column = own / PAIRS;
     uint g = gl_SubgroupInvocationID / 4u, j = gl_SubgroupInvocationID % 4u;
@@ -227,6 +250,7 @@ void finish_all(uint tile, pair_operands operands)
                 sum[c][i];
         barrier();
         if (own < PAIRS * 8u) {
+            pair_operands operands = fetched_operands();
             if (c > 0u && column_index(c * 8u + own_column) < n_columns())
                 operands =
                     load_operands(column_token(column_index(c * 8u + own_column)), tile * PAIRS + own_pair);
@@ -234,16 +258,6 @@ void finish_all(uint tile, pair_operands operands)
         }
         turn ^= 1u;
     }
-}
-
-pair_operands fetch_operands(uint tile)
-{
-    uint own = gl_LocalInvocationIndex, i = column_index(own / PAIRS);
-    pair_operands operands;
-    if (own < PAIRS * 8u) factors_of = row_factors(tile, own % PAIRS);
-    if (own < PAIRS * 8u && i < n_columns())
-        operands = load_operands(column_token(i), tile * PAIRS + own % PAIRS);
-    return operands;
 }
 
 // Tiles in turn; the first weights of the next one are on their way while one is finished, and those of the
@@ -257,11 +271,11 @@ void main()
     if (ROLE == VLY_ROLE_QKV && p.chain.residual != 0u && gl_WorkGroupID.x + gl_LocalInvocationIndex == 0u)
         RefU1(uvec2(p.act)).at[p.chain.epoch_word - 1u] = chain_epoch; // the embedding has read it
     load_weights(tile, gl_SubgroupID);
-    pair_operands operands = fetch_operands(tile);
+    fetch_operands(tile);
 #if CHAINED
     take_x();
 #endif
-    fetch_squares();
+    take_norms();
 #if CHAINED
     barrier();
 #endif
@@ -270,9 +284,8 @@ void main()
     for (uint next; tile < n_tiles; tile = next) {
         next = tile + gl_NumWorkGroups.x;
         multiply_tile(tile);
-        if (tile == gl_WorkGroupID.x) take_norms();
         if (next < n_tiles) load_weights(next, gl_SubgroupID);
-        finish_all(tile, operands);
-        if (next < n_tiles) operands = fetch_operands(next);
+        finish_all(tile);
+        if (next < n_tiles) fetch_operands(next);
     }
 }

@@ -122,8 +122,7 @@ struct vly_page {
 #define VLY_MATVEC_WARPS  4 /* subgroups that share a tile's units */
 #define VLY_MATVEC_DEPTH  5 /* units of a subgroup that are loaded at a time */
 #define VLY_MATVEC_TOKENS  6 /* tokens that a step can have */
-#define VLY_MATVEC_SQUARES 7 /* quads of a token's partial squares that a lane adds up */
-#define VLY_MATVEC_X       8 /* chained: quads of x of all tokens, in shared memory */
+#define VLY_MATVEC_X       7 /* chained: quads of x of all tokens, in shared memory */
 
 /* Steps of a pass that wait for each other's words and not for barriers (shaders/chain.glsl). Steps have
  * numbers from 1 on; 0: plain values, with a barrier between. */
@@ -132,8 +131,9 @@ struct vly_chain {
     VLY_U32 epoch_word; /* of `act`, before it the epoch of the pass before; 0: no step is chained */
     VLY_U32 read;       /* number of the step that wrote the input */
     VLY_U32 written;    /* what this one writes is tagged with */
-    /* Role ADD: of the step that wrote x. The embedding: how far epochs are apart. Role QKV: 1 where it
-     * is the first after it. */
+    /* Role ADD: what x is tagged with, and one less than what it then is; 0: it has no tags. The
+     * embedding, which tags with 1: how far epochs are apart. Role QKV: 1 where it is the first after
+     * it. */
     VLY_U32 residual;
 };
 

@@ -12,38 +12,58 @@
  * compares to barriers in the same round, and of that the median. */
 #define ROUNDS 15
 
+#define QKV       (1u << VLY_STEP_QKV)
+#define ATTENTION (1u << VLY_STEP_ATTENTION)
+#define OUT       (1u << VLY_STEP_OUT)
+#define GATE_UP   (1u << VLY_STEP_GATE_UP)
+#define DOWN      (1u << VLY_STEP_DOWN)
+
+/* Small steps gain most. A linked product reads all of x before it begins, in twice as many bytes,
+ * so that large ones lose. */
+static const struct {
+    const char *name;
+    uint32_t links;
+} chains[] = {
+    {"none", 0},
+    {"attention", ATTENTION | OUT},
+    {"all", QKV | ATTENTION | OUT | GATE_UP | DOWN},
+};
+#define N_CHAINS ((int)(sizeof chains / sizeof *chains))
+
 typedef struct {
-    vly_gpu_commands *layers[VLY_N_CHAINS]; /* NULL: cannot be chained so */
-    vly_gpu_commands *mark[2];              /* time marks before and behind */
-    double us[VLY_N_CHAINS][ROUNDS];
+    vly_gpu_commands *layers[N_CHAINS]; /* NULL: cannot be chained so */
+    vly_gpu_commands *mark[2];          /* time marks before and behind */
+    double us[N_CHAINS][ROUNDS];
 } trial;
 
-bool vly_chain_fits(const vly_model *m, vly_chain_kind kind, uint32_t n)
+uint32_t vly_chain_links(const vly_model *m, uint32_t n)
 {
     const vly_model_config *c = &m->config;
     const vly_act_layout *at = &m->at;
+    const uint32_t links = m->geometry.links;
     uint32_t most = at->att_stride;
     bool whole_units = c->dim % VLY_TILE_UNIT == 0 && c->n_head * c->head_dim % VLY_TILE_UNIT == 0;
-    if (kind == VLY_CHAIN_ALL) {
+    if (links & (QKV | GATE_UP) && at->xn_stride > most) most = at->xn_stride;
+    if (links & DOWN) {
         if (at->ff_stride > most) most = at->ff_stride;
-        if (at->xn_stride > most) most = at->xn_stride;
         whole_units = whole_units && c->ff_dim % VLY_TILE_UNIT == 0;
     }
-    return kind == VLY_CHAIN_NONE || (m->geometry.tile_form && n <= VLY_MAX_FRESH && whole_units &&
-                                      !at->qk_norms && !at->post_norms && n * most <= X_QUADS);
+    bool fits = m->geometry.tile_form && n <= VLY_MAX_FRESH && whole_units && !at->qk_norms &&
+                !at->post_norms && n * most <= X_QUADS;
+    return fits ? links : 0;
 }
 
 static int record(vly_model *m, trial *t, vly_error *err)
 {
     int rc = 0;
-    for (int i = 0; rc == 0 && i < VLY_N_CHAINS; i++) {
-        m->geometry.chain = (vly_chain_kind)i;
-        if (!vly_chain_fits(m, m->geometry.chain, 1)) continue;
+    for (int i = 0; rc == 0 && i < N_CHAINS; i++) {
+        m->geometry.links = chains[i].links;
+        if (vly_chain_links(m, 1) != chains[i].links) continue;
         rc = vly_gpu_commands_create(m->gpu, "trial of chained steps", &t->layers[i], err);
         if (rc == 0) rc = vly_forward_record(m, VLY_PASS_LAYERS, 1, t->layers[i], NULL, err);
         if (rc == 0) rc = vly_gpu_commands_end(t->layers[i], err);
     }
-    m->geometry.chain = VLY_CHAIN_NONE;
+    m->geometry.links = 0;
     for (int i = 0; rc == 0 && i < 2; i++) {
         rc = vly_gpu_commands_create(m->gpu, "time mark", &t->mark[i], err);
         if (rc) break;
@@ -71,14 +91,14 @@ static int run_all(vly_model *m, trial *t, vly_error *err)
     step->n_tok = 1;
     step->token[0] = (struct vly_step_token){0};
     int rc = record(m, t, err);
-    for (int i = 0; rc == 0 && i < VLY_N_CHAINS * ROUNDS && !step->stalled; i++)
-        if (t->layers[i % VLY_N_CHAINS]) rc = run(m, t, i % VLY_N_CHAINS, i / VLY_N_CHAINS, err);
+    for (int i = 0; rc == 0 && i < N_CHAINS * ROUNDS && !step->stalled; i++)
+        if (t->layers[i % N_CHAINS]) rc = run(m, t, i % N_CHAINS, i / N_CHAINS, err);
     return rc;
 }
 
 static void discard(const trial *t)
 {
-    for (int i = 0; i < VLY_N_CHAINS; i++)
+    for (int i = 0; i < N_CHAINS; i++)
         if (t->layers[i]) vly_gpu_commands_destroy(t->layers[i]);
     for (int i = 0; i < 2; i++)
         if (t->mark[i]) vly_gpu_commands_destroy(t->mark[i]);
@@ -95,36 +115,37 @@ static double share(const trial *t, int kind)
 {
     double of[ROUNDS];
     if (!t->layers[kind]) return INFINITY;
-    for (int i = 0; i < ROUNDS; i++) of[i] = t->us[kind][i] / t->us[VLY_CHAIN_NONE][i];
+    for (int i = 0; i < ROUNDS; i++) of[i] = t->us[kind][i] / t->us[0][i];
     qsort(of, ROUNDS, sizeof *of, compare);
     return of[ROUNDS / 2];
 }
 
 int vly_chain_choose(vly_model *m, vly_error *err)
 {
-    static const char *const names[VLY_N_CHAINS] = {"none", "attention", "all"};
     struct vly_step *step = m->step[VLY_STEP_BUFFER_DECODE].mapped;
     trial t = {0};
     vly_kv_seq seq = {0};
-    if (!vly_chain_fits(m, VLY_CHAIN_ATTENTION, 1) || vly_gpu_get_info(m->gpu)->timestamp_ns <= 0)
-        return 0;
+    m->geometry.links = ATTENTION;
+    bool can = vly_chain_links(m, 1) && vly_gpu_get_info(m->gpu)->timestamp_ns > 0;
+    m->geometry.links = 0;
+    if (!can) return 0;
     int rc = vly_kv_seq_init(m->kv, &seq, err);
     if (rc == 0) rc = vly_kv_reserve(&seq, 1, err);
     if (rc == 0) rc = run_all(m, &t, err);
     vly_kv_seq_deinit(&seq);
-    double taken[VLY_N_CHAINS];
-    for (int i = 0; i < VLY_N_CHAINS; i++) {
-        taken[i] = share(&t, i);
-        if (!step->stalled && taken[i] < taken[m->geometry.chain])
-            m->geometry.chain = (vly_chain_kind)i;
-    }
     discard(&t);
     if (rc) return rc;
+    int best = 0;
+    for (int i = 1; i < N_CHAINS && !step->stalled; i++) {
+        double taken = share(&t, i);
+        if (taken < share(&t, best)) best = i;
+        vly_log(VLY_LOG_DEBUG, "model", "%s: layers with steps chained, %s: %.2f of with barriers",
+                m->config.name, chains[i].name, taken);
+    }
+    m->geometry.links = chains[best].links;
     vly_log(VLY_LOG_INFO, "model",
-            "%s: layers over a token take %.0f us with barriers, %.2f of that with attention "
-            "chained, %.2f with all%s; chained: %s",
-            m->config.name, t.us[0][ROUNDS - 1], taken[1], taken[2],
-            step->stalled ? ", stalled" : "", names[m->geometry.chain]);
+            "%s: layers over a token take %.0f us with barriers; chained%s: %s", m->config.name,
+            t.us[0][ROUNDS - 1], step->stalled ? " (they stalled)" : "", chains[best].name);
     step->stalled = 0;
     return 0;
 }

@@ -27,37 +27,36 @@ static uint32_t columns_of(const vly_geometry *g, uint32_t n_tok)
     return (n_tok + parts - 1) / parts;
 }
 
-/* Is the step of this number chained to the one before? */
-static bool linked(const recorder *r, uint32_t number)
+/* The residual stream is tagged where a link leads from a layer into the next, as its writer and
+ * its reader then have no barrier between them. */
+static bool tags_x(const recorder *r)
 {
-    if (number < 2 || number > 5 * r->m->config.n_layer + 1) return false;
-    int kind = VLY_STEP_QKV + (int)((number - 2) % 5);
-    return r->chain == VLY_CHAIN_ALL || (r->chain == VLY_CHAIN_ATTENTION &&
-                                         (kind == VLY_STEP_ATTENTION || kind == VLY_STEP_OUT));
+    return r->links >> VLY_STEP_QKV & 1;
 }
 
-/* What the step under way is told of its chain. The residual stream was written two steps ago, by
- * an attention's output three. */
+/* What the step under way is told of its links. x is written by the embedding and twice in a layer.
+ */
 static struct vly_chain chain(const recorder *r)
 {
     const uint32_t n = r->number, n_steps = 5 * r->m->config.n_layer + 1;
-    if (!r->chain) return (struct vly_chain){0};
+    if (!r->links) return (struct vly_chain){0};
     struct vly_chain c = {.epoch_word = r->m->at.chain * 4 + 1,
                           .read = linked(r, n) ? n - 1 : 0,
                           .written = linked(r, n + 1) ? n : 0};
+    uint32_t layer = (n - 2) / 5, kind = VLY_STEP_QKV + (n - 2) % 5;
     if (n == 1)
         c.residual = n_steps + 1;
     else if (n == 2)
         c.residual = 1;
-    else if (r->chain == VLY_CHAIN_ALL)
-        c.residual = n - (n % 5 == 4 ? 3 : 2);
+    else if (tags_x(r) && (kind == VLY_STEP_OUT || kind == VLY_STEP_DOWN))
+        c.residual = 2 * layer + (kind == VLY_STEP_OUT ? 1 : 2);
     return c;
 }
 
 /* The product on matrix units: columns in whole groups of 8, all of a step in one workgroup. */
 static vly_gpu_kernel *tile_kernel(recorder *r, const vly_matrix *w, uint32_t role,
-                                   const vly_tile_shape *shape, uint32_t norm_parts,
-                                   uint32_t x_stride, uint32_t *columns)
+                                   const vly_tile_shape *shape, uint32_t x_stride,
+                                   uint32_t *columns)
 {
     const vly_tile_layout *layout = vly_tile_layout_of(w->format);
     if (r->prompt) {
@@ -66,26 +65,22 @@ static vly_gpu_kernel *tile_kernel(recorder *r, const vly_matrix *w, uint32_t ro
         return kernel(r, VLY_SHADER_matmul_tile, constants, 4);
     }
     *columns = r->n < VLY_TILE_COLUMNS ? (r->n + 7) / 8 * 8 : VLY_TILE_COLUMNS;
-    uint32_t constants[] = {
-        32 * shape->warps, role,         *columns, layout->id,
-        shape->warps,      shape->depth, r->n,     norm_parts < 32 ? 1 : (norm_parts + 31) / 32,
-        r->n * x_stride};
+    uint32_t constants[] = {32 * shape->warps, role,         *columns, layout->id,
+                            shape->warps,      shape->depth, r->n,     r->n * x_stride};
     bool chained = chain(r).read != 0;
     return kernel(r, chained ? VLY_SHADER_matvec_tile_chained : VLY_SHADER_matvec_tile, constants,
-                  chained ? 9 : 8);
+                  chained ? 8 : 7);
 }
 
 static void tile_product(recorder *r, const vly_gpu_kernel *k, const struct vly_push_matvec *p,
-                         uint32_t tiles, uint32_t warps, uint32_t columns)
+                         const vly_matrix *w, uint32_t rows, uint32_t warps, uint32_t columns)
 {
-    if (r->prompt) {
-        vly_gpu_cmd_dispatch(r->commands, k, NULL, p, sizeof *p,
-                             (tiles + VLY_MATMUL_TILES - 1) / VLY_MATMUL_TILES,
-                             (r->n + columns - 1) / columns, 1);
-        return;
-    }
-    vly_gpu_cmd_dispatch(r->commands, k, NULL, p, sizeof *p, vly_tile_groups(tiles, warps),
-                         (r->n + columns - 1) / columns, 1);
+    uint32_t tiles = vly_row_workgroups(&r->m->geometry, rows);
+    uint32_t groups = r->prompt
+                          ? (tiles + VLY_MATMUL_TILES - 1) / VLY_MATMUL_TILES
+                          : vly_tile_groups(w, rows, warps, p->chain.read || p->chain.written);
+    vly_gpu_cmd_dispatch(r->commands, k, NULL, p, sizeof *p, groups, (r->n + columns - 1) / columns,
+                         1);
 }
 
 /* y = W x in the given role, the first `rows` of it. `p` holds what the role needs beyond the
@@ -120,15 +115,14 @@ static void matvec_rows(recorder *r, const vly_matrix *w, uint32_t rows, uint32_
         return;
     }
     vly_tile_shape shape = vly_tile_shape_of(w);
-    vly_gpu_kernel *k = g->tile_form
-                            ? tile_kernel(r, w, role, &shape, p.norm_parts, p.in_stride, &columns)
-                            : kernel(r, shader, constants,
-                                     g->lane_form ? 4
-                                     : dot        ? 6
-                                                  : 5);
+    vly_gpu_kernel *k = g->tile_form ? tile_kernel(r, w, role, &shape, p.in_stride, &columns)
+                                     : kernel(r, shader, constants,
+                                              g->lane_form ? 4
+                                              : dot        ? 6
+                                                           : 5);
     if (!k) return;
     if (g->tile_form) {
-        tile_product(r, k, &p, vly_row_workgroups(g, rows), shape.warps, columns);
+        tile_product(r, k, &p, w, rows, shape.warps, columns);
         return;
     }
     vly_gpu_cmd_dispatch(r->commands, k, m->views ? m->views[w->chunk] : NULL, &p, sizeof p,
@@ -155,10 +149,10 @@ static void embed(recorder *r)
         .step = r->step,
         .norm_quad = r->at->norms,
         .blocks = w->blocks,
-        .x_quad = r->at->x,
-        .xn_quad = r->at->xn,
+        .x_quad = outputs(r)->x,
+        .xn_quad = outputs(r)->xn,
         .stride = r->at->x_stride,
-        .squares_quad = r->at->embed_squares,
+        .squares_quad = outputs(r)->embed_squares,
         .chain = chain(r),
     };
     if (k) vly_gpu_cmd_dispatch(r->commands, k, NULL, &p, sizeof p, r->n, 1, 1);
@@ -168,7 +162,7 @@ static void embed(recorder *r)
  * residual product. */
 static struct vly_push_matvec normed(const recorder *r, bool first)
 {
-    const vly_act_layout *at = r->at;
+    const vly_act_layout *at = inputs(r);
     return (struct vly_push_matvec){
         .in_quad = at->xn,
         .in_stride = at->xn_stride,
@@ -220,7 +214,7 @@ static void qkv(recorder *r, uint32_t layer)
     const vly_model *m = r->m;
     const vly_layer_weights *w = &m->weights.layer[layer];
     struct vly_push_matvec p = layer_input(r, layer == 0);
-    p.out_quad = r->at->qkv;
+    p.out_quad = outputs(r)->qkv;
     p.out_stride = r->at->qkv_stride;
     p.bias_quad = layer_bias(r->at->bias_qkv, r->at->qkv_stride, layer);
     if (!r->at->qk_norms)
@@ -280,13 +274,12 @@ static void residual(recorder *r, const vly_matrix *w, uint32_t in, uint32_t str
         post_norm(r, norm);
         return;
     }
-    /* What the last step of a chain writes is read behind a barrier, where all passes read it. */
-    const vly_act_layout *out = r->number == 5 * r->m->config.n_layer + 1 ? &r->m->at : at;
+    const vly_act_layout *out = outputs(r);
     matvec(r, w, VLY_ROLE_ADD,
            (struct vly_push_matvec){
                .in_quad = in,
                .in_stride = stride,
-               .out_quad = at->x,
+               .out_quad = tags_x(r) ? r->m->tagged.x : at->x,
                .out_stride = at->x_stride,
                .bias_quad = bias,
                .extra = {out->xn, at->norms + (norm + 1) * at->x_stride, out->squares,
@@ -298,7 +291,7 @@ static void swiglu(recorder *r, uint32_t layer)
 {
     const vly_model *m = r->m;
     struct vly_push_matvec p = layer_input(r, false);
-    p.out_quad = r->at->ff;
+    p.out_quad = outputs(r)->ff;
     p.out_stride = r->at->ff_stride;
     p.bias_quad = layer_bias(r->at->bias_gate_up, r->at->gate_up_stride, layer);
     matvec(r, &m->weights.layer[layer].gate_up, VLY_ROLE_SWIGLU, p);
@@ -383,15 +376,15 @@ static void step(recorder *r, vly_step_kind kind, uint32_t layer)
         vly_attention_record(r, layer, chain(r));
         break;
     case VLY_STEP_OUT:
-        residual(r, &w->out, at->att, at->att_stride, layer_bias(at->bias_out, at->x_stride, layer),
-                 2 * layer);
+        residual(r, &w->out, inputs(r)->att, at->att_stride,
+                 layer_bias(at->bias_out, at->x_stride, layer), 2 * layer);
         break;
     case VLY_STEP_GATE_UP:
         swiglu(r, layer);
         break;
     case VLY_STEP_DOWN:
-        residual(r, &w->down, at->ff, at->ff_stride, layer_bias(at->bias_down, at->x_stride, layer),
-                 2 * layer + 1);
+        residual(r, &w->down, inputs(r)->ff, at->ff_stride,
+                 layer_bias(at->bias_down, at->x_stride, layer), 2 * layer + 1);
         break;
     case VLY_STEP_HEAD:
         head(r);
@@ -453,17 +446,13 @@ static void layers(recorder *r, vly_pass pass)
 {
     vly_model *m = r->m;
     vly_program program;
-    if (!r->prompt && !r->marks && vly_chain_fits(m, m->geometry.chain, r->n)) {
-        r->chain = m->geometry.chain;
-        if (r->chain) r->at = &m->chained[r->chain];
-    }
+    if (!r->prompt && !r->marks) r->links = vly_chain_links(m, r->n);
     r->number = 1;
     step(r, VLY_STEP_EMBED, 0);
     barrier(r);
     if (r->marks || !vly_model_program(m, pass, r->n, &program) || !layer_program(r, &program))
         layer_steps(r);
-    r->chain = VLY_CHAIN_NONE;
-    r->at = &m->at;
+    r->links = 0;
 }
 
 int vly_forward_record(vly_model *model, vly_pass pass, uint32_t n, vly_gpu_commands *commands,

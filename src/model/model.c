@@ -145,23 +145,20 @@ static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, 
     return at;
 }
 
-/* Where chained steps write: tagged words take twice the room, and no others may be mistaken for
- * them. */
-static void lay_out_chained(vly_act_layout *at, vly_act_layout chained[VLY_N_CHAINS])
+/* Where steps write what linked ones read: tagged words take twice the room, and no others may be
+ * mistaken for them. */
+static vly_act_layout lay_out_tagged(vly_act_layout *at)
 {
     const uint64_t tokens = 2 * VLY_MAX_FRESH;
-    vly_act_layout *all = &chained[VLY_CHAIN_ALL], *attention = &chained[VLY_CHAIN_ATTENTION];
-    *all = *at;
-    all->x = take(at, tokens * at->x_stride);
-    all->xn = take(at, tokens * at->xn_stride);
-    all->qkv = take(at, tokens * at->qkv_stride);
-    all->att = take(at, tokens * at->att_stride);
-    all->ff = take(at, tokens * at->ff_stride);
-    all->embed_squares = take(at, tokens);
-    all->squares = take(at, tokens * at->squares_stride);
-    *attention = *at;
-    attention->qkv = all->qkv;
-    attention->att = all->att;
+    vly_act_layout tagged = *at;
+    tagged.x = take(at, tokens * at->x_stride);
+    tagged.xn = take(at, tokens * at->xn_stride);
+    tagged.qkv = take(at, tokens * at->qkv_stride);
+    tagged.att = take(at, tokens * at->att_stride);
+    tagged.ff = take(at, tokens * at->ff_stride);
+    tagged.embed_squares = take(at, tokens);
+    tagged.squares = take(at, tokens * at->squares_stride);
+    return tagged;
 }
 
 /* ---- Creation ---- */
@@ -199,7 +196,7 @@ static int plan(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *o, 
     m->geometry = choose_geometry(vly_gpu_get_info(gpu), tiles);
     uint32_t head_rows = o->head_rows ? o->n_head_rows : m->config.n_vocab;
     m->at = lay_out(&m->config, &m->geometry, head_rows, m->memory.n_ctx);
-    if (m->geometry.tile_form) lay_out_chained(&m->at, m->chained);
+    if (m->geometry.tile_form) m->tagged = lay_out_tagged(&m->at);
     if (m->at.n_quads > UINT32_MAX)
         return vly_fail(err, VLY_E_UNSUPPORTED,
                         "%s: activations take %.1f GiB; at most 64 can be addressed",

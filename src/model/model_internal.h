@@ -10,15 +10,6 @@
 #define VLY_N_BUCKETS 16
 extern const uint32_t vly_buckets[VLY_N_BUCKETS];
 
-/* Which steps of a pass wait in their kernels for the words that they read, and not for a barrier
- * (shaders/chain.glsl). */
-typedef enum {
-    VLY_CHAIN_NONE,
-    VLY_CHAIN_ATTENTION, /* attention, and the product with what it gives */
-    VLY_CHAIN_ALL,
-    VLY_N_CHAINS
-} vly_chain_kind;
-
 /* How matrix-vector kernels are laid over the device. Lane form: `pairs` row pairs to a lane, read
  * through texel views, where lanes are a processor's vector. Group form: `pairs` row pairs to a
  * subgroup, `groups` subgroups to a workgroup. Tile form, on matrix units: 16 rows to a workgroup,
@@ -27,10 +18,12 @@ typedef enum {
 typedef struct {
     bool lane_form;
     bool tile_form;
-    vly_chain_kind chain; /* tile form: in decode passes */
-    bool dot;             /* group form: packed 8-bit dot products for the formats that have them */
-    uint32_t lanes;       /* of a subgroup */
-    uint32_t width;       /* of a workgroup */
+    /* Tile form, in decode passes: the steps that wait in their kernels for the words they read,
+     * and not for a barrier (shaders/chain.glsl): bits 1 << vly_step_kind. */
+    uint32_t links;
+    bool dot;       /* group form: packed 8-bit dot products for the formats that have them */
+    uint32_t lanes; /* of a subgroup */
+    uint32_t width; /* of a workgroup */
     uint32_t pairs, groups;
     uint32_t patience; /* lane form: see vly_program */
 } vly_geometry;
@@ -68,8 +61,7 @@ struct vly_model {
     vly_model_memory memory;
     vly_geometry geometry;
     vly_act_layout at;
-    vly_act_layout chained[VLY_N_CHAINS]; /* the same, but what chained steps tell each other lies
-                                             apart */
+    vly_act_layout tagged; /* the same, but for where steps write what linked ones read */
     vly_weights weights;
     vly_kv *kv;
     vly_gpu_buffer act, results, logits, tables, blocks;
@@ -93,10 +85,11 @@ uint32_t vly_block_rows(const vly_geometry *geometry);
 /* Uploads the activations' vectors. VLY_E_FORMAT names a tensor whose numbers are none. */
 int vly_vectors_upload(vly_model *model, vly_error *err);
 
-/* Can a pass over n tokens be chained so? What chained products read must fit in shared memory. */
-bool vly_chain_fits(const vly_model *model, vly_chain_kind kind, uint32_t n);
+/* The links of a pass over n tokens: the model's, or none where what linked products read would not
+ * fit in shared memory. */
+uint32_t vly_chain_links(const vly_model *model, uint32_t n);
 
-/* Which chains work on this device, and are fastest for this model: tries all. */
+/* Which links work on this device, and are fastest for this model: tries some. */
 int vly_chain_choose(vly_model *model, vly_error *err);
 
 /* Begins the program of a pass over n tokens; false where it is dispatched step by step. */

@@ -13,7 +13,7 @@ typedef struct {
     const vly_act_layout *at;
     vly_step_marks *marks; /* of a recording that is measured; else NULL */
     vly_program *program;  /* what takes steps in place of dispatches; else NULL */
-    vly_chain_kind chain;  /* the steps that wait for words and not for a barrier */
+    uint32_t links;        /* see vly_geometry */
     uint32_t number;       /* of the step under way, where there are such */
     uint32_t head_rows; /* of the head that are computed and picked from, from its first one on */
     int rc;
@@ -35,6 +35,24 @@ static inline void barrier(recorder *r)
         vly_program_barrier(r->program);
     else
         vly_gpu_cmd_barrier(r->commands);
+}
+
+/* Is the step of this number linked to the one before? */
+static inline bool linked(const recorder *r, uint32_t number)
+{
+    if (number < 2 || number > 5 * r->m->config.n_layer + 1) return false;
+    return r->links >> (VLY_STEP_QKV + (number - 2) % 5) & 1;
+}
+
+/* Where the step under way reads, and where it writes. */
+static inline const vly_act_layout *inputs(const recorder *r)
+{
+    return linked(r, r->number) ? &r->m->tagged : &r->m->at;
+}
+
+static inline const vly_act_layout *outputs(const recorder *r)
+{
+    return linked(r, r->number + 1) ? &r->m->tagged : &r->m->at;
 }
 
 /* Query heads that a workgroup takes, and how its lanes share the parts of a position's V. */

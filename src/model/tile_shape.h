@@ -10,11 +10,12 @@ typedef struct {
     uint32_t warps, depth;
 } vly_tile_shape;
 
-/* The shape with the fewest turns from begin to end. It depends on the matrix alone, because the
+/* The shape with the fewest turns from begin to end. It depends on the model alone, because the
  * order of sums depends on it. */
 vly_tile_shape vly_tile_shape_of(const vly_matrix *matrix);
 
-/* Workgroups for so many tiles: each takes as many as the others, or one less. */
-uint32_t vly_tile_groups(uint32_t tiles, uint32_t warps);
+/* Workgroups for so many rows of the matrix, in a step that is linked to a neighbour or not: each
+ * takes as many tiles as the others, or one less. */
+uint32_t vly_tile_groups(const vly_matrix *matrix, uint32_t rows, uint32_t warps, bool linked);
 
 #endif

@@ -92,17 +92,11 @@ static int plan_matrix(planner *p, vly_matrix *m, vly_row_order order, uint32_t 
     return place(p, m);
 }
 
-/* `rows`: those of the tensor, as heads have them on the device. */
-static int plan_heads(planner *p, const vly_gguf_tensor *tensor, uint32_t rows, vly_matrix *m)
+static int plan_single(planner *p, const vly_gguf_tensor *tensor, vly_matrix *m)
 {
     m->n_tensors = 1;
     m->tensor[0] = tensor;
-    return plan_matrix(p, m, VLY_ROWS_STACKED, rows);
-}
-
-static int plan_single(planner *p, const vly_gguf_tensor *tensor, vly_matrix *m)
-{
-    return plan_heads(p, tensor, (uint32_t)tensor->dims[1], m);
+    return plan_matrix(p, m, VLY_ROWS_STACKED, (uint32_t)tensor->dims[1]);
 }
 
 static int plan_qkv(planner *p, const vly_model_config *c, const vly_tensor_set *tensors,
@@ -111,21 +105,20 @@ static int plan_qkv(planner *p, const vly_model_config *c, const vly_tensor_set 
     const vly_gguf_tensor *t[3] = {tensors->weight[VLY_TENSOR_ATTN_Q],
                                    tensors->weight[VLY_TENSOR_ATTN_K],
                                    tensors->weight[VLY_TENSOR_ATTN_V]};
-    if (t[0]->format == t[1]->format && t[1]->format == t[2]->format) {
-        layer->n_qkv = 1;
-        layer->qkv[0].n_tensors = 3;
-        layer->qkv[0].rope = &c->rope;
-        layer->qkv[0].n_rotated = 2;
-        memcpy(layer->qkv[0].tensor, t, sizeof t);
-        return plan_matrix(p, &layer->qkv[0], VLY_ROWS_STACKED,
-                           (c->n_head + 2 * c->n_head_kv) * c->head_dim);
-    }
-    layer->n_qkv = 3;
+    const uint32_t heads = c->n_head + 2 * c->n_head_kv;
     int rc = 0;
-    for (int j = 0; rc == 0 && j < 3; j++) {
-        layer->qkv[j].rope = &c->rope;
-        layer->qkv[j].n_rotated = j < 2;
-        rc = plan_heads(p, t[j], (j ? c->n_head_kv : c->n_head) * c->head_dim, &layer->qkv[j]);
+    layer->n_qkv = 0;
+    for (uint32_t j = 0, n; rc == 0 && j < 3; j += n) {
+        vly_matrix *m = &layer->qkv[layer->n_qkv++];
+        uint32_t n_head = 0;
+        for (n = 0; j + n < 3 && t[j + n]->format == t[j]->format; n++) {
+            m->tensor[m->n_tensors++] = t[j + n];
+            m->n_rotated += j + n < 2;
+            n_head += j + n ? c->n_head_kv : c->n_head;
+        }
+        m->rope = &c->rope;
+        m->rows_beside = (heads - n_head) * c->head_dim;
+        rc = plan_matrix(p, m, VLY_ROWS_STACKED, n_head * c->head_dim);
     }
     return rc;
 }

@@ -20,6 +20,7 @@ typedef struct {
     vly_format_id format; /* as laid out */
     uint32_t rows;        /* even: an odd count gets a row of zeros */
     uint32_t rows_used;
+    uint32_t rows_beside; /* of the matrices that are multiplied in the same step */
     uint32_t columns, blocks;
     uint32_t chunk;         /* which of the weights' buffers */
     uint64_t parts, scales; /* byte offsets of its planes in that buffer, multiples of 256; in
@@ -37,7 +38,7 @@ typedef struct {
 } vly_matrix;
 
 typedef struct {
-    uint32_t n_qkv; /* 1 where Q, K and V share a format (stacked), else 3 */
+    uint32_t n_qkv; /* 1 to 3: neighbours among Q, K and V that share a format are stacked */
     vly_matrix qkv[3];
     vly_matrix out, gate_up, down;
 } vly_layer_weights;
