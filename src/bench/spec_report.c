@@ -124,7 +124,6 @@ vly_spec_cell vly_spec_sum(const vly_spec *s, size_t config)
     {                                                                                              \
         "kv_bits", 0                                                                               \
     }
-#define N_WHICH 3
 
 static const vly_column row_columns[] = {
     WHICH,

@@ -26,7 +26,7 @@ static int load_store_template(vly_engine *e, vly_bytes bos, vly_bytes eos, bool
     return vly_chat_template_create((vly_bytes){name, strlen(name)}, bos, eos, &e->chat, err);
 }
 
-int vly_engine_load_template(vly_engine *e, const char *asked, vly_error *err)
+static int load_template(vly_engine *e, const char *asked, vly_error *err)
 {
     static const char key[] = "tokenizer.chat_template";
     const vly_tokenizer *t = e->target_tokenizer;
@@ -50,6 +50,15 @@ int vly_engine_load_template(vly_engine *e, const char *asked, vly_error *err)
     if (rc) return rc;
     rc = vly_chat_template_create(own, bos, eos, &e->chat, &e->chat_error);
     return rc == VLY_E_HOST_MEMORY ? vly_fail(err, rc, "%s", e->chat_error.message) : 0;
+}
+
+int vly_engine_load_template(vly_engine *e, const char *asked, vly_error *err)
+{
+    int rc = load_template(e, asked, err);
+    if (e->chat)
+        vly_log(VLY_LOG_INFO, "engine", "conversations are spelled as by %s",
+                vly_chat_template_name(e->chat));
+    return rc;
 }
 
 static int fail_memory(vly_error *err)

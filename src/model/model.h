@@ -33,6 +33,8 @@ typedef struct {
     uint32_t slot_pages; /* that one sequence of n_ctx tokens takes at most */
 } vly_model_memory;
 
+/* What the model of a file will take, nothing of which is allocated. Errors: those of the file, as
+ * vly_model_create has them. */
 int vly_model_measure(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *options,
                       vly_model_memory *out, vly_error *err);
 
@@ -47,6 +49,7 @@ const vly_model_memory *vly_model_get_memory(const vly_model *model);
 /* Has a chained step waited in vain, so that results are worthless? */
 bool vly_model_stalled(const vly_model *model);
 
+/* Its cache; the model's own. */
 vly_kv *vly_model_kv(vly_model *model);
 
 /* Makes this model's picks draft steps for `target`: row i of the head stands for own token

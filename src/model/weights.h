@@ -77,6 +77,7 @@ int vly_weights_upload(vly_gpu *gpu, vly_weights *weights, vly_progress progress
 /* Bytes of the matrix on the device. */
 uint64_t vly_matrix_bytes(const vly_matrix *matrix);
 
+/* `gpu` may be NULL where nothing was uploaded. Zeroed weights are left alone. */
 void vly_weights_deinit(vly_gpu *gpu, vly_weights *weights);
 
 #endif

@@ -12,6 +12,7 @@ typedef struct {
     bool drops_space; /* one before the first of them is none of the text's */
 } vly_openai_logprobs;
 
+/* Adds `n` tokens, [n] of each. Memory that is short shows in the writers. */
 void vly_openai_logprobs_add(vly_openai_logprobs *logprobs, vly_openai_kind kind,
                              const vly_engine *engine, const uint32_t *ids,
                              const vly_token_logprobs *tokens, uint32_t n);

@@ -25,6 +25,8 @@ check_match 'run --chat-template with an unknown one: why' 'no known family' "$e
 jq -j .template tests/data/templates/zephyr.json >"$scratch/zephyr.jinja"
 check_exit 'run --chat-template FILE' 0 "$volley" run "${greedy[@]}" --json -n 4 -p Hi --chat-template "$scratch/zephyr.jinja"
 check_match 'run --chat-template FILE: the prompt' '<\|user\|>' "$(jq -r .prompt "$scratch/out")"
+check_exit 'run -v' 0 "$volley" run "${greedy[@]}" -v -n 4 -p Hi --chat-template "$scratch/zephyr.jinja"
+check_match 'run -v: the family that it was recognised as' 'spelled as by zephyr' "$err"
 check_exit 'verify --chat' 0 "$volley" verify -m $target -d $draft --chat-template chatml -p Hi -n 12 --seed 3
 check_match 'verify --chat: identical' identical "$out"
 
