@@ -281,6 +281,8 @@ static void refuse(vly_connection *c, int status, const char *reason)
     vly_reply_error(c, &err);
 }
 
+static const char ended_within[] = "the connection ended within the request";
+
 /* What a request's bytes so far have come to. */
 static void follow(vly_connection *c)
 {
@@ -349,7 +351,7 @@ static void on_eof(vly_connection *c)
     c->eof = true;
     c->reading = false;
     if (c->phase == VLY_CONNECTION_READING || c->phase == VLY_CONNECTION_BODY) {
-        refuse(c, 400, "the connection ended within the request");
+        refuse(c, 400, ended_within);
     } else if (c->phase == VLY_CONNECTION_LINGERING || hung_up(c)) {
         vly_connection_close(c);
     } else if (c->phase == VLY_CONNECTION_IDLE) {
@@ -388,7 +390,10 @@ static void resume(vly_connection *c)
     if (c->phase == VLY_CONNECTION_CLOSED) return;
     if (!c->reading && !c->eof && c->input.len <= MAX_PIPELINED)
         c->reading = uv_read_start(&c->uv.stream, on_alloc, on_read) == 0;
-    if (c->eof && c->phase == VLY_CONNECTION_IDLE && c->input.len == 0 && !c->processing) {
+    if (!c->eof || c->input.len > 0 || c->processing) return;
+    if (c->phase == VLY_CONNECTION_READING || c->phase == VLY_CONNECTION_BODY) {
+        refuse(c, 400, ended_within);
+    } else if (c->phase == VLY_CONNECTION_IDLE) {
         c->closing_after = true;
         send_soon(c);
     }

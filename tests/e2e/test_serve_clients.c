@@ -159,6 +159,15 @@ static void half_closed_is_answered(void **state)
     assert_true(client_read_end(&c, 60));
     assert_int_equal(client_status(&c), 400);
     client_close(&c);
+    /* The same behind a request that is answered first. */
+    client_open(&c, &server);
+    client_post(&c, "1.1", "/v1/completions", "{\"prompt\":\"The cat\",\"max_tokens\":5}");
+    client_send_text(&c, "POST /v1/completions HTTP/1.1\r\nContent-Length: 10\r\n\r\n{");
+    shutdown(c.fd, SHUT_WR);
+    assert_true(client_read_until(&c, "HTTP/1.1 200 OK", 1, 60));
+    assert_true(client_read_end(&c, 60));
+    assert_int_equal(client_status(&c), 400);
+    client_close(&c);
     expect_witness();
 }
 
