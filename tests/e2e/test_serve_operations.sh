@@ -186,7 +186,7 @@ check_equal 'SIGTERM while the driver compiles: exit status 0' 0 $status
 # ---- TCP and keys ----
 
 printf '# whose\nfirst-key\n\n  second-key \n' >"$scratch/keys"
-start_server --tcp 0 --api-key-file "$scratch/keys"
+start_server --tcp 0 --api-key-file "$scratch/keys" --max-prompt 8 --chat-template chatml
 address=$(sed -n 's/.*listening on \(127.0.0.1:[0-9]*\)$/\1/p' "$scratch/log")
 check_equal 'TCP: ready' '{"status":"ok"}' "$(curl -s "http://$address/health")"
 request /v1/models
@@ -201,6 +201,16 @@ for key in first-ke first-keys '' '# whose'; do
 done
 check_equal 'TCP: a key' 200 "$(curl -s -o "$scratch/body" -w '%{http_code}' \
     -H 'Authorization: Bearer first-key' "http://$address/v1/models")"
+limited() { # STATUS PARAM PATH JSON
+    request "$3" "$4" -H 'Authorization: Bearer first-key'
+    check_equal "--max-prompt 8: $4" "$1 $2" "$code $(jq -r '.error.param // "none"' "$scratch/body")"
+}
+limited 200 none /v1/completions '{"prompt":"Once upon a time","max_tokens":1}'
+limited 400 prompt /v1/completions '{"prompt":"Once upon a time there was a little girl","max_tokens":1}'
+limited 200 none /v1/completions '{"prompt":[1,2,3,4,5,6,7,8],"max_tokens":1}'
+limited 400 prompt /v1/completions '{"prompt":[1,2,3,4,5,6,7,8,9],"max_tokens":1}'
+limited 400 messages /v1/chat/completions '{"messages":[{"role":"user","content":"Who are you?"}]}'
+check_equal '--max-prompt: how it is called' context_length_exceeded "$(jq -r .error.code "$scratch/body")"
 stop_server
 check_match 'TCP: the address is in the log' 'address=127.0.0.1 method=GET path=/v1/models status=200' \
     "$(cat "$scratch/log")"
