@@ -114,7 +114,8 @@ static uint32_t most_of(const vly_engine *e, const vly_model *model, vly_pass pa
     if (is_draft ? pass == VLY_PASS_READ : pass > VLY_PASS_ADVANCE) return 0;
     if (pass == VLY_PASS_ADVANCE) return e->ahead && !is_draft;
     if (pass == VLY_PASS_PROMPT) return VLY_MAX_CHUNK;
-    if (is_draft && pass != VLY_PASS_LAYERS) return e->n_parallel;
+    /* A text's first proposal may take in as many tokens as fit. */
+    if (is_draft) return pass == VLY_PASS_LAYERS ? VLY_MAX_BATCH : e->n_parallel;
     return blocks < VLY_MAX_BATCH ? blocks : VLY_MAX_BATCH;
 }
 

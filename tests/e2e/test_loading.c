@@ -102,8 +102,9 @@ static void a_warm_engine_records_nothing_more(void **state)
     memset(prompt, 'a', sizeof prompt);
     for (int i = 0; i < 8; i++) {
         /* Any number of drafted tokens, any way, short prompts beside long ones. */
+        static const size_t lengths[] = {sizeof prompt, 60, 8};
         vly_request request = {.prompt = prompt,
-                               .prompt_len = i % 3 ? 8 : sizeof prompt,
+                               .prompt_len = lengths[i % 3],
                                .max_tokens = 20,
                                .ignore_end = true,
                                .logprobs = i == 3,
