@@ -54,7 +54,8 @@ typedef enum {
 } vly_bench_kind;
 
 /* Parses the options that a bench takes, runs `measure`, prints its report; returns the exit
- * status. */
+ * status. VLY_E_CANCELLED of `measure`: Ctrl-C ended it, and the report has what there was by then.
+ */
 typedef int vly_bench_fn(const vly_bench_options *options, vly_report *report, vly_error *err);
 int vly_bench_main(vly_bench_kind kind, const char *summary, vly_bench_fn *measure, int argc,
                    char **argv);

@@ -1,6 +1,7 @@
 /* The options of the benches: one table says which bench takes what, and how help explains it. */
 #include "bench/spec.h"
 #include "cli/cli.h"
+#include "cli/generate.h"
 #include "cli/generate_options.h"
 #include "cli/option_table.h"
 #include "gguf/synthetic.h"
@@ -254,7 +255,11 @@ static int parse(vly_bench_kind bench, const char *summary, int argc, char **arg
                                     sizeof rows / sizeof *rows,
                                     bench,
                                     intro,
-                                    "\nExit status: 0 done, 1 failed, 2 wrong usage.\n",
+                                    bench == SPEC
+                                        ? "\nCtrl-C ends it, and tells of the prompts "
+                                          "until then.\n\nExit status: 0 done, 1 failed, "
+                                          "2 wrong usage, 130 interrupted.\n"
+                                        : "\nExit status: 0 done, 1 failed, 2 wrong usage.\n",
                                     &defaults,
                                     NULL};
     char *const own_name = argv[0];
@@ -288,8 +293,15 @@ int vly_bench_main(vly_bench_kind bench, const char *summary, vly_bench_fn *meas
         const char *const paths[] = {o.csv, o.json, o.html};
         for (int i = 0; rc == 0 && i < 3; i++) rc = vly_report_check_path(paths[i], &err);
         if (rc == 0) rc = measure(&o, report, &err);
-        if (rc == 0) rc = vly_report_write(report, o.csv, o.json, &err);
-        if (rc == 0 && !vly_report_has_rows(report))
+        const bool cut = rc == VLY_E_CANCELLED;
+        if (cut) {
+            fprintf(stderr, "volley: %s\n", err.message);
+            status = VLY_CLI_INTERRUPTED;
+            rc = 0;
+        }
+        if (rc == 0 && (!cut || vly_report_has_rows(report)))
+            rc = vly_report_write(report, o.csv, o.json, &err);
+        if (rc == 0 && !cut && !vly_report_has_rows(report))
             rc = vly_fail(&err, VLY_E_CONTEXT, "nothing was measured: the notes tell why");
         if (rc) status = vly_cli_fail(&err);
         vly_report_destroy(report);

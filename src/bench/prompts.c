@@ -13,9 +13,14 @@ static void free_prompt(vly_prompt *p)
     free(p->category);
 }
 
+void vly_prompts_truncate(vly_prompts *prompts, size_t n)
+{
+    while (prompts->n > n) free_prompt(&prompts->items[--prompts->n]);
+}
+
 void vly_prompts_deinit(vly_prompts *prompts)
 {
-    for (size_t i = 0; i < prompts->n; i++) free_prompt(&prompts->items[i]);
+    vly_prompts_truncate(prompts, 0);
     free(prompts->items);
     *prompts = (vly_prompts){0};
 }

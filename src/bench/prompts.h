@@ -25,4 +25,7 @@ void vly_prompts_deinit(vly_prompts *prompts);
  * their order. */
 void vly_prompts_select(vly_prompts *prompts, const bool *keep, size_t limit);
 
+/* Drops all behind the first `n`. */
+void vly_prompts_truncate(vly_prompts *prompts, size_t n);
+
 #endif

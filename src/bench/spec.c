@@ -8,6 +8,8 @@
 #include "store/store.h"
 
 #include <math.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -65,7 +67,7 @@ static int make_configs(vly_spec *s, vly_error *err)
 
 vly_spec_cell *vly_spec_cell_of(const vly_spec *s, size_t config, size_t prompt)
 {
-    return &s->cells[config * s->prompts.n + prompt];
+    return &s->cells[prompt * s->n_configs + config];
 }
 
 /* ---- texts ---- */
@@ -260,15 +262,34 @@ static void advance(progress *p)
 
 /* ---- running ---- */
 
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    interrupted = 1;
+}
+
+/* The first Ctrl-C ends the bench once the text under way is written; the next has its usual
+ * effect. */
+static void catch_interrupt(struct sigaction *old)
+{
+    struct sigaction action = {.sa_handler = on_interrupt,
+                               .sa_flags = SA_RESTART | (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    interrupted = 0;
+    sigaction(SIGINT, &action, old);
+}
+
 /* One prompt in the configurations [from, to), which share a temperature; the first is plain. */
 static int run_all(const vly_spec *s, size_t from, size_t to, size_t prompt, progress *bar,
                    vly_error *err)
 {
     uint32_t n_seeds = s->configs[from].temperature > 0 ? s->options->n_seeds : 1;
     int rc = 0;
-    for (uint32_t seed = 1; rc == 0 && seed <= n_seeds; seed++) {
+    for (uint32_t seed = 1; rc == 0 && !interrupted && seed <= n_seeds; seed++) {
         vly_ids texts = {0};
-        for (size_t c = from; rc == 0 && c < to; c++) {
+        for (size_t c = from; rc == 0 && !interrupted && c < to; c++) {
             rc = run_prompt(s, c, prompt, seed, vly_spec_cell_of(s, c, prompt), &texts, err);
             advance(bar);
         }
@@ -284,16 +305,18 @@ static size_t end_of_group(const vly_spec *s, size_t from)
     return to;
 }
 
-/* All configurations with one format of the caches; the engine is loaded for it. */
-static int run_format(vly_spec *s, bool kv_f16, progress *bar, vly_error *err)
+/* All configurations with one format of the caches; the engine is loaded for it. *n_done: the
+ * prompts that were written in all of them. */
+static int run_format(vly_spec *s, bool kv_f16, progress *bar, size_t *n_done, vly_error *err)
 {
     int rc = 0;
     /* What compiles on first use is not measured. */
-    for (size_t c = 0; rc == 0 && c < s->n_configs; c++)
+    for (size_t c = 0; rc == 0 && !interrupted && c < s->n_configs; c++)
         if (s->configs[c].kv_f16 == kv_f16) rc = run_prompt(s, c, 0, 0, NULL, NULL, err);
-    for (size_t p = 0; rc == 0 && p < s->prompts.n; p++)
+    for (*n_done = 0; rc == 0 && !interrupted && *n_done < s->prompts.n; *n_done += !interrupted)
         for (size_t c = 0; rc == 0 && c < s->n_configs; c = end_of_group(s, c))
-            if (s->configs[c].kv_f16 == kv_f16) rc = run_all(s, c, end_of_group(s, c), p, bar, err);
+            if (s->configs[c].kv_f16 == kv_f16)
+                rc = run_all(s, c, end_of_group(s, c), *n_done, bar, err);
     return rc;
 }
 
@@ -385,9 +408,16 @@ static int run(vly_spec *s, vly_error *err)
     s->cells = calloc(s->n_configs * s->prompts.n, sizeof *s->cells);
     if (!s->cells) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for results");
     bar.total = count_texts(s);
-    for (size_t kv = 0; rc == 0 && kv < kvs->len; kv++) {
+    size_t kv = 0, n_done = 0, n = s->prompts.n;
+    for (; rc == 0 && !interrupted && kv < kvs->len; kv++) {
         if (kv) rc = load(s, kvs->data[kv], err);
-        if (rc == 0) rc = run_format(s, kvs->data[kv], &bar, err);
+        if (rc == 0) rc = run_format(s, kvs->data[kv], &bar, &n_done, err);
+    }
+    if (rc == 0 && interrupted) {
+        if (kv < kvs->len) n_done = 0; /* in another format it has nothing to be compared with */
+        vly_prompts_truncate(&s->prompts, n_done);
+        return vly_fail(err, VLY_E_CANCELLED, "interrupted: %zu of %zu prompts were measured",
+                        n_done, n);
     }
     if (rc == 0 && s->options->compare_rules) rc = vly_spec_compare_rules(s, err);
     return rc;
@@ -402,9 +432,16 @@ static int measure(const vly_bench_options *o, vly_report *report, vly_error *er
     if (!o->target) s.target = target;
     if (!o->target && !o->draft) s.draft = draft;
     if (none) s.draft = NULL;
+    struct sigaction old;
+    catch_interrupt(&old);
     if (rc == 0) rc = run(&s, err);
-    if (rc == 0) vly_spec_report(&s, report);
-    if (rc == 0 && o->html) rc = vly_spec_write_html(&s, report, o->html, err);
+    sigaction(SIGINT, &old, NULL);
+    const bool cut = rc == VLY_E_CANCELLED && s.prompts.n > 0;
+    if (rc == 0 || cut) vly_spec_report(&s, report);
+    if (cut) vly_report_note(report, "%s", err->message);
+    vly_error html_err;
+    if ((rc == 0 || cut) && o->html && vly_spec_write_html(&s, report, o->html, &html_err))
+        rc = vly_fail(err, html_err.code, "%s", html_err.message);
     vly_engine_destroy(s.engine);
     vly_prompts_deinit(&s.prompts);
     free(s.configs);

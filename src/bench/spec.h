@@ -45,7 +45,7 @@ typedef struct {
     size_t n_left_out; /* prompts that the context has no room for */
     vly_spec_config *configs;
     size_t n_configs;
-    vly_spec_cell *cells;  /* [n_configs][prompts.n] */
+    vly_spec_cell *cells;  /* [prompts.n][n_configs] */
     double *rules;         /* [temperatures][VLY_N_RULES][prompts.n]; NULL: not compared */
     vly_engine *engine;    /* with the KV format of the configurations under way */
     bool templated;        /* the target has a chat template */
