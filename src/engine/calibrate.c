@@ -68,16 +68,6 @@ static int run_pass(vly_engine *e, vly_model *model, const vly_kv_seq *seq, uint
     return rc;
 }
 
-static int measure(vly_engine *e, vly_model *model, const vly_kv_seq *seq, uint32_t n,
-                   uint32_t n_rows, bool all, double *ns, vly_error *err)
-{
-    int rc = 0;
-    *ns = 0;
-    for (int i = 0; rc == 0 && i < N_RUNS; i++)
-        rc = run_pass(e, model, seq, n, n_rows, all, ns, err);
-    return rc;
-}
-
 /* The target's passes over n[0 .. count-1] tokens, in turns: clocks rise and others compute
  * meanwhile, and it is the ratios that matter. */
 static int measure_sizes(vly_engine *e, const vly_kv_seq *seq, const uint32_t *n, size_t count,
@@ -133,35 +123,51 @@ static int calibrate_target(vly_engine *e, const vly_kv_seq *seq, size_t n_sizes
     return rc;
 }
 
-/* Times of one draft step; and from passes over one token and many, of reading a token. */
-static int measure_draft(vly_engine *e, const vly_kv_seq *seq, vly_error *err)
+/* Times of one draft step; and from passes over one token and many, of reading a token. In turns
+ * with a pass of the target, whose time is known: clocks fall while passes are being compiled. */
+static int measure_draft(vly_engine *e, const vly_kv_seq *target, const vly_kv_seq *draft,
+                         vly_error *err)
 {
+    enum { TEXT, MODEL, FEED_ONE, FEED_MANY, N };
+    static const struct {
+        uint32_t n, n_rows;
+        bool all;
+    } of[N] = {[TEXT] = {1, 1, true}, [MODEL] = {1, 1, false}, {1, 0, false}, {N_FEED, 0, false}};
     vly_profile *p = &e->profile;
-    double one, many;
+    double ns[N] = {0}, level = 0;
     int rc = 0;
-    if (!(p->step_ns[VLY_ARM_TEXT] > 0))
-        rc = measure(e, e->draft, seq, 1, 1, true, &p->step_ns[VLY_ARM_TEXT], err);
-    if (rc == 0 && !(p->step_ns[VLY_ARM_MODEL] > 0))
-        rc = measure(e, e->draft, seq, 1, 1, false, &p->step_ns[VLY_ARM_MODEL], err);
-    if (rc || p->feed_ns > 0) return rc;
-    rc = measure(e, e->draft, seq, 1, 0, false, &one, err);
-    if (rc == 0) rc = measure(e, e->draft, seq, N_FEED, 0, false, &many, err);
-    if (rc == 0) p->feed_ns = many > one ? (many - one) / (N_FEED - 1) : one / N_FEED;
+    if (p->step_ns[VLY_ARM_TEXT] > 0 && p->step_ns[VLY_ARM_MODEL] > 0 && p->feed_ns > 0) return 0;
+    for (int round = 0; rc == 0 && round < N_RUNS; round++) {
+        rc = run_pass(e, e->target, target, 1, 1, false, &level, err);
+        for (int i = 0; rc == 0 && i < N; i++)
+            rc = run_pass(e, e->draft, draft, of[i].n, of[i].n_rows, of[i].all, &ns[i], err);
+    }
+    if (rc) return rc;
+    for (int i = 0; i < N && level > 0 && p->verify_ns > 0; i++) ns[i] *= p->verify_ns / level;
+    double more = ns[FEED_MANY] - ns[FEED_ONE];
+    if (!(p->step_ns[VLY_ARM_TEXT] > 0)) p->step_ns[VLY_ARM_TEXT] = ns[TEXT];
+    if (!(p->step_ns[VLY_ARM_MODEL] > 0)) p->step_ns[VLY_ARM_MODEL] = ns[MODEL];
+    if (!(p->feed_ns > 0)) p->feed_ns = more > 0 ? more / (N_FEED - 1) : ns[FEED_ONE] / N_FEED;
     vly_log(VLY_LOG_DEBUG, "governor", "draft step: %.3f ms, %.3f ms to read a token",
             p->step_ns[VLY_ARM_MODEL] * 1e-6, p->feed_ns * 1e-6);
-    return rc;
+    return 0;
 }
 
-static int calibrate_draft(vly_engine *e, const vly_kv_seq *seq, vly_error *err)
+static int calibrate_draft(vly_engine *e, const vly_kv_seq *target, vly_error *err)
 {
-    int rc = warm_up_passes(e, e->draft, 1, 1, err);
+    vly_kv_seq seq = {0};
+    int rc = vly_kv_seq_init(vly_model_kv(e->draft), &seq, err);
+    if (rc == 0) rc = vly_kv_reserve(&seq, N_FEED, err);
+    if (rc == 0) rc = warm_up_passes(e, e->draft, 1, 1, err);
     for (int i = 0; rc == 0 && i < 2 * VLY_N_DRAFT_PASSES; i++)
         rc = vly_engine_warm_up(e, e->draft, vly_draft_passes(i % 2)[i / 2], 1, err);
     for (uint32_t n = 2; rc == 0 && n <= N_FEED; n *= 2)
         rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, n, err);
     if (rc == 0 && e->ahead)
         rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, VLY_MAX_ADVANCED, err);
-    return rc ? rc : measure_draft(e, seq, err);
+    if (rc == 0) rc = measure_draft(e, target, &seq, err);
+    vly_kv_seq_deinit(&seq);
+    return rc;
 }
 
 int vly_engine_calibrate(vly_engine *e, bool all, vly_error *err)
@@ -176,14 +182,8 @@ int vly_engine_calibrate(vly_engine *e, bool all, vly_error *err)
     int rc = vly_kv_seq_init(vly_model_kv(e->target), &seq, err);
     if (rc == 0) rc = vly_kv_reserve(&seq, most, err);
     if (rc == 0) rc = calibrate_target(e, &seq, n_sizes, err);
+    if (rc == 0 && e->draft && all) rc = calibrate_draft(e, &seq, err);
     vly_kv_seq_deinit(&seq);
-    seq = (vly_kv_seq){0};
-    if (rc == 0 && e->draft && all) {
-        rc = vly_kv_seq_init(vly_model_kv(e->draft), &seq, err);
-        if (rc == 0) rc = vly_kv_reserve(&seq, N_FEED, err);
-        if (rc == 0) rc = calibrate_draft(e, &seq, err);
-        vly_kv_seq_deinit(&seq);
-    }
     if (rc == 0) e->calibrated |= all;
     if (all) vly_log(VLY_LOG_INFO, "governor", "calibrated in %.0f ms", vly_ms_since(start_ns));
     return rc;
