@@ -66,10 +66,10 @@ check 'a forced length: it is reached, where k allows' jq -e '.forced_length == 
 check_match 'a forced length: the text is said to be worthless' 'worthless' "$out"
 check 'a forced length: in the page too' grep -q worthless "$scratch/html"
 
-check_exit 'Ctrl-C ends it' 130 timeout --preserve-status -s INT 3 \
+check_exit 'Ctrl-C ends it' 130 timeout --foreground --preserve-status -s INT 3 \
     "$volley" bench spec "${pair[@]}" -n 60 -k 1,2 --temp 1 --seeds 1000 --limit 0 --csv "$scratch/cut"
 check_match 'and it says where' 'interrupted: [0-9] of 6 prompts were measured' "$err"
-check_exit 'Ctrl-C between prompts' 130 timeout --preserve-status -s INT 15 \
+check_exit 'Ctrl-C between prompts' 130 timeout --foreground --preserve-status -s INT 15 \
     "$volley" bench spec "${pair[@]}" -n 4 -k 1 --temp 0 --limit 0 \
     --prompts <(yes '{"turns":["Once upon a time"]}' | head -n 20000) --json "$scratch/cut"
 check 'what was measured until then is there' jq -e '.prompts > 0 and .prompts < 20000
