@@ -161,7 +161,8 @@ static int calibrate_draft(vly_engine *e, const vly_kv_seq *target, vly_error *e
     if (rc == 0) rc = warm_up_passes(e, e->draft, 1, 1, err);
     for (int i = 0; rc == 0 && i < 2 * VLY_N_DRAFT_PASSES; i++)
         rc = vly_engine_warm_up(e, e->draft, vly_draft_passes(i % 2)[i / 2], 1, err);
-    for (uint32_t n = 2; rc == 0 && n <= N_FEED; n *= 2)
+    /* It takes in, in one pass, whatever was written without it, up to what it would read apart. */
+    for (uint32_t n = 2; rc == 0 && n <= VLY_MAX_BATCH; n *= 2)
         rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, n, err);
     if (rc == 0 && e->ahead)
         rc = vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, VLY_MAX_ADVANCED, err);
