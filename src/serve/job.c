@@ -6,6 +6,8 @@
 
 /* Bytes of a body whose work is a matter of a few ms, and is done at once. */
 #define MAX_AT_ONCE 16384
+/* Threads that work on bodies: cutting a text into tokens takes up to 40 times its memory. */
+#define MAX_THREADS 2
 
 /* The client may have gone meanwhile. */
 static void end(vly_job *job)
@@ -31,10 +33,31 @@ static void work(uv_work_t *request)
     job->work(job);
 }
 
+static void begin_waiting(vly_server *server);
+
 static void on_worked(uv_work_t *request, int status)
 {
+    vly_job *job = request->data;
+    vly_server *server = job->server;
     (void)status; /* cancelled: then nobody is there any more */
-    end(request->data);
+    server->n_threads--;
+    end(job);
+    begin_waiting(server);
+}
+
+/* Those whose client is gone end without having begun. */
+static void begin_waiting(vly_server *server)
+{
+    while (server->waiting && server->n_threads < MAX_THREADS) {
+        vly_job *job = server->waiting;
+        server->waiting = job->next;
+        if (job->connection && uv_queue_work(&server->loop, &job->request, work, on_worked) == 0) {
+            server->n_threads++;
+            continue;
+        }
+        if (job->connection) job->work(job);
+        end(job);
+    }
 }
 
 void vly_job_start(vly_connection *c, vly_job *job)
@@ -49,11 +72,15 @@ void vly_job_start(vly_connection *c, vly_job *job)
     job->request.data = job;
     c->job = job;
     server->n_jobs++;
-    if (job->body.len > MAX_AT_ONCE &&
-        uv_queue_work(&server->loop, &job->request, work, on_worked) == 0)
+    if (job->body.len <= MAX_AT_ONCE) {
+        job->work(job);
+        end(job);
         return;
-    job->work(job);
-    end(job);
+    }
+    vly_job **last = &server->waiting;
+    while (*last) last = &(*last)->next;
+    *last = job;
+    begin_waiting(server);
 }
 
 void vly_job_abandon(vly_job *job)

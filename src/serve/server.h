@@ -42,6 +42,8 @@ struct vly_server {
     uint32_t n_connections;
     vly_completion *completions; /* sequences of the engine's, also of clients that went away */
     uint32_t n_jobs;             /* under way, likewise */
+    vly_job *waiting;            /* of these, by their next: for one of the threads */
+    uint32_t n_threads;          /* that work on the others */
 
     uv_signal_t signals[2];
     uv_timer_t sweep; /* looks at deadlines, while there are connections or a drain */
@@ -174,6 +176,7 @@ struct vly_job {
      * and where the work was not done. Frees what `work` left, but not the job. */
     void (*done)(vly_job *job, vly_connection *connection);
     /* Not for those two: */
+    vly_job *next;
     vly_server *server;
     vly_connection *connection; /* NULL once the client is gone */
     vly_request_record record;
