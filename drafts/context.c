@@ -11,7 +11,8 @@
 
 int vly_draft_context_init(vly_draft_context *c, const vly_draft_source *source, vly_error *err)
 {
-    *c = (vly_draft_context){.source = *source, .model = source->model, .reading = true};
+    *c = (vly_draft_context){
+        .source = *source, .model = source->model, .stale = SIZE_MAX, .reading = true};
     /* Room for all tokens and, at 8 bytes each, their text, so that no block has to make some. */
     size_t n_ctx = vly_model_get_memory(c->model)->n_ctx + VLY_MAX_DRAFT;
     int rc = 0;
@@ -41,12 +42,18 @@ void vly_draft_context_deinit(vly_draft_context *c)
     c->work = NULL;
 }
 
+/* Own tokens that cannot be taken back. */
+static uint32_t n_fixed(const vly_draft_context *c)
+{
+    uint32_t known = c->seq.n_known * VLY_PAGE_TOKENS, oldest = vly_kv_oldest(&c->seq);
+    return known > oldest ? known : oldest;
+}
+
 /* Own tokens of the word that the text ends with, as far as they can be taken back. */
 static uint32_t last_word(const vly_draft_context *c)
 {
     const vly_tokenizer *t = c->source.model_tokenizer;
-    uint32_t known = c->seq.n_known * VLY_PAGE_TOKENS, oldest = vly_kv_oldest(&c->seq);
-    uint32_t least = known > oldest ? known : oldest;
+    uint32_t least = n_fixed(c);
     vly_bytes next = {"", 0};
     for (uint32_t n = 0; n <= MAX_WORD && least + n < c->own.len; n++) {
         vly_bytes bytes = vly_tokenizer_bytes(t, c->own.data[c->own.len - 1 - n]);
@@ -87,6 +94,22 @@ static int take_ids(vly_draft_context *c, vly_error *err)
     return 0;
 }
 
+/* Are the own tokens from `word` on what the model's tokenizer makes of their text? */
+static int find_stale(vly_draft_context *c, size_t word, vly_error *err)
+{
+    const uint32_t *own = c->own.data + word;
+    size_t n = c->own.len - word;
+    c->bytes.len = c->encoded.len = 0;
+    int rc = vly_tokenizer_decode(c->source.model_tokenizer, own, n, false, &c->bytes);
+    if (rc) return vly_fail(err, rc, "no memory for the draft's text");
+    rc = vly_tokenizer_encode_with(c->source.model_tokenizer, c->work, c->bytes.data, c->bytes.len,
+                                   VLY_ENCODE_CONTINUE, &c->encoded, err);
+    if (rc) return rc;
+    bool same = c->encoded.len == n && memcmp(c->encoded.data, own, n * sizeof *own) == 0;
+    if (!same && word < c->stale) c->stale = word;
+    return 0;
+}
+
 int vly_draft_context_take(vly_draft_context *c, bool anew, vly_error *err)
 {
     const vly_tokenizer *tokenizer = c->source.model_tokenizer;
@@ -95,7 +118,9 @@ int vly_draft_context_take(vly_draft_context *c, bool anew, vly_error *err)
     bool start = c->own.len == 0;
     unsigned flags = start ? VLY_ENCODE_BOS : VLY_ENCODE_CONTINUE;
     if (start && !vly_tokenizer_adds_bos(tokenizer)) flags = 0;
-    uint32_t n_word = anew ? last_word(c) : 0, from = (uint32_t)c->own.len - n_word, same = 0;
+    uint32_t word = (uint32_t)c->own.len - last_word(c), from = (uint32_t)c->own.len, same = 0;
+    if (anew) from = c->stale < word && c->stale >= n_fixed(c) ? (uint32_t)c->stale : word;
+    uint32_t n_word = (uint32_t)c->own.len - from;
     int rc = collect_bytes(c, n_word);
     if (rc) return vly_fail(err, rc, "no memory for the draft's text");
     c->encoded.len = 0;
@@ -111,12 +136,14 @@ int vly_draft_context_take(vly_draft_context *c, bool anew, vly_error *err)
         return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
     c->n_seen = c->source.text->len;
     c->n_ahead = 0;
-    return 0;
+    if (anew) c->stale = SIZE_MAX;
+    return anew || word == from ? 0 : find_stale(c, word, err);
 }
 
 void vly_draft_context_offer(vly_draft_context *c)
 {
     size_t sure = c->own.len > MAX_WORD ? c->own.len - MAX_WORD : 0;
+    if (sure > c->stale) sure = c->stale;
     vly_kv_offer(&c->seq, c->own.data, sure < c->seq.n_tok ? (uint32_t)sure : c->seq.n_tok);
 }
 

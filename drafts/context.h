@@ -16,6 +16,8 @@ struct vly_draft_context {
     vly_text bytes;   /* of those that are being encoded */
     vly_ids encoded;  /* what they come to */
     vly_encode_work *work;
+    size_t stale; /* from this own token on a word is in parts that the model does not know it by;
+                     SIZE_MAX: none is */
     bool started; /* pages of earlier texts were looked for */
     bool reading; /* chunk by chunk, until one token is left */
     bool full;    /* there is no room for the text: nothing more to do */
@@ -31,7 +33,8 @@ int vly_draft_context_share(const vly_draft_source *source, vly_draft_context *o
 void vly_draft_context_deinit(vly_draft_context *context);
 
 /* Encodes what the text has grown by; `anew`: together with the word that the text ended with, as
- * the model has seen such text, which may take back some of the last tokens. */
+ * the model has seen such text, which may take back some of the last tokens. Without that `stale`
+ * tells where it would have made a difference, for which the next call with it makes up. */
 int vly_draft_context_take(vly_draft_context *context, bool anew, vly_error *err);
 
 /* Offers full pages of the cache to others, but for tokens that may yet be taken back. No step is

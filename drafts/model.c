@@ -83,7 +83,9 @@ static bool follow(vly_draft *draft, const vly_draft_ahead *ahead)
     /* At most: the last token of the text, what blocks in flight add to it, and the proposals. */
     uint32_t most = (uint32_t)c->own.len + VLY_MAX_RECODED +
                     ahead->n_unread * (ahead->k + VLY_MAX_RECODED) + ahead->k;
-    bool ok = !c->full && ahead->k > 0 && most <= vly_model_get_memory(c->model)->n_ctx;
+    /* A word in parts is put right with the next proposal that the host makes. */
+    bool ok = !c->full && c->stale == SIZE_MAX && ahead->k > 0 &&
+              most <= vly_model_get_memory(c->model)->n_ctx;
     vly_error err;
     return ok && vly_draft_context_reserve(c, most - c->seq.n_tok, &ok, &err) == 0 && ok;
 }

@@ -100,7 +100,11 @@ static uint64_t compare(const job *wanted, job *with)
 static void compare_all(const job *wanted, job *with)
 {
     uint64_t n_ahead = compare(wanted, with), few = subject->draft ? 4 : 2;
-    assert_true(n_ahead + few >= with->stats.blocks);
+    uint64_t n = with->stats.blocks > few ? with->stats.blocks - few : 0;
+    /* With another vocabulary words that blocks leave in parts are put right between rows of them.
+     */
+    if (subject->draft && !subject->same) n /= 2;
+    assert_true(n_ahead >= n);
 }
 
 /* Tokens that may come after one more is wanted: of that block, and of those in flight. */
@@ -340,6 +344,38 @@ static void a_full_draft_stops_running_ahead(void **state)
     vly_engine_destroy(engine);
 }
 
+/* The draft's context is as good as where the host makes all of it, but for words in parts, which
+ * are put right a block late: in 600 tokens 3% less is accepted, and would be 6% if they were not.
+ */
+static void words_in_parts_are_put_right(void **state)
+{
+    (void)state;
+    static const char *const prompts[] = {
+        "Once upon a time, there was a little dog named Max.",
+        "Lily and Tom went to the park. They saw a big red",
+        "The cat sat on the mat and",
+        "One day, a boy named Tim found a shiny key. He asked his mom, \"What is this",
+        "Once upon a time",
+        "In the forest there lived an old bear who liked honey. Every morning he"};
+    static const pair unlike = {STORIES, SMOL, 4, false, 0};
+    double length[2];
+    subject = &unlike;
+    create((vly_engine_options){.target = STORIES, .draft = SMOL});
+    for (int ahead = 0; ahead < 2; ahead++) {
+        uint32_t blocks = 0, accepted = 0;
+        for (int i = 0; i < 6; i++) {
+            job j = make_job(prompts[i], 100, 0, 0);
+            generate(&j, ahead);
+            blocks += j.stats.blocks;
+            accepted += j.stats.accepted;
+        }
+        length[ahead] = 1 + (double)accepted / blocks;
+    }
+    print_message("mean accepted length %.3f, ahead of the host %.3f\n", length[0], length[1]);
+    assert_true(length[1] >= 0.955 * length[0]);
+    vly_engine_destroy(engine);
+}
+
 /* With another vocabulary's draft, and without: what is proposed in between is verified as ever. */
 static void auto_runs_ahead(void **state)
 {
@@ -387,6 +423,7 @@ int main(void)
     };
     const struct CMUnitTest others[] = {
         cmocka_unit_test(a_full_draft_stops_running_ahead),
+        cmocka_unit_test(words_in_parts_are_put_right),
         cmocka_unit_test(auto_runs_ahead),
     };
     int n_failed = 0;
