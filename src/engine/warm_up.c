@@ -57,12 +57,9 @@ int vly_sequence_warm_up(vly_sequence *s, vly_error *err)
     bool ahead = e->ahead && !on_host && !read && (!s->draft || s->draft->ops->follow);
     if (rc == 0 && ahead) rc = vly_engine_warm_up(e, e->target, VLY_PASS_ADVANCE, 1, err);
     if (rc || !s->draft || !e->draft) return rc;
-    /* With `auto` the draft takes in the text that there is with its first proposal, or in chunks.
-     */
-    uint32_t n_text = (uint32_t)s->text.len;
-    if (governed && n_text <= VLY_MAX_BATCH)
-        return vly_engine_warm_up(e, e->draft, VLY_PASS_LAYERS, n_text, err);
-    if (governed) return warm_up_prompt(e, e->draft, n_text, err);
+    /* With `auto` calibration saw to the others. */
+    if (governed && s->text.len > VLY_MAX_BATCH)
+        return warm_up_prompt(e, e->draft, (uint32_t)s->text.len, err);
     if (vly_draft_method_model_use(s->request.draft_method) != VLY_MODEL_NEEDED) return 0;
     if ((rc = warm_up_prompt(e, e->draft, n_read, err))) return rc;
     const vly_pass *pass = vly_draft_passes(s->request.draft_method == VLY_DRAFT_TEXT);

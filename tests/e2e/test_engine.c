@@ -466,7 +466,6 @@ static void auto_reads_when_that_pays(void **state)
     assert_int_equal(bad.stats.kv_draft_bytes, hello.stats.kv_draft_bytes);
     /* But what would read it is there: compiled later, it would hold up the text. */
     assert_true(vly_model_has_pass(e->draft, VLY_PASS_PROMPT, bad.stats.prompt_tokens));
-    assert_true(vly_model_has_pass(e->draft, VLY_PASS_LAYERS, hello.stats.prompt_tokens));
 
     expect_acceptance(e, 1);
     job other = job_make("Hello", 40);
