@@ -70,7 +70,7 @@ vly_sampling vly_sampling_default(void);
 typedef struct vly_engine vly_engine;
 typedef struct vly_sequence vly_sequence;
 
-#define VLY_MAX_DRAFT        15 /* drafted tokens in a block: one pass verifies 16 tokens of a text */
+#define VLY_MAX_DRAFT        16 /* drafted tokens in a block: one pass verifies 17 tokens of a text */
 #define VLY_MAX_PARALLEL     64 /* sequences that run at a time */
 #define VLY_MAX_STOP         8  /* stop strings of a request */
 #define VLY_MAX_TOP_LOGPROBS 20

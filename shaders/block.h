@@ -7,7 +7,7 @@
 #include "shaders/shared.h"
 #endif
 
-#define VLY_BLOCK_DRAFT 15 /* drafted tokens of a block at most: VLY_MAX_DRAFT of volley.h */
+#define VLY_BLOCK_DRAFT 16 /* drafted tokens of a block at most: VLY_MAX_DRAFT of volley.h */
 
 #define VLY_MAX_RECODED  7
 #define VLY_MAX_ADVANCED (VLY_MAX_RECODED + 1) /* that the draft takes in after a block */

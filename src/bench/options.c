@@ -186,7 +186,7 @@ static const vly_option_row rows[] = {
     {PREFILL, 0, "sizes", NULL, "N,...", &list_type, AT(sizes), 1, VLY_BENCH_MAX_CTX,
      "tokens of a prompt (64,128,256,512,1024,2048, as far as the model goes)"},
     {BLOCK, 'k', "draft-max", NULL, "K,...", &list_type, AT(sizes), 1, VLY_MAX_DRAFT,
-     "drafted tokens of a block (1,2,3,4,5,6,8,10,12,15)"},
+     "drafted tokens of a block (1,2,3,4,5,6,8,10,12,16)"},
     {BLOCK | SPEC, 0, "synthetic-accept", NULL, "L", &real_type, AT(accept), 1, VLY_MAX_DRAFT + 1,
      "a mean accepted length to pretend, in place of what is really accepted"},
     {KERNEL, 'b', "batch", NULL, "N,...", &list_type, AT(sizes), 1, VLY_MAX_BATCH,
@@ -220,7 +220,7 @@ static int set_defaults(vly_bench_kind bench, vly_bench_options *o)
     static const uint32_t contexts[] = {0, 128, 512, 2048, 8192};
     static const uint32_t verify[] = {1, 2, 3, 4, 5, 6, 8, 12, 16};
     static const uint32_t prefill[] = {64, 128, 256, 512, 1024, 2048};
-    static const uint32_t block[] = {1, 2, 3, 4, 5, 6, 8, 10, 12, 15};
+    static const uint32_t block[] = {1, 2, 3, 4, 5, 6, 8, 10, 12, 16};
     static const uint32_t spec[] = {0, 1, 2, 3, 4, 6, 8, VLY_SPEC_AUTO};
     *o = (vly_bench_options){.n_ctx = 128, .n_tokens = bench == BLOCK ? 128 : 32};
     int rc = 0;

@@ -17,7 +17,7 @@ typedef struct {
     int decimals;
 } vly_column;
 
-#define VLY_REPORT_MAX_COLUMNS 16
+#define VLY_REPORT_MAX_COLUMNS 20
 
 /* NULL without memory. */
 vly_report *vly_report_create(const char *bench);

@@ -144,8 +144,9 @@ static const vly_column lost_columns[] = {
     {"unmapped", 0}, {"split", 0},   {"behind_one", 0}, {"behind_end", 0},
 };
 static const vly_column position_columns[] = {
-    {"temperature", 2}, {"1", 3}, {"2", 3},  {"3", 3},  {"4", 3},  {"5", 3},  {"6", 3},  {"7", 3},
-    {"8", 3},           {"9", 3}, {"10", 3}, {"11", 3}, {"12", 3}, {"13", 3}, {"14", 3}, {"15", 3},
+    {"temperature", 2}, {"1", 3},  {"2", 3},  {"3", 3},  {"4", 3},  {"5", 3},
+    {"6", 3},           {"7", 3},  {"8", 3},  {"9", 3},  {"10", 3}, {"11", 3},
+    {"12", 3},          {"13", 3}, {"14", 3}, {"15", 3}, {"16", 3},
 };
 static const vly_column rule_columns[] = {
     {"temperature", 2},
@@ -157,6 +158,7 @@ static const vly_column category_columns[] = {
     WHICH, {"prompts", 0}, {"tokens_per_s", 1}, {"speed_up", 3}, {"mean_length", 3},
 };
 #define N(columns) (sizeof(columns) / sizeof *(columns))
+_Static_assert(N(position_columns) == 1 + VLY_MAX_DRAFT, "a column for each position");
 
 static void put_which(const vly_spec_config *c, double *values)
 {

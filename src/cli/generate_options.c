@@ -167,10 +167,10 @@ static const vly_option_row rows[] = {
     {RUN | CHAT, 0, "draft-max", NULL, "K", &vly_cli_draft_max_type, AT(draft_max), 0,
      VLY_MAX_DRAFT,
      "tokens that are drafted at a time: always K, by default 4; with auto at most K, by default "
-     "15; 0: decode plainly"},
+     "16; 0: decode plainly"},
     {VERIFY, 0, "draft-max", NULL, "K", &vly_cli_draft_max_type, AT(draft_max), 1, VLY_MAX_DRAFT,
      "tokens that are drafted at a time: always K, by default 4; with auto at most K, by default "
-     "15"},
+     "16"},
     {WRITE, 0, "draft-method", NULL, method_names + 1, &vly_cli_method_type, AT(draft_method), 0, 0,
      method_help},
     {LOGITS, 0, "top", NULL, "N", &vly_option_count, AT(n_top), 1, 1000,

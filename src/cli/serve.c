@@ -130,7 +130,7 @@ static const vly_option_row rows[] = {
     {1, 0, "device", NULL, "D", TEXT, MODEL(device), 0, 0,
      "Vulkan device: a number or part of a name of 'volley devices' (the best one)"},
     {1, 0, "draft-max", NULL, "K", &vly_cli_draft_max_type, MODEL(draft_max), 0, VLY_MAX_DRAFT,
-     "tokens that are drafted at a time, with auto at most (4, with auto 15), where a request does "
+     "tokens that are drafted at a time, with auto at most (4, with auto 16), where a request does "
      "not say"},
     {1, 0, "draft-method", NULL, "METHOD", &vly_cli_method_type, MODEL(draft_method), 0, 0,
      "what is drafted, where a request does not say; see 'volley run --help'"},

@@ -341,8 +341,8 @@ static void pick(recorder *r)
 static void advance(recorder *r)
 {
     const vly_model *m = r->m;
-    const uint32_t lanes = m->geometry.lanes, rows = VLY_BLOCK_DRAFT + 1;
-    const uint32_t width = lanes < rows ? rows : lanes;
+    const uint32_t lanes = m->geometry.lanes;
+    const uint32_t width = (VLY_BLOCK_DRAFT + lanes) / lanes * lanes; /* a row each, and more */
     vly_gpu_kernel *k = kernel(r, VLY_SHADER_advance, &width, 1);
     struct vly_push_block p = m->advance;
     p.base = (struct vly_push_advance){

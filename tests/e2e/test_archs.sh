@@ -55,7 +55,7 @@ check_equal 'it is the text that its logits say when it is read as a prompt' '[]
     "$(jq -sc --slurpfile run "$scratch/run" '$run[0] as $r | ($r.prompt_tokens | length) as $n
         | [range($r.tokens | length) as $i
            | select(.[$n - 1 + $i].top[0][0] != $r.tokens[$i]) | $i]' "$scratch/logits")"
-for draft in '--draft-method ngram --draft-max 15' "-d $models/qwen3.gguf --draft-max 3"; do
+for draft in '--draft-method ngram --draft-max 16' "-d $models/qwen3.gguf --draft-max 3"; do
     # shellcheck disable=SC2086 # options
     check_exit "the same text with $draft" 0 "$volley" verify -m $models/mistral.gguf -p "$prompt" -n 150 \
         --seed 1 --temp 0.5 --ignore-eos $draft

@@ -17,7 +17,7 @@ dialog=$(again '"I want to play," said Tom. "I want to play too," said Sue. ' 4)
 
 for method in text ngram chain auto; do # test_speculation.sh has model
     for temp in 0 0.7 1; do
-        for k in 1 3 4 9 15; do
+        for k in 1 3 4 9 16; do
             check "$method, temperature $temp, $k drafted: identical" "$volley" verify \
                 -p "$dialog" -n 40 --temp $temp --seed $k --draft-method $method --draft-max $k
         done
@@ -86,7 +86,7 @@ run -p "$dialog" -n 60 --temp 0.7 --seed 2 --draft-method chain
 check_equal 'chain: both drafted' 'model ngram ' \
     "$(sed -n 's/^  by \([a-z]*\).*/\1/p' "$scratch/stats" | sort | tr '\n' ' ')"
 check_equal 'chain: the sums are right' '' "$(sums)"
-run -m $draft -d $draft -p 'The cat sat on the mat and' --temp 0 --draft-method model --draft-max 15
+run -m $draft -d $draft -p 'The cat sat on the mat and' --temp 0 --draft-method model --draft-max 16
 check 'a model that drafts for itself ends its text' jq -e '.finish_reason == "stop"' "$scratch/run"
 check_equal 'the sums are right where the end was drafted' '' "$(sums -v ends=1)"
 
@@ -118,7 +118,7 @@ done
 for options in '--presence-penalty -3 --repeat-last-n 12' '--frequency-penalty -1 --repeat-last-n 24'; do
     # shellcheck disable=SC2086 # options
     check "chain, $options, to the end of the context: identical" "$volley" verify -m $draft -d $draft \
-        --ignore-eos --temp 0 --draft-max 15 --draft-method chain -p "$(again 'The end. ' 20)" $options
+        --ignore-eos --temp 0 --draft-max 16 --draft-method chain -p "$(again 'The end. ' 20)" $options
 done
 
 # ---- wrong usage ----

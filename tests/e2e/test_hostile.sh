@@ -87,7 +87,7 @@ for more in -1 0; do
     check_match "a context of the prompt's length $more: both numbers" \
         "has $n tokens; the context of $((n + more)) has room for $((n + more - 1))" "$err"
 done
-for k in 0 4 15; do
+for k in 0 4 16; do
     check_exit "a context with room for one token, $k drafted" 0 \
         "$volley" run -p "$prompt" -c $((n + 1)) --draft-method model --draft-max $k --seed 1 --json --ignore-eos
     check_equal "a context with room for one token, $k drafted: it is used" '1 length' \

@@ -33,7 +33,7 @@ enum {
 enum { N_METHODS = VLY_N_DRAFT_METHODS - 2, MAX_LEVELS = 8, MAX_CASES = 100 };
 
 static const float temperatures[] = {0.0f, 0.7f, 1.0f, 2.0f};
-static const uint32_t lengths[] = {1, 4, 15};
+static const uint32_t lengths[] = {1, 4, 16};
 
 /* The shipped target has a context of 256, less than a chunk of a prompt: `target` is a copy that
  * claims 1024. */

@@ -152,7 +152,7 @@ for value in 0 -0.1 1.01 nan; do usage run 'above 0 and at most 1' --top-p "$val
 for value in -0.1 1.01; do usage run '0 to 1,' --min-p "$value"; done
 for value in -1 99999999999 1.5; do usage run '0 to 4294967294' --top-k "$value"; done
 for value in -5 4294967295 x; do usage run 'to 4294967294, or -1' -n "$value"; done
-for value in -1 16 99; do usage run '0 to 15' --draft-max "$value"; done
+for value in -1 17 99; do usage run '0 to 16' --draft-max "$value"; done
 for value in -1 18446744073709551616 1e3; do usage run '0 to 18446744073709551615' --seed "$value"; done
 for value in 0 101; do usage run 'above 0 and at most 100' --repeat-penalty "$value"; done
 usage run '.-100 to 100' --presence-penalty 101
@@ -166,7 +166,7 @@ usage run "unexpected argument 'x'" x
 usage run "'-m' needs a value" -m
 usage run 'unknown option' --seeds 2
 usage verify '1 to 1000000' --seeds 0
-usage verify '1 to 15' --draft-max 0
+usage verify '1 to 16' --draft-max 0
 usage verify 'expected a draft' -d none
 usage verify "'-d' is missing" -m $target
 usage logits "'-m' is missing"

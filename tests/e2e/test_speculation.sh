@@ -7,7 +7,7 @@ draft=models/smol-stories-11M-q8_0.gguf
 prompt='One day, a girl named Sue'
 
 # The shipped pair, at every length of draft, at each temperature, over several seeds.
-for k in 1 2 3 4 5 6 7 8 15; do
+for k in 1 2 3 4 5 6 7 8 15 16; do
     for temp in 0 0.7 1; do
         seeds=$((k <= 4 ? 3 : 2))
         [ $temp = 0 ] && seeds=1

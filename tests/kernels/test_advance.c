@@ -31,7 +31,7 @@ static void advance(void)
         .draft_results = draft_results_buffer.address,
         .recoded = recoded_buffer.address,
     };
-    const uint32_t rows = VLY_BLOCK_DRAFT + 1, width = fixture.lanes < rows ? rows : fixture.lanes;
+    const uint32_t width = (VLY_BLOCK_DRAFT + fixture.lanes) / fixture.lanes * fixture.lanes;
     kernel_fixture_run(&fixture, VLY_SHADER_advance, &width, 1, &push, sizeof push, 1, 1, 1);
 }
 
