@@ -82,7 +82,7 @@ check_match 'a set that is none: which line' 'README.md, line 1' "$err"
 check_exit 'prompts that do not fit' 1 spec -c 32 -n 64
 check_match 'prompts that do not fit: the numbers' 'none of 6 prompts fits a context of 32 with 64' "$err"
 check_exit 'rules without a draft' 1 spec -d none -k 1 --temp 1 --limit 1 -n 4 --compare-rules
-for wrong in '-k 16' '-k x' '--temp -1' '--methods nothing' '--kv int4' '--limit x' '--seeds 0'; do
+for wrong in '-k 17' '-k x' '--temp -1' '--methods nothing' '--kv int4' '--limit x' '--seeds 0'; do
     # shellcheck disable=SC2086 # an option and its value
     check_exit "$wrong: wrong usage" 2 spec $wrong
 done

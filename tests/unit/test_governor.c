@@ -50,7 +50,7 @@ static double uniform(run *r)
 
 #define WHOLE_HEAD 1.25 /* a step that picks among all tokens takes that much longer */
 
-static const uint32_t buckets[] = {1, 2, 3, 4, 5, 6, 8, 12, 16};
+static const uint32_t buckets[] = {1, 2, 3, 4, 5, 6, 8, 12, 16, 24};
 
 static double pass_ns(const device *d, uint32_t n)
 {
