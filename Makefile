@@ -105,7 +105,7 @@ $(preload): $(build)/%.so: %.c $(build)/flags
 
 unit-bin:   $(filter $(build)/tests/unit/%,$(test_bin))
 kernel-bin: $(filter $(build)/tests/kernels/%,$(test_bin))
-e2e-bin:    $(filter $(build)/tests/e2e/%,$(test_bin)) $(build)/volley $(preload)
+e2e-bin:    $(filter $(build)/tests/e2e/%,$(test_bin)) $(build)/volley $(build)/library/libvolley.a $(preload)
 
 demo: ## write a story with the shipped pair of models
 	$(MAKE) -j$(jobs) all
