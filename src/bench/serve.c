@@ -111,10 +111,8 @@ static const vly_option_row rows[] = {
      "lists those there are"},
     {1, 0, "synthetic-draft", NULL, "SHAPE:FORMAT", &synthetic_type, AT(draft), 0, 0,
      "the same for the draft"},
-    {1, 0, "device", NULL, "D", TEXT, AT(device), 0, 0,
-     "Vulkan device: a number or part of a name of 'volley devices' (the best one)"},
-    {1, 0, "arch", NULL, "FILE", TEXT, AT(arch), 0, 0,
-     "JSON file that describes an architecture beside the known ones (docs/models.md)"},
+    {1, 0, "device", NULL, "D", TEXT, AT(device), 0, 0, VLY_HELP_DEVICE},
+    {1, 0, "arch", NULL, "FILE", TEXT, AT(arch), 0, 0, VLY_HELP_ARCH},
     {1, 0, "clients", NULL, "N,...", &clients_type, AT(clients), 1, MAX_CLIENTS,
      "loads of N clients, each of which sends its next request when it has its answer (1,4,16 "
      "unless --rate is given)"},

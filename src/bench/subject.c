@@ -34,12 +34,7 @@ static int create_marks(vly_subject *s, vly_error *err)
 {
     int rc = 0;
     if (vly_gpu_get_info(s->gpu)->timestamp_ns == 0) return 0;
-    for (int i = 0; rc == 0 && i < 4; i++) {
-        rc = vly_gpu_commands_create(s->gpu, "time mark", &s->mark[i], err);
-        if (rc) break;
-        vly_gpu_cmd_timestamp(s->mark[i], 0);
-        rc = vly_gpu_commands_end(s->mark[i], err);
-    }
+    for (int i = 0; rc == 0 && i < 4; i++) rc = vly_gpu_mark_create(s->gpu, &s->mark[i], err);
     return rc;
 }
 

@@ -166,21 +166,19 @@ static const vly_option_row rows[] = {
      "how many seeds to try"},
     {RUN | CHAT, 0, "draft-max", NULL, "K", &vly_cli_draft_max_type, AT(draft_max), 0,
      VLY_MAX_DRAFT,
-     "tokens that are drafted at a time: always K, by default 4; with auto at most K, by default "
-     "16; 0: decode plainly"},
+     "tokens that are drafted at a time: always K, by default 4; with auto at most K, by "
+     "default " VLY_HELP_NUMBER(VLY_MAX_DRAFT) "; 0: decode plainly"},
     {VERIFY, 0, "draft-max", NULL, "K", &vly_cli_draft_max_type, AT(draft_max), 1, VLY_MAX_DRAFT,
-     "tokens that are drafted at a time: always K, by default 4; with auto at most K, by default "
-     "16"},
+     "tokens that are drafted at a time: always K, by default 4; with auto at most K, by "
+     "default " VLY_HELP_NUMBER(VLY_MAX_DRAFT)},
     {WRITE, 0, "draft-method", NULL, method_names + 1, &vly_cli_method_type, AT(draft_method), 0, 0,
      method_help},
     {LOGITS, 0, "top", NULL, "N", &vly_option_count, AT(n_top), 1, 1000,
      "how many of the best logits"},
     {ALL, 0, "kv", NULL, "int8|f16", &vly_cli_kv_type, AT(kv_f16), 0, 0,
      "how the caches store keys and values (int8)"},
-    {ALL, 0, "arch", NULL, "FILE", &vly_option_text, AT(arch), 0, 0,
-     "JSON file that describes an architecture beside the known ones (docs/models.md)"},
-    {ALL, 0, "device", NULL, "D", &vly_option_text, AT(device), 0, 0,
-     "Vulkan device: a number or part of a name of 'volley devices' (the best one)"},
+    {ALL, 0, "arch", NULL, "FILE", &vly_option_text, AT(arch), 0, 0, VLY_HELP_ARCH},
+    {ALL, 0, "device", NULL, "D", &vly_option_text, AT(device), 0, 0, VLY_HELP_DEVICE},
     {GENERATE | PERPLEX, 0, "json", NULL, NULL, &vly_option_flag, AT(json), 0, 0,
      "print one JSON object and nothing else on standard output"},
     {RUN, 0, "stats", NULL, NULL, &vly_option_flag, AT(stats), 0, 0,

@@ -42,6 +42,16 @@ void *vly_option_field(const struct vly_option_row *row, void *options);
 /* The largest of counts: UINT32_MAX stands for no limit. */
 #define VLY_OPTION_MAX_COUNT 4294967294.0
 
+/* What the help of several commands says of the same option. */
+#define VLY_HELP_ARCH                                                                              \
+    "JSON file that describes an architecture beside the known ones (docs/models.md)"
+#define VLY_HELP_DEVICE                                                                            \
+    "Vulkan device: a number or part of a name of 'volley devices' (the best one)"
+
+/* A limit, as it is defined, in the text of help: "16". */
+#define VLY_HELP_DIGITS(limit) #limit
+#define VLY_HELP_NUMBER(limit) VLY_HELP_DIGITS(limit)
+
 typedef struct vly_option_row {
     unsigned commands; /* a bit for each that takes it */
     char letter;       /* 0: none */

@@ -11,10 +11,8 @@ static int create_marks(vly_engine *e, vly_error *err)
     if (vly_gpu_get_info(e->gpu)->timestamp_ns == 0) return 0;
     for (int i = 0; i < VLY_MAX_AHEAD * VLY_N_MARKS; i++) {
         vly_gpu_commands **mark = &e->mark[i / VLY_N_MARKS][i % VLY_N_MARKS];
-        int rc = vly_gpu_commands_create(e->gpu, "time mark", mark, err);
+        int rc = vly_gpu_mark_create(e->gpu, mark, err);
         if (rc) return rc;
-        vly_gpu_cmd_timestamp(*mark, 0);
-        if ((rc = vly_gpu_commands_end(*mark, err))) return rc;
     }
     return 0;
 }

@@ -195,6 +195,18 @@ int vly_gpu_commands_end(vly_gpu_commands *commands, vly_error *err)
     return 0;
 }
 
+int vly_gpu_mark_create(vly_gpu *gpu, vly_gpu_commands **out, vly_error *err)
+{
+    int rc = vly_gpu_commands_create(gpu, "time mark", out, err);
+    if (rc) return rc;
+    vly_gpu_cmd_timestamp(*out, 0);
+    rc = vly_gpu_commands_end(*out, err);
+    if (rc == 0) return 0;
+    vly_gpu_commands_destroy(*out);
+    *out = NULL;
+    return rc;
+}
+
 int vly_gpu_commands_times(const vly_gpu_commands *commands, uint32_t n, uint64_t *ns,
                            vly_error *err)
 {

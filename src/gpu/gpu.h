@@ -182,6 +182,8 @@ void vly_gpu_cmd_fill(vly_gpu_commands *commands, const vly_gpu_buffer *dst, uin
 /* Marks a time; `slot` < VLY_GPU_MAX_TIMESTAMPS of these commands. */
 #define VLY_GPU_MAX_TIMESTAMPS 512
 void vly_gpu_cmd_timestamp(vly_gpu_commands *commands, uint32_t slot);
+/* Recorded commands that mark the time in slot 0, and do nothing else. */
+int vly_gpu_mark_create(vly_gpu *gpu, vly_gpu_commands **out, vly_error *err);
 /* Ends recording. Errors of any call since create are reported here. */
 int vly_gpu_commands_end(vly_gpu_commands *commands, vly_error *err);
 void vly_gpu_commands_destroy(vly_gpu_commands *commands);

@@ -167,8 +167,10 @@ int gpu_kernel_get(vly_gpu *gpu, const gpu_spirv *spirv, const uint32_t *constan
                    uint32_t n_constants, uint32_t subgroup_size, vly_gpu_kernel **out,
                    vly_error *err);
 
-/* submit.c */
+/* command.c */
 int gpu_to_host_create(vly_gpu *gpu, vly_error *err);
+
+/* submit.c */
 int gpu_submit_init(vly_gpu *gpu, vly_error *err);
 void gpu_submit_deinit(vly_gpu *gpu);
 /* 0, or the failure that the device has already had. */

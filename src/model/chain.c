@@ -64,12 +64,7 @@ static int record(vly_model *m, trial *t, vly_error *err)
         if (rc == 0) rc = vly_gpu_commands_end(t->layers[i], err);
     }
     m->geometry.links = 0;
-    for (int i = 0; rc == 0 && i < 2; i++) {
-        rc = vly_gpu_commands_create(m->gpu, "time mark", &t->mark[i], err);
-        if (rc) break;
-        vly_gpu_cmd_timestamp(t->mark[i], 0);
-        rc = vly_gpu_commands_end(t->mark[i], err);
-    }
+    for (int i = 0; rc == 0 && i < 2; i++) rc = vly_gpu_mark_create(m->gpu, &t->mark[i], err);
     return rc;
 }
 

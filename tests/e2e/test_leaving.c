@@ -1,7 +1,7 @@
 /* A sequence that is cancelled, as that of a client that went away: whatever it is at, it leaves
  * after the step under way, and both models' pages with it. */
 #include "engine/inside.h"
-#include "volley.h"
+#include "tests/support/job.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,28 +10,6 @@
 #include <uv.h>
 
 #include <cmocka.h>
-
-typedef struct {
-    vly_sequence *sequence;
-    uint32_t n_tokens;
-    bool finished;
-    vly_finish finish;
-} job;
-
-static void on_tokens(void *arg, const uint32_t *ids, const vly_token_logprobs *logprobs,
-                      uint32_t n, const char *text, size_t len)
-{
-    (void)ids, (void)logprobs, (void)text, (void)len;
-    ((job *)arg)->n_tokens += n;
-}
-
-static void on_finish(void *arg, vly_finish finish, const vly_stats *stats, const char *text,
-                      size_t len, const vly_error *err)
-{
-    (void)stats, (void)text, (void)len, (void)err;
-    ((job *)arg)->finished = true;
-    ((job *)arg)->finish = finish;
-}
 
 /* A prompt of a thousand tokens, which are two chunks. */
 static const char *long_prompt(void)
@@ -44,20 +22,9 @@ static const char *long_prompt(void)
 
 static void begin(vly_engine *e, job *j, const char *prompt)
 {
-    vly_request request = {.prompt = prompt,
-                           .prompt_len = strlen(prompt),
-                           .max_tokens = 200,
-                           .ignore_end = true,
-                           .no_prefix_reuse = true,
-                           .sampling = vly_sampling_default(),
-                           .draft_method = VLY_DRAFT_MODEL,
-                           .draft_max = 4,
-                           .on_tokens = on_tokens,
-                           .on_finish = on_finish,
-                           .arg = j};
-    vly_error err;
-    *j = (job){0};
-    if (vly_engine_start(e, &request, &j->sequence, NULL, NULL, &err)) fail_msg("%s", err.message);
+    *j = job_make(prompt, 200);
+    j->request.ignore_end = j->request.no_prefix_reuse = true;
+    job_begin(e, j);
 }
 
 static vly_engine_metrics metrics_of(const vly_engine *e)
@@ -109,17 +76,17 @@ static void it_leaves_within_a_step(void **state)
     expect_to_leave(e, &j);
     begin(e, &j, long_prompt()); /* while its prompt is read */
     run_steps(e, 1);
-    assert_int_equal(j.n_tokens, 0);
+    assert_int_equal(j.n_ids, 0);
     assert_true(metrics_of(e).target.used > 0);
     expect_to_leave(e, &j);
     begin(e, &j, "Once upon a time"); /* while it writes */
-    while (j.n_tokens < 20) run_steps(e, 1);
+    while (j.n_ids < 20) run_steps(e, 1);
     assert_true(metrics_of(e).target.used > 0 && metrics_of(e).draft.used > 0);
     expect_to_leave(e, &j);
     begin(e, &j, "Once upon a time"); /* beside another one, and with one that waits */
     begin(e, &other, "The cat sat on the mat");
     begin(e, &waiting, long_prompt());
-    while (j.n_tokens < 20 || other.n_tokens < 20) run_steps(e, 1);
+    while (j.n_ids < 20 || other.n_ids < 20) run_steps(e, 1);
     expect_to_leave(e, &waiting);
     uint32_t both = metrics_of(e).target.used;
     expect_to_leave(e, &j);

@@ -5,7 +5,6 @@
 #include "tests/support/gpu_fixture.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 #define SHAPE "synthetic:dim=64,layers=1,heads=2,ff=96,vocab=301,tied=0:f32"
 
@@ -38,24 +37,16 @@ static const vly_format *change_tensor(void *arg, size_t i, const vly_gguf_tenso
 /* What uploading says; `beyond` is whether it is for f16's sake. */
 static int upload(gpu_fixture *f, change c, bool tiled, bool *beyond, vly_error *err)
 {
-    char path[] = "/tmp/volley-weights-XXXXXX";
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    close(fd);
-    vly_gguf *gguf;
+    vly_gguf *gguf = gguf_copy_open(SHAPE, change_tensor, &c);
     vly_model_config config;
     vly_weights weights;
-    if (vly_gguf_open(SHAPE, &gguf, err)) fail_msg("%s", err->message);
-    gguf_copy_changed(gguf, path, change_tensor, &c);
-    vly_gguf_close(gguf);
-    if (vly_gguf_open(path, &gguf, err) || vly_model_config_read(gguf, NULL, &config, err) ||
+    if (vly_model_config_read(gguf, NULL, &config, err) ||
         vly_weights_plan(gguf, &config, vly_gpu_get_info(f->gpu), NULL, 0, tiled, &weights, err))
         fail_msg("%s", err->message);
     int rc = vly_weights_upload(f->gpu, &weights, NULL, NULL, err);
     *beyond = weights.beyond_f16;
     vly_weights_deinit(f->gpu, &weights);
     vly_gguf_close(gguf);
-    unlink(path);
     return rc;
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* `bytes` terminated, to be freed. */
 static char *text_of(vly_bytes bytes)
@@ -130,4 +131,17 @@ void gguf_copy_changed(const vly_gguf *gguf, const char *path, gguf_copy_fn *cha
     }
     if (gguf_writer_save(w, path)) abort();
     gguf_writer_destroy(w);
+}
+
+vly_gguf *gguf_copy_open(const char *from, gguf_copy_fn *change, void *arg)
+{
+    char path[] = "/tmp/volley-copy-XXXXXX";
+    vly_gguf *gguf;
+    vly_error err;
+    int fd = mkstemp(path);
+    if (fd < 0 || close(fd) || vly_gguf_open(from, &gguf, &err)) abort();
+    gguf_copy_changed(gguf, path, change, arg);
+    vly_gguf_close(gguf);
+    if (vly_gguf_open(path, &gguf, &err) || unlink(path)) abort();
+    return gguf;
 }

@@ -22,4 +22,7 @@ typedef const vly_format *gguf_copy_fn(void *arg, size_t i, const vly_gguf_tenso
 /* Writes `gguf` to `path` with other tensors. Aborts on failure. */
 void gguf_copy_changed(const vly_gguf *gguf, const char *path, gguf_copy_fn *change, void *arg);
 
+/* Opens such a copy of the model `from`, whose file has no name any more. Aborts on failure. */
+vly_gguf *gguf_copy_open(const char *from, gguf_copy_fn *change, void *arg);
+
 #endif
