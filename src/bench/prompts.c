@@ -28,13 +28,15 @@ void vly_prompts_deinit(vly_prompts *prompts)
 /* Fills `p` from one line's object; it is to be freed in any case. */
 static int take_object(const cJSON *json, vly_prompt *p, vly_error *err)
 {
-    const char *category = cJSON_GetStringValue(cJSON_GetObjectItem(json, "category"));
-    const cJSON *turns = cJSON_GetObjectItem(json, "turns"), *turn;
+    const cJSON *category = cJSON_GetObjectItemCaseSensitive(json, "category"), *turn;
+    const cJSON *turns = cJSON_GetObjectItemCaseSensitive(json, "turns");
     int n = cJSON_IsArray(turns) ? cJSON_GetArraySize(turns) : 0;
-    if (n < 1)
+    if (n < 1 || (category && !cJSON_IsString(category)))
         return vly_fail(err, VLY_E_FORMAT,
                         "expected {\"category\": \"...\", \"turns\": [\"...\", ...]}");
-    p->category = strdup(category ? category : "");
+    if (category && strchr(category->valuestring, '\xff')) /* as vly_json_parse has it */
+        return vly_fail(err, VLY_E_FORMAT, "category: expected text without U+0000");
+    p->category = strdup(category ? category->valuestring : "");
     p->turns = calloc((size_t)n, sizeof *p->turns);
     if (!p->category || !p->turns) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory");
     cJSON_ArrayForEach(turn, turns)

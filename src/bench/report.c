@@ -1,6 +1,7 @@
 #include "bench/report.h"
 
 #include "base/vec.h"
+#include "cli/cli.h"
 #include "text/json.h"
 
 #include <errno.h>
@@ -12,15 +13,17 @@
 
 #define MAX_FACTS  24
 #define MAX_TABLES 8
+#define MAX_SHOWN  40 /* characters of a label in text */
 #define MAX_NOTES  80 /* one for each figure that may be left out, and those of the bench */
 
 typedef struct {
-    char name[32], text[256];
+    char name[32], *text;
     bool is_number;
 } fact;
 
 typedef struct {
-    char label[64];
+    char *label, *shown; /* as it is, and as a terminal is to see it */
+    int width;           /* of the latter */
     double values[VLY_REPORT_MAX_COLUMNS];
 } row;
 
@@ -38,7 +41,7 @@ struct vly_report {
     size_t n_facts;
     table tables[MAX_TABLES];
     size_t n_tables;
-    char notes[MAX_NOTES][256];
+    char *notes[MAX_NOTES];
     size_t n_notes;
     bool no_memory;
 };
@@ -53,20 +56,29 @@ vly_report *vly_report_create(const char *bench)
 void vly_report_destroy(vly_report *report)
 {
     if (!report) return;
-    for (size_t i = 0; i < report->n_tables; i++) free(report->tables[i].rows);
+    for (size_t i = 0; i < report->n_facts; i++) free(report->facts[i].text);
+    for (size_t i = 0; i < report->n_notes; i++) free(report->notes[i]);
+    for (size_t i = 0; i < report->n_tables; i++) {
+        const table *t = &report->tables[i];
+        for (size_t j = 0; j < t->n_rows; j++) {
+            free(t->rows[j].label);
+            free(t->rows[j].shown);
+        }
+        free(t->rows);
+    }
     free(report);
 }
 
 static void add_fact(vly_report *report, const char *name, const char *text, bool is_number)
 {
-    if (report->n_facts == MAX_FACTS) {
+    char *copy = report->n_facts < MAX_FACTS ? strdup(text) : NULL;
+    if (!copy) {
         report->no_memory = true;
         return;
     }
     fact *f = &report->facts[report->n_facts++];
+    *f = (fact){.text = copy, .is_number = is_number};
     snprintf(f->name, sizeof f->name, "%s", name);
-    snprintf(f->text, sizeof f->text, "%s", text);
-    f->is_number = is_number;
 }
 
 void vly_report_fact(vly_report *report, const char *name, const char *text)
@@ -83,13 +95,13 @@ void vly_report_number(vly_report *report, const char *name, double value, int d
 
 void vly_report_note(vly_report *report, const char *format, ...)
 {
-    if (report->n_notes == MAX_NOTES) {
-        report->no_memory = true;
-        return;
-    }
+    char *note = NULL;
     va_list args;
     va_start(args, format);
-    vsnprintf(report->notes[report->n_notes++], sizeof report->notes[0], format, args);
+    if (report->n_notes == MAX_NOTES || vasprintf(&note, format, args) < 0)
+        report->no_memory = true;
+    else
+        report->notes[report->n_notes++] = note;
     va_end(args);
 }
 
@@ -103,18 +115,36 @@ void vly_report_table(vly_report *report, const char *name, const char *label,
     report->tables[report->n_tables++] = (table){name, label, columns, n_columns, NULL, 0};
 }
 
+/* Cuts `text`, UTF-8, behind MAX_SHOWN characters; returns how many there are then. */
+static int cut_shown(char *text)
+{
+    static const char more[] = "...";
+    int n = 0;
+    for (char *at = text; *at; at++) {
+        if (((unsigned char)*at & 0xc0) == 0x80) continue; /* not the first byte of one */
+        if (n++ < MAX_SHOWN) continue;
+        if (strlen(at) < sizeof more - 1) return n + (int)sizeof more - 2;
+        strcpy(at, more);
+        return MAX_SHOWN + (int)sizeof more - 1;
+    }
+    return n;
+}
+
 void vly_report_row(vly_report *report, const char *label, const double *values)
 {
     table *t = &report->tables[report->n_tables - 1];
     row *rows = realloc(t->rows, (t->n_rows + 1) * sizeof *rows);
-    if (!rows) {
+    if (rows) t->rows = rows;
+    row r = {strdup(label), vly_cli_printable((vly_bytes){label, strlen(label)}), 0, {0}};
+    if (!rows || !r.label || !r.shown) {
+        free(r.label);
+        free(r.shown);
         report->no_memory = true;
         return;
     }
-    t->rows = rows;
-    row *r = &rows[t->n_rows++];
-    snprintf(r->label, sizeof r->label, "%s", label);
-    memcpy(r->values, values, t->n_columns * sizeof *values);
+    r.width = cut_shown(r.shown);
+    memcpy(r.values, values, t->n_columns * sizeof *values);
+    rows[t->n_rows++] = r;
 }
 
 bool vly_report_has_rows(const vly_report *report)
@@ -148,7 +178,7 @@ static void print_table(FILE *file, const table *t)
 {
     int label = (int)strlen(t->label);
     for (size_t i = 0; i < t->n_rows; i++)
-        if ((int)strlen(t->rows[i].label) > label) label = (int)strlen(t->rows[i].label);
+        if (t->rows[i].width > label) label = t->rows[i].width;
     int widths[VLY_REPORT_MAX_COLUMNS];
     fprintf(file, "\n%*s", label, t->label);
     for (size_t j = 0; j < t->n_columns; j++) {
@@ -157,7 +187,7 @@ static void print_table(FILE *file, const table *t)
     }
     fputc('\n', file);
     for (size_t i = 0; i < t->n_rows; i++) {
-        fprintf(file, "%*s", label, t->rows[i].label);
+        fprintf(file, "%*s%s", label - t->rows[i].width, "", t->rows[i].shown);
         for (size_t j = 0; j < t->n_columns; j++) {
             fputs("  ", file);
             print_cell(file, &t->columns[j], t->rows[i].values[j], widths[j]);
@@ -168,8 +198,12 @@ static void print_table(FILE *file, const table *t)
 
 static void print_text(FILE *file, const vly_report *report)
 {
-    for (size_t i = 0; i < report->n_facts; i++)
-        fprintf(file, "%-20s %s\n", report->facts[i].name, report->facts[i].text);
+    for (size_t i = 0; i < report->n_facts; i++) {
+        const fact *f = &report->facts[i];
+        char *shown = vly_cli_printable((vly_bytes){f->text, strlen(f->text)});
+        fprintf(file, "%-20s %s\n", f->name, shown ? shown : "");
+        free(shown);
+    }
     for (size_t i = 0; i < report->n_tables; i++) print_table(file, &report->tables[i]);
     if (report->n_notes) fputc('\n', file);
     for (size_t i = 0; i < report->n_notes; i++) fprintf(file, "%s\n", report->notes[i]);
@@ -179,7 +213,7 @@ static void print_text(FILE *file, const vly_report *report)
 
 static void print_csv_text(FILE *file, const char *text)
 {
-    bool plain = !strpbrk(text, ",\"\n");
+    bool plain = !strpbrk(text, ",\"\r\n");
     if (!plain) fputc('"', file);
     for (; *text; text++) {
         if (*text == '"') fputc('"', file);

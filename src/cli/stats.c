@@ -19,12 +19,25 @@ static double mib(uint64_t bytes)
 
 static const char *const rank_names[VLY_N_LOST_RANKS] = {"1", "2", "3", "4-10", "11-100", "more"};
 
+#define WIDTH 80 /* of a terminal */
+
+/* Prints one more of several " NAME: COUNT" in a row, of which the last character was in `column`;
+ * on a new line that begins with `indent` spaces where it would not fit. Returns its column. */
+static int print_count(int column, int indent, const char *name, uint32_t count, const char *end)
+{
+    char text[48];
+    int len = snprintf(text, sizeof text, " %s: %" PRIu32 "%s", name, count, end);
+    if (column + len > WIDTH) column = fprintf(stderr, "\n%*s", indent, "") - 1;
+    return column + fprintf(stderr, "%s", text);
+}
+
 static void print_losses(const vly_stats *s)
 {
     fprintf(stderr, "lost           %8" PRIu32 " not the target's pick\n", s->lost_to_pick);
-    fprintf(stderr, "  its rank of the lost token:");
+    int column = fprintf(stderr, "  its rank of the lost token:"), indent = column;
     for (int i = 0; i < VLY_N_LOST_RANKS; i++)
-        fprintf(stderr, "%s %s: %" PRIu32, i ? "," : "", rank_names[i], s->lost_by_rank[i]);
+        column = print_count(column, indent, rank_names[i], s->lost_by_rank[i],
+                             i + 1 < VLY_N_LOST_RANKS ? "," : "");
     fprintf(stderr,
             "\n               %8" PRIu32 " as the target's pick is no token of the draft's\n"
             "               %8" PRIu32 " split: the same text in other tokens\n"
@@ -35,13 +48,14 @@ static void print_losses(const vly_stats *s)
 
 static void print_lengths(const vly_stats *s)
 {
-    int column = fprintf(stderr, "by tokens drafted:");
+    int column = fprintf(stderr, "by tokens drafted:"), indent = column;
     for (int i = 0; i <= VLY_MAX_DRAFT; i++) {
-        if (!s->blocks_by_length[i]) continue;
-        if (column > 54) column = fprintf(stderr, "\n                  ") - 1;
-        column += fprintf(stderr, " %d: %" PRIu32, i, s->blocks_by_length[i]);
+        char name[16];
+        snprintf(name, sizeof name, "%d", i);
+        if (s->blocks_by_length[i])
+            column = print_count(column, indent, name, s->blocks_by_length[i], ",");
     }
-    fprintf(stderr, "; %" PRIu32 " probes\n", s->probes);
+    print_count(column, indent, "probes", s->probes, "\n");
 }
 
 static void print_positions(const vly_stats *s)
@@ -92,7 +106,9 @@ void vly_cli_print_stats(const vly_engine_info *info, const vly_cli_generation *
             ratio((double)s->generated_bytes, s->blocks));
     print_lengths(s);
     double device_ms = s->draft_ms + s->verify_ms + s->idle_ms;
-    fprintf(stderr, "on the device  draft %.1f ms, verify %.1f ms, idle between %.1f ms (%.1f%%)\n",
+    fprintf(stderr,
+            "on the device  draft %.1f ms, verify %.1f ms,\n"
+            "               idle between these %.1f ms (%.1f%%)\n",
             s->draft_ms, s->verify_ms, s->idle_ms, 100 * ratio(s->idle_ms, device_ms));
     fprintf(stderr, "on the host    mapping %.1f ms, waiting %.1f ms\n", s->map_ms, s->wait_ms);
     if (s->plain_ms > 0)

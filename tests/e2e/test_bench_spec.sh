@@ -39,6 +39,20 @@ check_exit 'a set of prompts, turns, f16, methods' 0 spec "${pair[@]}" --prompts
 check 'each format, each method' jq -e '.rows | map([.method, .kv_bits]) == [["plain",8],["model",8],
     ["ngram",8],["plain",16],["model",16],["ngram",16]]' "$scratch/json"
 check 'names are escaped in HTML' grep -q '&lt;b&gt;' "$scratch/html"
+
+# Categories as others name theirs; the long ones differ behind what a table shows.
+jq -cn --arg long "$(printf 'é%.0s' {1..80})" '("a, \"b\"\r", "x\ny\u001b[31m", $long, $long + "!") as $c
+    | {category: $c, turns: ["Once upon"]}' >"$scratch/odd.jsonl"
+check_exit 'odd categories' 0 spec "${pair[@]}" --prompts "$scratch/odd.jsonl" -n 4 -k 1 --temp 0 \
+    --csv "$scratch/csv" --json "$scratch/json" --html "$scratch/html"
+check 'odd categories: JSON has them as they are' jq -es --slurpfile set "$scratch/odd.jsonl" \
+    '.[0].categories | map(.category) == ($set | map(.category))' "$scratch/json"
+check 'odd categories: CSV and the page are UTF-8' iconv -f UTF-8 -t UTF-16 -o /dev/null "$scratch/csv" "$scratch/html"
+check_match 'odd categories: CSV quotes them' '"a, ""b""' "$(cat "$scratch/csv")"
+check 'odd categories: no control characters on a terminal' \
+    sh -c '! tr -d "\n" <"$1" | grep -q "[[:cntrl:]]" && grep -q "x.ny.x1b" "$1"' sh "$scratch/out"
+check_match 'odd categories: long ones are cut' '^(é){40}\.\.\. ' "$out"
+
 check_exit 'a chat template' 0 spec "${pair[@]}" --prompts "$scratch/two.jsonl" --chat-template zephyr \
     -n 8 -k 2 --temp 0 --json "$scratch/json"
 check 'a chat template: said' jq -e '.template != "none"' "$scratch/json"
@@ -79,6 +93,11 @@ check 'what was measured until then is there' jq -e '.prompts > 0 and .prompts <
 check_exit 'no such set' 1 spec --prompts "$scratch/none"
 check_exit 'a set that is none' 1 spec --prompts README.md
 check_match 'a set that is none: which line' 'README.md, line 1' "$err"
+printf '%s\n' '{"turns":["Once"]}' '{"category":7,"turns":["Once"]}' >"$scratch/wrong.jsonl"
+check_exit 'a category that is no text' 1 spec --prompts "$scratch/wrong.jsonl"
+check_match 'a category that is no text: which line' 'line 2: expected \{"category": "\.\.\."' "$err"
+echo '{"Turns":["Once"]}' >"$scratch/wrong.jsonl"
+check_exit 'another key' 1 spec --prompts "$scratch/wrong.jsonl"
 check_exit 'prompts that do not fit' 1 spec -c 32 -n 64
 check_match 'prompts that do not fit: the numbers' 'none of 6 prompts fits a context of 32 with 64' "$err"
 check_exit 'rules without a draft' 1 spec -d none -k 1 --temp 1 --limit 1 -n 4 --compare-rules
