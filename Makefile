@@ -91,6 +91,14 @@ $(build)/tests/kernels/test_gpu_submit: private LDFLAGS += \
 $(build)/tests/e2e/test_steady: private LDFLAGS += \
     $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup getenv fopen vly_log \
       vkAllocateMemory vkCreateBuffer vkCreateComputePipelines vkBeginCommandBuffer)
+# The calls that this one refuses.
+$(build)/tests/e2e/test_shortage: private LDFLAGS += \
+    $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup uv_async_init pthread_create \
+      vkAllocateMemory vkCreateBuffer vkCreateBufferView vkCreateCommandPool \
+      vkCreateDescriptorPool vkCreateDescriptorSetLayout vkCreateDevice vkCreatePipelineCache \
+      vkCreatePipelineLayout vkCreateQueryPool vkCreateSemaphore vkCreateShaderModule \
+      vkAllocateCommandBuffers vkAllocateDescriptorSets vkBeginCommandBuffer vkBindBufferMemory \
+      vkCreateComputePipelines vkEndCommandBuffer vkMapMemory vkQueueSubmit vly_kv_reserve)
 # An archive: a test that puts its own functions in place of the engine's links none that call it.
 $(build)/tests/libsupport.a: $(test_support)
 	$(call say,AR) rm -f $@ && $(AR) rcs $@ $^

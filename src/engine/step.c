@@ -53,13 +53,13 @@ static void schedule(vly_engine *e)
         collect(e);
         vly_schedule(&limits, step->demand, step->n, (uint32_t)e->metrics.steps, step->share);
         if (reserve(e) == 0) return;
-        if (vly_engine_preempt(e)) continue;
-        for (uint32_t i = 0; i < step->n; i++)
-            vly_fail(&step->sequence[i]->failure, VLY_E_CONTEXT,
-                     "the KV cache's %u pages of %u tokens are too few for a text of %zu tokens",
-                     vly_kv_count_pages(vly_model_kv(e->target)).total, VLY_PAGE_TOKENS,
-                     step->sequence[i]->text.len);
+        if (!vly_engine_preempt(e)) break;
     }
+    for (uint32_t i = 0; i < step->n; i++)
+        vly_fail(&step->sequence[i]->failure, VLY_E_CONTEXT,
+                 "the KV cache's %u pages of %u tokens are too few for a text of %zu tokens",
+                 vly_kv_count_pages(vly_model_kv(e->target)).total, VLY_PAGE_TOKENS,
+                 step->sequence[i]->text.len);
 }
 
 /* ---- Preparing ---- */
@@ -120,6 +120,13 @@ static void add_blocks(vly_engine *e, bool on_host)
             s->block.n_fed = 0;
         }
     }
+}
+
+static bool have_all_failed(const vly_engine_step *step)
+{
+    for (uint32_t i = 0; i < step->n; i++)
+        if (step->sequence[i]->failure.code == 0) return false;
+    return true;
 }
 
 /* What the step cannot do fails all that take part; a lost device all that there are, since those
@@ -219,6 +226,7 @@ bool vly_engine_step_submit(vly_engine *e)
     expect(step);
     add_blocks(e, true);
     add_blocks(e, false);
+    if (have_all_failed(step)) return true;
     step->batch.advances = vly_engine_ahead_begin(e);
     list->n = 0;
     int rc = vly_batch_add_commands(&step->batch, e->mark[0], list, &err);
