@@ -6,6 +6,12 @@
 # A row sums one run for each prompt of bench/prompts/stories.txt, after one run that is not counted
 # (pipelines compile on first use). N_TOKENS (48) is the length of a run. Needs jq.
 set -euo pipefail
+case ${1-} in
+-h | --help)
+    sed -n 's/^# \{0,1\}//; 2,/Needs jq/p' "$0"
+    exit 0
+    ;;
+esac
 cd "$(dirname "$0")/.."
 volley=${VOLLEY:-build/release/volley}
 

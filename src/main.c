@@ -34,9 +34,8 @@ static int run_command(int argc, char **argv)
 {
     for (size_t i = 0; i < N_COMMANDS; i++)
         if (strcmp(argv[0], commands[i].name) == 0) return commands[i].function(argc, argv);
-    fprintf(stderr, "volley: unknown %s '%s'\n\n", argv[0][0] == '-' ? "option" : "command",
-            argv[0]);
-    print_help(stderr);
+    fprintf(stderr, "volley: unknown %s '%s'\ntry 'volley --help'\n",
+            argv[0][0] == '-' ? "option" : "command", argv[0]);
     return 2;
 }
 
@@ -48,14 +47,16 @@ static int dispatch(int argc, char **argv)
         return 2;
     }
     bool help = strcmp(argv[1], "help") == 0;
-    if (help && argc > 3) {
-        fprintf(stderr, "volley help: unexpected argument '%s'\n", argv[3]);
+    /* "help bench decode" is "bench decode --help". */
+    int n_words = help ? argc - 2 : 0, most = n_words && strcmp(argv[2], "bench") == 0 ? 2 : 1;
+    if (n_words > most) {
+        fprintf(stderr, "volley help: unexpected argument '%s'\n", argv[2 + most]);
         return 2;
     }
-    if (help && argc == 3) {
+    if (n_words) {
         static char option[] = "--help";
-        char *words[] = {argv[2], option, NULL};
-        return run_command(2, words);
+        char *words[] = {argv[2], argv[3] ? argv[3] : option, option, NULL};
+        return run_command(n_words + 1, words);
     }
     if (help || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         print_help(stdout);
@@ -83,8 +84,11 @@ int main(int argc, char **argv)
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error that has a message */
     int status = dispatch(argc, argv);
     /* A full disk is a failure, not a success with half a result. */
+    errno = 0;
     if (fflush(stdout) != 0 || ferror(stdout)) {
-        fprintf(stderr, "volley: error: cannot write to standard output: %s\n", strerror(errno));
+        /* The reason is not known where an earlier write failed and left nothing to be written. */
+        fprintf(stderr, "volley: error: cannot write to standard output%s%s\n", errno ? ": " : "",
+                errno ? strerror(errno) : "");
         if (status == 0) status = 1;
     }
     return status;

@@ -5,6 +5,7 @@
 
 #include "base/vec.h"
 #include "bench/report.h"
+#include "cli/option_table.h"
 #include "engine/inside.h"
 
 /* A bench, argv[0] being its name; returns the exit status as a command does (cli/cli.h). */
@@ -12,7 +13,8 @@
 #include "bench/benches.def"
 #undef VLY_BENCH
 
-#define VLY_BENCH_MAX_CTX (1u << 24) /* tokens of a context that may be asked for */
+#define VLY_BENCH_MAX_CTX    (1u << 24) /* tokens of a context that may be asked for */
+#define VLY_BENCH_NAME_BYTES 256        /* of a synthetic model */
 
 typedef struct {
     double data[16];
@@ -39,8 +41,18 @@ typedef struct {
     bool compare_rules;
     const char *html;
     const char *csv, *json; /* files; NULL: none */
-    char synthetic[2][256]; /* names of synthetic models: target, draft */
+    /* Of synthetic models, "" where there is none: the target's, the draft's. */
+    char synthetic[2][VLY_BENCH_NAME_BYTES];
 } vly_bench_options;
+
+/* Options of more than one bench: SHAPE:FORMAT, to char [VLY_BENCH_NAME_BYTES]; up to 16 numbers,
+ * to vly_reals; up to 64 whole numbers, to vly_ids. */
+extern const vly_option_type vly_bench_synthetic_type, vly_bench_reals_type, vly_bench_list_type;
+
+/* Puts the synthetic model, unless it is "", in the place of the one that -LETTER names. 0, or 2
+ * where there are both, which has been said. */
+int vly_bench_choose_model(const char *command, char letter, const char **model,
+                           const char *synthetic);
 
 /* Which of the options a bench takes. */
 typedef enum {
@@ -59,6 +71,16 @@ typedef enum {
 typedef int vly_bench_fn(const vly_bench_options *options, vly_report *report, vly_error *err);
 int vly_bench_main(vly_bench_kind kind, const char *summary, vly_bench_fn *measure, int argc,
                    char **argv);
+
+/* The end of a bench: prints the report unless `rc` says that there is none, and `err` (of `rc`,
+ * where that is not 0) otherwise; returns the exit status. */
+int vly_bench_end(int rc, const vly_report *report, const char *csv, const char *json,
+                  vly_error *err);
+
+/* From now on the first Ctrl-C only makes the other function true; the next one has its usual
+ * effect. */
+void vly_bench_catch_interrupt(void);
+bool vly_bench_interrupted(void);
 
 /* A buffer larger than caches and a plain kernel that reads it: what the device's memory can give,
  * and a way to empty its caches. */

@@ -131,9 +131,6 @@ static int measure_all(vly_subject *s, vly_report *report, vly_error *err)
 static int measure(const vly_bench_options *o, vly_report *report, vly_error *err)
 {
     vly_subject s;
-    if (!o->draft)
-        return vly_fail(err, VLY_E_INVALID,
-                        "a draft is missing: give -d FILE or --synthetic-draft SHAPE:FORMAT");
     int rc = vly_subject_init(&s, o, o->n_ctx + o->n_tokens + VLY_MAX_BATCH, report, err);
     if (rc == 0) {
         vly_report_number(report, "context", o->n_ctx, 0);

@@ -2,6 +2,7 @@
 #include "bench/bench.h"
 
 #include "cli/cli.h"
+#include "cli/option_table.h"
 #include "gguf/synthetic.h"
 
 #include <errno.h>
@@ -38,22 +39,37 @@ static int write_file(const char *name, const char *path, vly_error *err)
     return rc;
 }
 
+typedef struct {
+    const char *model, *path;
+} options;
+
+static const vly_option_row rows[] = {
+    {1, 'h', "help", NULL, NULL, &vly_option_help, 0, 0, 0, "show this help"},
+};
+static const vly_option_operand operands[] = {{"SHAPE:FORMAT", offsetof(options, model)},
+                                              {"FILE", offsetof(options, path)}};
+
 int vly_bench_file(int argc, char **argv)
 {
+    static char command[] = "bench file";
+    options o = {0};
+    const vly_option_table table = {
+        .rows = rows,
+        .n_rows = sizeof rows / sizeof *rows,
+        .operands = operands,
+        .n_operands = sizeof operands / sizeof *operands,
+        .command = 1,
+        .intro = "usage: volley bench file SHAPE:FORMAT FILE\n\n"
+                 "Writes a model of random weights as a GGUF file that other programs read too:\n"
+                 "what --synthetic SHAPE:FORMAT is to the other benches.\n\n",
+        .default_values = &(options){0}};
+    argv[0] = command;
+    int status = vly_option_table_parse(&table, argc, argv, &o);
+    if (status) return status < 0 ? 0 : status;
     char name[256];
     vly_error err;
-    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        printf(
-            "usage: volley bench file SHAPE:FORMAT FILE\n\n"
-            "Writes a model of random weights as a GGUF file that other programs read too: what\n"
-            "--synthetic SHAPE:FORMAT is to the other benches.\n");
-        return 0;
-    }
-    if (argc > 1 && argv[1][0] == '-')
-        return vly_cli_usage_error("bench file", "unknown option '%s'", argv[1]);
-    if (argc != 3) return vly_cli_usage_error("bench file", "expected SHAPE:FORMAT and a FILE");
-    int n = snprintf(name, sizeof name, "%s%s", VLY_SYNTHETIC_PREFIX, argv[1]);
+    int n = snprintf(name, sizeof name, "%s%s", VLY_SYNTHETIC_PREFIX, o.model);
     if (n >= (int)sizeof name)
-        return vly_cli_usage_error("bench file", "'%s' is longer than any SHAPE:FORMAT", argv[1]);
-    return write_file(name, argv[2], &err) ? vly_cli_fail(&err) : 0;
+        return vly_cli_usage_error(command, "'%s' is longer than any SHAPE:FORMAT", o.model);
+    return write_file(name, o.path, &err) ? vly_cli_fail(&err) : 0;
 }

@@ -1,6 +1,7 @@
 #include "bench/http_client.h"
 
 #include "base/clock.h"
+#include "bench/bench.h"
 #include "serve/listen.h"
 
 #include <http_parser.h>
@@ -15,7 +16,8 @@ typedef struct connection connection;
 
 struct vly_http_client {
     uv_loop_t *loop;
-    char *socket; /* or NULL: */
+    char *address; /* as it was given: the path of a Unix socket, or */
+    bool is_tcp;
     struct sockaddr_storage tcp;
     char *key;
     connection *first;
@@ -159,8 +161,8 @@ static connection *take_connection(vly_http_client *client, bool *is_new)
     }
     connection *c = calloc(1, sizeof *c);
     if (!c) return NULL;
-    if (client->socket ? uv_pipe_init(client->loop, &c->uv.pipe, 0)
-                       : uv_tcp_init(client->loop, &c->uv.tcp)) {
+    if (client->is_tcp ? uv_tcp_init(client->loop, &c->uv.tcp)
+                       : uv_pipe_init(client->loop, &c->uv.pipe, 0)) {
         free(c);
         return NULL;
     }
@@ -206,8 +208,8 @@ int vly_http_client_send(vly_http_client *client, const char *path, vly_bytes bo
     c->connect.data = c;
     if (!is_new)
         uv = send_request(c);
-    else if (client->socket)
-        uv_pipe_connect(&c->connect, &c->uv.pipe, client->socket, on_connected);
+    else if (!client->is_tcp)
+        uv_pipe_connect(&c->connect, &c->uv.pipe, client->address, on_connected);
     else
         uv = uv_tcp_connect(&c->connect, &c->uv.tcp, (const struct sockaddr *)&client->tcp,
                             on_connected);
@@ -251,9 +253,12 @@ int vly_http_client_fetch(vly_http_client *client, const char *path, vly_bytes b
     if (rc) return rc;
     while (!f.ended) uv_run(client->loop, UV_RUN_ONCE);
     if (f.no_memory) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for an answer");
-    if (f.failure[0]) return vly_fail(err, VLY_E_IO, "%s: %s", path, f.failure);
+    if (f.failure[0])
+        return vly_fail(err, vly_bench_interrupted() ? VLY_E_CANCELLED : VLY_E_IO,
+                        "%s of the server at %s: %s", path, client->address, f.failure);
     if (f.status != 200)
-        return vly_fail(err, VLY_E_IO, "%s: expected status 200, got %d", path, f.status);
+        return vly_fail(err, VLY_E_IO, "%s of the server at %s: expected status 200, got %d", path,
+                        client->address, f.status);
     return 0;
 }
 
@@ -265,8 +270,8 @@ static void on_sweep(uv_timer_t *timer)
     uint64_t now = vly_clock_ns();
     for (connection *c = client->first, *next; c; c = next) {
         next = c->next;
-        if (!c->busy || now < c->deadline_ns) continue;
-        finish(c, "timeout");
+        if (!c->busy || (now < c->deadline_ns && !vly_bench_interrupted())) continue;
+        finish(c, now < c->deadline_ns ? "interrupted" : "timeout");
         next = client->first; /* whoever was told may have changed the list */
     }
 }
@@ -290,10 +295,11 @@ int vly_http_client_create(uv_loop_t *loop, const char *socket, const char *tcp,
     vly_http_client *client = calloc(1, sizeof *client);
     if (!client) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a client");
     client->loop = loop;
-    client->socket = socket ? strdup(socket) : NULL;
+    client->is_tcp = !socket;
+    client->address = strdup(socket ? socket : tcp ? tcp : "");
     client->key = key ? strdup(key) : NULL;
     client->sweep = malloc(sizeof *client->sweep);
-    int rc = (socket && !client->socket) || (key && !client->key) || !client->sweep
+    int rc = !client->address || (key && !client->key) || !client->sweep
                  ? vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a client")
                  : 0;
     if (!rc && !socket)
@@ -318,7 +324,7 @@ void vly_http_client_destroy(vly_http_client *client)
     if (!client) return;
     while (client->first) close_connection(client->first);
     if (client->sweep) uv_close((uv_handle_t *)client->sweep, on_sweep_closed);
-    free(client->socket);
+    free(client->address);
     free(client->key);
     free(client);
 }

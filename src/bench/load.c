@@ -11,10 +11,12 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -126,6 +128,8 @@ static int run_start(const vly_bench_options *o, const char *cache, start_result
         return vly_fail(err, VLY_E_IO, "fork: %s", strerror(errno));
     }
     if (child == 0) {
+        signal(SIGINT, SIG_DFL);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         /* Volley's cache and those of drivers. */
         setenv("XDG_CACHE_HOME", cache, 1);
         setenv("MESA_SHADER_CACHE_DIR", cache, 1);
@@ -147,6 +151,7 @@ static int run_start(const vly_bench_options *o, const char *cache, start_result
     close(ends[0]);
     int status;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
+    if (vly_bench_interrupted()) return vly_fail(err, VLY_E_CANCELLED, "interrupted");
     if (got < sizeof *out)
         return vly_fail(err, VLY_E_IO, "the start that was measured ended early (status 0x%x)",
                         (unsigned)status);
@@ -300,6 +305,7 @@ static int measure(const vly_bench_options *o, vly_report *report, vly_error *er
     static start_result result;
     uint32_t n = o->n_repeat < MOST_REPEAT ? o->n_repeat : MOST_REPEAT;
     int rc = 0;
+    vly_bench_catch_interrupt(); /* there is a folder to remove */
     for (uint32_t i = 0; rc == 0 && i < n; i++) rc = measure_starts(o, all, i, &result, err);
     if (rc) return rc;
     report_run(o, &result, report);

@@ -105,23 +105,32 @@ static int parse_reals(const vly_option_row *row, const char *text, void *o)
     return 0;
 }
 
-static int parse_synthetic(const vly_option_row *row, const char *text, void *options)
+static int parse_synthetic(const vly_option_row *row, const char *text, void *o)
 {
-    vly_bench_options *o = options;
-    const char **field = vly_option_field(row, o);
-    char *name = o->synthetic[field == &o->draft];
-    int n = snprintf(name, sizeof o->synthetic[0], "%s%s", VLY_SYNTHETIC_PREFIX, text);
-    *field = name;
-    return n < (int)sizeof o->synthetic[0] ? 0 : -1;
+    char *name = vly_option_field(row, o);
+    int n = snprintf(name, VLY_BENCH_NAME_BYTES, "%s%s", VLY_SYNTHETIC_PREFIX, text);
+    return n < VLY_BENCH_NAME_BYTES ? 0 : -1;
 }
 
+int vly_bench_choose_model(const char *command, char letter, const char **model,
+                           const char *synthetic)
+{
+    if (*model && *synthetic)
+        return vly_cli_usage_error(command, "expected one of -%c and --synthetic%s, found both",
+                                   letter, letter == 'd' ? "-draft" : "");
+    if (*synthetic) *model = synthetic;
+    return 0;
+}
+
+/* One list for errors, which begin behind the first words, and for help. */
+#define METHOD_HELP                     "ways to draft (model where there is a draft, else ngram): "
 #define VLY_DRAFT_METHOD(id, name, ...) " " name
-static const char method_names[] = "some of"
+static const char method_help[] = METHOD_HELP "some of"
 #include "drafts/methods.def"
     ;
 #undef VLY_DRAFT_METHOD
 
-static const vly_option_type list_type = {
+const vly_option_type vly_bench_list_type = {
     .parse = parse_list, .expected = "up to 64 whole numbers with commas between", .ranged = true};
 static const vly_option_type drafts_type = {.parse = parse_drafts,
                                             .expected =
@@ -129,31 +138,26 @@ static const vly_option_type drafts_type = {.parse = parse_drafts,
                                             .or_else = "auto",
                                             .ranged = true};
 static const vly_option_type kvs_type = {.parse = parse_kvs, .expected = "int8, f16 or both"};
-static const vly_option_type methods_type = {.parse = parse_methods, .expected = method_names};
+static const vly_option_type methods_type = {.parse = parse_methods,
+                                             .expected = method_help + sizeof METHOD_HELP - 1};
 static const vly_option_type real_type = {
     .parse = parse_real, .expected = "a number", .ranged = true};
-static const vly_option_type reals_type = {
-    .parse = parse_reals, .expected = "numbers with commas between", .ranged = true};
-static const vly_option_type synthetic_type = {
+const vly_option_type vly_bench_reals_type = {
+    .parse = parse_reals, .expected = "up to 16 numbers with commas between", .ranged = true};
+const vly_option_type vly_bench_synthetic_type = {
     .parse = parse_synthetic, .expected = "SHAPE:FORMAT of at most 200 characters"};
 
 /* ---- the options ---- */
 
 #define AT(field) offsetof(vly_bench_options, field)
 
-#define VLY_DRAFT_METHOD(id, name, ...) " " name
-static const char method_help[] = "ways to draft (model where there is a draft, else ngram), of"
-#include "drafts/methods.def"
-    ;
-#undef VLY_DRAFT_METHOD
-
 static const vly_option_row rows[] = {
-    {ALL, 'm', "model", NULL, "FILE", &vly_option_text, AT(target), 0, 0,
+    {ALL, 'm', "model", NULL, "MODEL", &vly_option_text, AT(target), 0, 0,
      "file or name of the model"},
-    {ALL, 0, "synthetic", NULL, "SHAPE:FORMAT", &synthetic_type, AT(target), 0, 0,
+    {ALL, 0, "synthetic", NULL, "SHAPE:FORMAT", &vly_bench_synthetic_type, AT(synthetic[0]), 0, 0,
      "in its place random weights of a real shape, like mistral-7b:q8_0, or of dimensions, like "
      "dim=64,layers=2,heads=4,vocab=512:f16; a wrong name lists those there are"},
-    {SPEC, 'd', "draft", NULL, "FILE", &vly_option_text, AT(draft), 0, 0,
+    {SPEC, 'd', "draft", NULL, "DRAFT", &vly_option_text, AT(draft), 0, 0,
      "file or name of the draft, or 'none' (without -m that of the shipped pair)"},
     {SPEC, 0, "prompts", NULL, "FILE", &vly_option_text, AT(prompts), 0, 0,
      "JSON lines of {\"category\": \"...\", \"turns\": [\"...\", ...]} (spec_bench.jsonl where "
@@ -162,7 +166,7 @@ static const vly_option_row rows[] = {
      "prompts to take, spread over the set; 0: all"},
     {SPEC, 0, "seeds", NULL, "N", &vly_option_count, AT(n_seeds), 1, 1000,
      "texts of each prompt above temperature 0"},
-    {SPEC, 0, "temp", NULL, "T,...", &reals_type, AT(temperatures), 0, 100,
+    {SPEC, 0, "temp", NULL, "T,...", &vly_bench_reals_type, AT(temperatures), 0, 100,
      "temperatures (0,0.7,1)"},
     {SPEC, 'k', "draft-max", NULL, "K,...", &drafts_type, AT(sizes), 0, VLY_MAX_DRAFT,
      "drafted tokens of a block, 'auto' among them leaving it to the governor "
@@ -175,21 +179,21 @@ static const vly_option_row rows[] = {
      "spell conversations so and not as the model file says"},
     {SPEC, 'c', "ctx", NULL, "N", &vly_option_count, AT(n_ctx), 0, VLY_BENCH_MAX_CTX,
      "tokens of prompt and text at most; 0: the target's own number"},
-    {BLOCK | LOAD, 'd', "draft", NULL, "FILE", &vly_option_text, AT(draft), 0, 0,
+    {BLOCK | LOAD, 'd', "draft", NULL, "DRAFT", &vly_option_text, AT(draft), 0, 0,
      "file or name of the draft"},
-    {BLOCK | LOAD | SPEC, 0, "synthetic-draft", NULL, "SHAPE:FORMAT", &synthetic_type, AT(draft), 0,
-     0, "in its place random weights"},
-    {DECODE, 0, "contexts", NULL, "N,...", &list_type, AT(contexts), 0, VLY_BENCH_MAX_CTX,
+    {BLOCK | LOAD | SPEC, 0, "synthetic-draft", NULL, "SHAPE:FORMAT", &vly_bench_synthetic_type,
+     AT(synthetic[1]), 0, 0, "in its place random weights"},
+    {DECODE, 0, "contexts", NULL, "N,...", &vly_bench_list_type, AT(contexts), 0, VLY_BENCH_MAX_CTX,
      "tokens before those that are decoded (0,128,512,2048,8192, as far as the model goes)"},
-    {VERIFY, 0, "sizes", NULL, "N,...", &list_type, AT(sizes), 1, VLY_MAX_BATCH,
+    {VERIFY, 0, "sizes", NULL, "N,...", &vly_bench_list_type, AT(sizes), 1, VLY_MAX_BATCH,
      "tokens of a pass (1,2,3,4,5,6,8,12,16)"},
-    {PREFILL, 0, "sizes", NULL, "N,...", &list_type, AT(sizes), 1, VLY_BENCH_MAX_CTX,
+    {PREFILL, 0, "sizes", NULL, "N,...", &vly_bench_list_type, AT(sizes), 1, VLY_BENCH_MAX_CTX,
      "tokens of a prompt (64,128,256,512,1024,2048, as far as the model goes)"},
-    {BLOCK, 'k', "draft-max", NULL, "K,...", &list_type, AT(sizes), 1, VLY_MAX_DRAFT,
+    {BLOCK, 'k', "draft-max", NULL, "K,...", &vly_bench_list_type, AT(sizes), 1, VLY_MAX_DRAFT,
      "drafted tokens of a block (1,2,3,4,5,6,8,10,12,16)"},
     {BLOCK | SPEC, 0, "synthetic-accept", NULL, "L", &real_type, AT(accept), 1, VLY_MAX_DRAFT + 1,
      "a mean accepted length to pretend, in place of what is really accepted"},
-    {KERNEL, 'b', "batch", NULL, "N,...", &list_type, AT(sizes), 1, VLY_MAX_BATCH,
+    {KERNEL, 'b', "batch", NULL, "N,...", &vly_bench_list_type, AT(sizes), 1, VLY_MAX_BATCH,
      "tokens of a step (1,8)"},
     {VERIFY | BLOCK | KERNEL, 'c', "ctx", NULL, "N", &vly_option_count, AT(n_ctx), 0,
      VLY_BENCH_MAX_CTX, "tokens before those that are measured"},
@@ -243,31 +247,34 @@ static int set_defaults(vly_bench_kind bench, vly_bench_options *o)
 static int parse(vly_bench_kind bench, const char *summary, int argc, char **argv,
                  vly_bench_options *o)
 {
-    char name[32], intro[256];
+    char name[32], intro[256], outro[256];
     snprintf(name, sizeof name, "bench %s", argv[0]);
     snprintf(intro, sizeof intro, "usage: volley %s %s[OPTION...]\n\nMeasures %s.\n\n", name,
              bench == SPEC ? "" : "(-m MODEL | --synthetic SHAPE:FORMAT) ", summary);
+    snprintf(outro, sizeof outro,
+             "%s\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n",
+             bench == SPEC ? "\nCtrl-C ends it, and tells of the prompts until then.\n" : "");
     if (set_defaults(bench, o)) return vly_cli_usage_error(name, "no memory for its options");
     const vly_bench_options defaults = *o;
-    const vly_option_table table = {rows,
-                                    sizeof rows / sizeof *rows,
-                                    bench,
-                                    intro,
-                                    bench == SPEC
-                                        ? "\nCtrl-C ends it, and tells of the prompts "
-                                          "until then.\n\nExit status: 0 done, 1 failed, "
-                                          "2 wrong usage, 130 interrupted.\n"
-                                        : "\nExit status: 0 done, 1 failed, 2 wrong usage.\n",
-                                    &defaults,
-                                    NULL};
+    const vly_option_table table = {.rows = rows,
+                                    .n_rows = sizeof rows / sizeof *rows,
+                                    .command = bench,
+                                    .intro = intro,
+                                    .outro = bench == SPEC || bench == LOAD ? outro : NULL,
+                                    .default_values = &defaults};
     char *const own_name = argv[0];
     argv[0] = name; /* in messages */
     int status = vly_option_table_parse(&table, argc, argv, o);
     argv[0] = own_name;
+    if (!status) status = vly_bench_choose_model(name, 'm', &o->target, o->synthetic[0]);
+    if (!status) status = vly_bench_choose_model(name, 'd', &o->draft, o->synthetic[1]);
     if (status) return status;
     if (!o->target && bench != SPEC)
         return vly_cli_usage_error(name,
                                    "a model is missing: give -m MODEL or --synthetic SHAPE:FORMAT");
+    if (!o->draft && bench == BLOCK)
+        return vly_cli_usage_error(
+            name, "a draft is missing: give -d DRAFT or --synthetic-draft SHAPE:FORMAT");
     return 0;
 }
 
@@ -277,6 +284,22 @@ static void deinit(vly_bench_options *o)
     vly_ids_free(&o->sizes);
     vly_ids_free(&o->methods);
     vly_ids_free(&o->kvs);
+}
+
+int vly_bench_end(int rc, const vly_report *report, const char *csv, const char *json,
+                  vly_error *err)
+{
+    int status = 0;
+    if (rc == VLY_E_CANCELLED) {
+        fprintf(stderr, "volley: %s\n", err->message);
+        status = VLY_CLI_INTERRUPTED;
+        rc = vly_report_has_rows(report) ? vly_report_write(report, csv, json, err) : 0;
+    } else if (rc == 0) {
+        rc = vly_report_write(report, csv, json, err);
+        if (rc == 0 && !vly_report_has_rows(report))
+            rc = vly_fail(err, VLY_E_CONTEXT, "nothing was measured: the notes tell why");
+    }
+    return rc ? vly_cli_fail(err) : status;
 }
 
 int vly_bench_main(vly_bench_kind bench, const char *summary, vly_bench_fn *measure, int argc,
@@ -291,17 +314,7 @@ int vly_bench_main(vly_bench_kind bench, const char *summary, vly_bench_fn *meas
         const char *const paths[] = {o.csv, o.json, o.html};
         for (int i = 0; rc == 0 && i < 3; i++) rc = vly_report_check_path(paths[i], &err);
         if (rc == 0) rc = measure(&o, report, &err);
-        const bool cut = rc == VLY_E_CANCELLED;
-        if (cut) {
-            fprintf(stderr, "volley: %s\n", err.message);
-            status = VLY_CLI_INTERRUPTED;
-            rc = 0;
-        }
-        if (rc == 0 && (!cut || vly_report_has_rows(report)))
-            rc = vly_report_write(report, o.csv, o.json, &err);
-        if (rc == 0 && !cut && !vly_report_has_rows(report))
-            rc = vly_fail(&err, VLY_E_CONTEXT, "nothing was measured: the notes tell why");
-        if (rc) status = vly_cli_fail(&err);
+        status = vly_bench_end(rc, report, o.csv, o.json, &err);
         vly_report_destroy(report);
     }
     deinit(&o);

@@ -3,7 +3,6 @@
 
 #include "cli/cli.h"
 #include "cli/option_table.h"
-#include "gguf/synthetic.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -12,29 +11,9 @@
 
 /* ---- values ---- */
 
-#define MAX_LOADS   16
 #define MAX_CLIENTS 4096
 #define MAX_RATE    1e5
 #define MAX_TOKENS  (1u << 20)
-
-static int parse_clients(const vly_option_row *row, const char *text, void *o)
-{
-    const vly_ids *list = vly_option_field(row, o);
-    return vly_option_list.parse(row, text, o) || list->len > MAX_LOADS ? -1 : 0;
-}
-
-static int parse_rates(const vly_option_row *row, const char *text, void *o)
-{
-    vly_reals *list = vly_option_field(row, o);
-    char word[VLY_OPTION_WORD_BYTES];
-    list->len = 0;
-    while (text)
-        if (vly_option_word(&text, ',', word) ||
-            list->len == sizeof list->data / sizeof *list->data ||
-            vly_cli_parse_double(word, 1e-3, MAX_RATE, &list->data[list->len++]))
-            return -1;
-    return 0;
-}
 
 static int parse_range(const vly_option_row *row, const char *text, void *o)
 {
@@ -67,27 +46,10 @@ static int parse_weights(const vly_option_row *row, const char *text, void *o)
     return n == VLY_N_PRIORITIES && all > 0 ? 0 : -1;
 }
 
-static int parse_synthetic(const vly_option_row *row, const char *text, void *options)
-{
-    vly_serve_bench *o = options;
-    const char **field = vly_option_field(row, o);
-    char *name = o->synthetic[field == &o->draft];
-    int n = snprintf(name, sizeof o->synthetic[0], "%s%s", VLY_SYNTHETIC_PREFIX, text);
-    *field = name;
-    return n < (int)sizeof o->synthetic[0] ? 0 : -1;
-}
-
-static const vly_option_type clients_type = {
-    .parse = parse_clients, .expected = "up to 16 whole numbers, 1 to 4096, with commas between"};
-static const vly_option_type rates = {
-    .parse = parse_rates, .expected = "up to 16 numbers, 0.001 to 100000, with commas between"};
 static const vly_option_type range_type = {
     .parse = parse_range, .expected = "a number of tokens from 1 to 1048576, or MIN:MAX"};
 static const vly_option_type weights_type = {
     .parse = parse_weights, .expected = "three whole numbers with commas between, not all 0"};
-static const vly_option_type synthetic_type = {
-    .parse = parse_synthetic, .expected = "SHAPE:FORMAT of at most 200 characters"};
-
 /* ---- the options ---- */
 
 #define AT(field) offsetof(vly_serve_bench, field)
@@ -106,17 +68,17 @@ static const vly_option_row rows[] = {
      "the server's target, a file or a name (that of the shipped pair)"},
     {1, 'd', "draft", NULL, "DRAFT", TEXT, AT(draft), 0, 0,
      "its draft, or 'none' (that of the shipped pair; none where -m is given)"},
-    {1, 0, "synthetic", NULL, "SHAPE:FORMAT", &synthetic_type, AT(target), 0, 0,
+    {1, 0, "synthetic", NULL, "SHAPE:FORMAT", &vly_bench_synthetic_type, AT(synthetic[0]), 0, 0,
      "in the target's place random weights of a real shape, like mistral-7b:q4_k_m; a wrong name "
      "lists those there are"},
-    {1, 0, "synthetic-draft", NULL, "SHAPE:FORMAT", &synthetic_type, AT(draft), 0, 0,
-     "the same for the draft"},
+    {1, 0, "synthetic-draft", NULL, "SHAPE:FORMAT", &vly_bench_synthetic_type, AT(synthetic[1]), 0,
+     0, "the same for the draft"},
     {1, 0, "device", NULL, "D", TEXT, AT(device), 0, 0, VLY_HELP_DEVICE},
     {1, 0, "arch", NULL, "FILE", TEXT, AT(arch), 0, 0, VLY_HELP_ARCH},
-    {1, 0, "clients", NULL, "N,...", &clients_type, AT(clients), 1, MAX_CLIENTS,
+    {1, 0, "clients", NULL, "N,...", &vly_bench_list_type, AT(clients), 1, MAX_CLIENTS,
      "loads of N clients, each of which sends its next request when it has its answer (1,4,16 "
      "unless --rate is given)"},
-    {1, 0, "rate", NULL, "R,...", &rates, AT(rates), 0, 0,
+    {1, 0, "rate", NULL, "R,...", &vly_bench_reals_type, AT(rates), 1e-3, MAX_RATE,
      "loads of R requests a second that come by chance (Poisson), whatever is answered"},
     {1, 'n', "requests", NULL, "N", COUNT, AT(n_requests), 0, 1e6,
      "requests of a load; 0: 4 for each client, at least 8, and 32 for a rate"},
@@ -165,19 +127,23 @@ static int parse(int argc, char **argv, vly_serve_bench *o)
 {
     static char name[] = "bench serve";
     const vly_serve_bench default_values = *o;
-    const vly_option_table table = {rows,
-                                    sizeof rows / sizeof *rows,
-                                    1,
-                                    intro,
-                                    "\nExit status: 0 done, 1 failed, 2 wrong usage.\n",
-                                    &default_values,
-                                    NULL};
+    const vly_option_table table = {.rows = rows,
+                                    .n_rows = sizeof rows / sizeof *rows,
+                                    .command = 1,
+                                    .intro = intro,
+                                    .outro =
+                                        "\nCtrl-C ends it, and tells of the loads until then.\n\n"
+                                        "Exit status: 0 done, 1 failed, 2 wrong usage, 130 "
+                                        "interrupted.\n",
+                                    .default_values = &default_values};
     int n = 1;
     while (n < argc && strcmp(argv[n], "--") != 0) n++;
     o->server_options = argv + n + 1;
     o->n_server_options = n < argc ? argc - n - 1 : 0;
     argv[0] = name;
     int status = vly_option_table_parse(&table, n, argv, o);
+    if (!status) status = vly_bench_choose_model(name, 'm', &o->target, o->synthetic[0]);
+    if (!status) status = vly_bench_choose_model(name, 'd', &o->draft, o->synthetic[1]);
     if (status) return status;
     if (o->socket && o->tcp)
         return vly_cli_usage_error(name, "expected one of --socket and --tcp, got both");
@@ -300,7 +266,10 @@ static int measure(bench *b, vly_report *report, vly_error *err)
         rc = measure_load(b, o->clients.data[i], 0, err);
     for (size_t i = 0; rc == 0 && i < o->rates.len; i++)
         rc = measure_load(b, 0, o->rates.data[i], err);
-    if (rc == 0) vly_serve_report(&b->source, b->results, b->n_results, alone_ms, report);
+    /* What Ctrl-C cut short tells nothing. */
+    size_t n_whole = rc == 0 ? b->n_results : b->n_results ? b->n_results - 1 : 0;
+    if (rc == 0 || (rc == VLY_E_CANCELLED && n_whole))
+        vly_serve_report(&b->source, b->results, n_whole, alone_ms, report);
     return rc;
 }
 
@@ -330,10 +299,10 @@ int vly_bench_serve(int argc, char **argv)
                         : vly_fail(&err, VLY_E_HOST_MEMORY, "no memory for a report");
         if (rc == 0) rc = vly_report_check_path(o.csv, &err);
         if (rc == 0) rc = vly_report_check_path(o.json, &err);
+        vly_bench_catch_interrupt();
         if (rc == 0) rc = measure(&b, report, &err);
-        if (rc == 0) rc = vly_report_write(report, o.csv, o.json, &err);
         finish(&b);
-        if (rc) status = vly_cli_fail(&err);
+        status = vly_bench_end(rc, report, o.csv, o.json, &err);
         vly_report_destroy(report);
     }
     vly_ids_free(&o.clients);

@@ -253,16 +253,21 @@ static bool start(run *r, purpose why)
     return sent;
 }
 
+/* No more requests are to be sent. */
+static bool has_sent_all(const run *r)
+{
+    return r->n_started == r->load->n_requests || r->no_memory || vly_bench_interrupted();
+}
+
 /* Keeps as many requests under way as the load has clients. */
 static void go_on(run *r)
 {
-    while (r->n_active < r->load->n_clients && r->n_started < r->load->n_requests && !r->no_memory)
-        start(r, COUNTED);
+    while (r->n_active < r->load->n_clients && !has_sent_all(r)) start(r, COUNTED);
 }
 
 static bool is_over(const run *r)
 {
-    return r->n_active == 0 && (r->no_memory || r->n_started == r->load->n_requests);
+    return r->n_active == 0 && has_sent_all(r);
 }
 
 /* An answer that is no stream: its status, and what is wrong with the request, or the error's code,
@@ -323,8 +328,8 @@ static void on_arrival(uv_timer_t *timer)
         start(r, COUNTED);
         double part = random_part(r->source->n_prompts, ARRIVAL);
         r->next_due_s += -log1p(-part) / r->load->rate;
-    } while (r->n_started < r->load->n_requests && !r->no_memory);
-    if (r->n_started == r->load->n_requests || r->no_memory) return;
+    } while (!has_sent_all(r));
+    if (has_sent_all(r)) return;
     uv_update_time(timer->loop);
     uv_timer_start(timer, on_arrival, (uint64_t)ceil(1000 * (r->next_due_s - now_s)), 0);
 }
@@ -412,6 +417,7 @@ int vly_load_run(vly_load_source *source, const vly_load *load, vly_load_result 
     out->counters = difference(read_counters(&r), before);
     sort(&out->gaps_ms);
     sort(&out->long_ms);
+    if (vly_bench_interrupted()) return vly_fail(err, VLY_E_CANCELLED, "interrupted");
     return r.no_memory ? vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a load") : 0;
 }
 

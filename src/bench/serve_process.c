@@ -46,6 +46,7 @@ static int check(vly_bench_server *server, vly_http_client *client, vly_error *e
     char lines[600];
     int status;
     vly_text body = {0};
+    if (vly_bench_interrupted()) return vly_fail(err, VLY_E_CANCELLED, "interrupted");
     if (waitpid(server->pid, &status, WNOHANG) == server->pid) {
         server->pid = 0;
         read_last_lines(server->log, lines, sizeof lines);

@@ -8,7 +8,6 @@
 #include "store/store.h"
 
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -262,34 +261,15 @@ static void advance(progress *p)
 
 /* ---- running ---- */
 
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int signal_number)
-{
-    (void)signal_number;
-    interrupted = 1;
-}
-
-/* The first Ctrl-C ends the bench once the text under way is written; the next has its usual
- * effect. */
-static void catch_interrupt(struct sigaction *old)
-{
-    struct sigaction action = {.sa_handler = on_interrupt,
-                               .sa_flags = SA_RESTART | (int)SA_RESETHAND};
-    sigemptyset(&action.sa_mask);
-    interrupted = 0;
-    sigaction(SIGINT, &action, old);
-}
-
 /* One prompt in the configurations [from, to), which share a temperature; the first is plain. */
 static int run_all(const vly_spec *s, size_t from, size_t to, size_t prompt, progress *bar,
                    vly_error *err)
 {
     uint32_t n_seeds = s->configs[from].temperature > 0 ? s->options->n_seeds : 1;
     int rc = 0;
-    for (uint32_t seed = 1; rc == 0 && !interrupted && seed <= n_seeds; seed++) {
+    for (uint32_t seed = 1; rc == 0 && !vly_bench_interrupted() && seed <= n_seeds; seed++) {
         vly_ids texts = {0};
-        for (size_t c = from; rc == 0 && !interrupted && c < to; c++) {
+        for (size_t c = from; rc == 0 && !vly_bench_interrupted() && c < to; c++) {
             rc = run_prompt(s, c, prompt, seed, vly_spec_cell_of(s, c, prompt), &texts, err);
             advance(bar);
         }
@@ -311,9 +291,10 @@ static int run_format(vly_spec *s, bool kv_f16, progress *bar, size_t *n_done, v
 {
     int rc = 0;
     /* What compiles on first use is not measured. */
-    for (size_t c = 0; rc == 0 && !interrupted && c < s->n_configs; c++)
+    for (size_t c = 0; rc == 0 && !vly_bench_interrupted() && c < s->n_configs; c++)
         if (s->configs[c].kv_f16 == kv_f16) rc = run_prompt(s, c, 0, 0, NULL, NULL, err);
-    for (*n_done = 0; rc == 0 && !interrupted && *n_done < s->prompts.n; *n_done += !interrupted)
+    for (*n_done = 0; rc == 0 && !vly_bench_interrupted() && *n_done < s->prompts.n;
+         *n_done += !vly_bench_interrupted())
         for (size_t c = 0; rc == 0 && c < s->n_configs; c = end_of_group(s, c))
             if (s->configs[c].kv_f16 == kv_f16)
                 rc = run_all(s, c, end_of_group(s, c), *n_done, bar, err);
@@ -409,11 +390,11 @@ static int run(vly_spec *s, vly_error *err)
     if (!s->cells) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for results");
     bar.total = count_texts(s);
     size_t kv = 0, n_done = 0, n = s->prompts.n;
-    for (; rc == 0 && !interrupted && kv < kvs->len; kv++) {
+    for (; rc == 0 && !vly_bench_interrupted() && kv < kvs->len; kv++) {
         if (kv) rc = load(s, kvs->data[kv], err);
         if (rc == 0) rc = run_format(s, kvs->data[kv], &bar, &n_done, err);
     }
-    if (rc == 0 && interrupted) {
+    if (rc == 0 && vly_bench_interrupted()) {
         if (kv < kvs->len) n_done = 0; /* in another format it has nothing to be compared with */
         vly_prompts_truncate(&s->prompts, n_done);
         return vly_fail(err, VLY_E_CANCELLED, "interrupted: %zu of %zu prompts were measured",
@@ -432,10 +413,8 @@ static int measure(const vly_bench_options *o, vly_report *report, vly_error *er
     if (!o->target) s.target = target;
     if (!o->target && !o->draft) s.draft = draft;
     if (none) s.draft = NULL;
-    struct sigaction old;
-    catch_interrupt(&old);
+    vly_bench_catch_interrupt();
     if (rc == 0) rc = run(&s, err);
-    sigaction(SIGINT, &old, NULL);
     const bool cut = rc == VLY_E_CANCELLED && s.prompts.n > 0;
     if (rc == 0 || cut) vly_spec_report(&s, report);
     if (cut) vly_report_note(report, "%s", err->message);
@@ -455,7 +434,7 @@ static int measure(const vly_bench_options *o, vly_report *report, vly_error *er
 int vly_bench_spec(int argc, char **argv)
 {
     return vly_bench_main(VLY_BENCH_SPEC,
-                          "speculation on real prompts, each written in every way, against plain "
-                          "decoding",
+                          "speculation on real prompts, each written in every way, against\n"
+                          "plain decoding",
                           measure, argc, argv);
 }

@@ -286,6 +286,21 @@ static void report_categories(const vly_spec *s, vly_report *report)
     }
 }
 
+typedef struct {
+    char data[64];
+} text;
+
+/* "0.950 (0.900 to 1.000)", without the interval where one prompt gives none. */
+static text figure_text(vly_spec_figure figure)
+{
+    text out;
+    int n = snprintf(out.data, sizeof out.data, "%.3f", figure.value);
+    if (!isnan(figure.low))
+        snprintf(out.data + n, sizeof out.data - (size_t)n, " (%.3f to %.3f)", figure.low,
+                 figure.high);
+    return out;
+}
+
 /* What the governor reached of the best fixed k. */
 static void note_governor(const vly_spec *s, vly_report *report)
 {
@@ -299,11 +314,11 @@ static void note_governor(const vly_spec *s, vly_report *report)
                 best = i;
         vly_spec_figure of_best = vly_spec_against(s, c, best), of_plain = vly_spec_speed_up(s, c);
         vly_report_note(report,
-                        "temperature %g, %s: auto reaches %.3f (%.3f to %.3f) of the best fixed "
-                        "way (%s, k = %u) and %.3f (%.3f to %.3f) of plain decoding",
-                        (double)config->temperature, config->kv_f16 ? "f16" : "int8", of_best.value,
-                        of_best.low, of_best.high, vly_spec_method_name(&s->configs[best]),
-                        s->configs[best].k, of_plain.value, of_plain.low, of_plain.high);
+                        "temperature %g, %s: auto reaches %s of the best fixed way (%s, k = %u) "
+                        "and %s of plain decoding",
+                        (double)config->temperature, config->kv_f16 ? "f16" : "int8",
+                        figure_text(of_best).data, vly_spec_method_name(&s->configs[best]),
+                        s->configs[best].k, figure_text(of_plain).data);
     }
 }
 

@@ -86,6 +86,7 @@ char *vly_cli_utf8(vly_bytes bytes)
 int vly_cli_read_text(const char *path, vly_text *text, vly_error *err)
 {
     enum { MAX_BYTES = 1 << 30 };
+    if (path && strcmp(path, "-") == 0) path = NULL;
     const char *name = path ? path : "standard input";
     FILE *file = path ? fopen(path, "rb") : stdin;
     if (!file)

@@ -27,7 +27,7 @@ int vly_cli_fail(const vly_error *err);
 int vly_cli_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out);
 int vly_cli_parse_double(const char *text, double min, double max, double *out);
 
-/* Appends all of the file `path`, or of standard input where that is NULL. VLY_E_NOT_FOUND,
+/* Appends all of the file `path`, or of standard input where that is NULL or "-". VLY_E_NOT_FOUND,
  * VLY_E_IO, VLY_E_INVALID (more than 1 GiB), VLY_E_HOST_MEMORY. */
 int vly_cli_read_text(const char *path, vly_text *text, vly_error *err);
 

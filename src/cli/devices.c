@@ -1,12 +1,11 @@
 /* volley devices: what there is to run on, and which of it would be taken. */
 #include "cli/cli.h"
+#include "cli/json_fields.h"
+#include "cli/option_table.h"
 #include "gpu/gpu.h"
 
-#include <cjson/cJSON.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define MIB(n_bytes) ((double)(n_bytes) / 1048576.0)
 
@@ -36,15 +35,6 @@ static bool has(const vly_gpu_info *info, size_t feature)
     return *(const bool *)((const char *)info + features[feature].offset);
 }
 
-static void print_help(void)
-{
-    printf("usage: volley devices [OPTION...]\n\n"
-           "Lists the Vulkan devices; a star marks the one that would be taken.\n\n"
-           "      --device D       a number of the list, or a part of a name: choose this one\n"
-           "      --json           print {\"chosen\":number,\"devices\":[...]}\n"
-           "  -h, --help           show this help\n");
-}
-
 static void print_device(const vly_gpu_info *info, bool is_chosen)
 {
     printf("%c %u  %s\n", is_chosen ? '*' : ' ', info->index, info->name);
@@ -65,29 +55,22 @@ static void print_device(const vly_gpu_info *info, bool is_chosen)
     printf("\n");
 }
 
-static void add_text(cJSON *object, const char *name, const char *text)
-{
-    char *utf8 = vly_cli_utf8((vly_bytes){text, strlen(text)});
-    cJSON_AddStringToObject(object, name, utf8 ? utf8 : "");
-    free(utf8);
-}
-
 static cJSON *device_to_json(const vly_gpu_info *info)
 {
     cJSON *device = cJSON_CreateObject();
     cJSON_AddNumberToObject(device, "index", info->index);
-    add_text(device, "name", info->name);
+    vly_cli_json_add_name(device, "name", info->name);
     cJSON_AddBoolToObject(device, "usable", info->usable);
     if (!info->usable) {
-        add_text(device, "why_not", info->why_not);
+        vly_cli_json_add_name(device, "why_not", info->why_not);
         return device;
     }
     char version[32];
     snprintf(version, sizeof version, "%u.%u.%u", info->api_version >> 22 & 0x7f,
              info->api_version >> 12 & 0x3ff, info->api_version & 0xfff);
-    add_text(device, "driver", info->driver);
-    add_text(device, "vulkan", version);
-    add_text(device, "type", type_names[info->type]);
+    vly_cli_json_add_name(device, "driver", info->driver);
+    vly_cli_json_add_name(device, "vulkan", version);
+    vly_cli_json_add_name(device, "type", type_names[info->type]);
     cJSON_AddNumberToObject(device, "memory_bytes", (double)info->memory_bytes);
     cJSON_AddNumberToObject(device, "available_bytes", (double)info->available_bytes);
     cJSON_AddNumberToObject(device, "max_buffer_bytes", (double)info->max_buffer_bytes);
@@ -107,12 +90,7 @@ static int print_json(const vly_gpu_info *infos, size_t n, int chosen, vly_error
         cJSON_AddNullToObject(all, "chosen");
     cJSON *devices = cJSON_AddArrayToObject(all, "devices");
     for (size_t i = 0; i < n; i++) cJSON_AddItemToArray(devices, device_to_json(&infos[i]));
-    char *text = cJSON_PrintUnformatted(all);
-    cJSON_Delete(all);
-    if (!text) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory to print %zu devices", n);
-    printf("%s\n", text);
-    cJSON_free(text);
-    return 0;
+    return vly_cli_json_print(all, err);
 }
 
 static int list(const char *choice, bool json, vly_error *err)
@@ -129,33 +107,32 @@ static int list(const char *choice, bool json, vly_error *err)
     return rc;
 }
 
+typedef struct {
+    const char *choice;
+    bool json;
+} options;
+
+#define AT(field) offsetof(options, field)
+static const vly_option_row rows[] = {
+    {1, 0, "device", NULL, "D", &vly_option_text, AT(choice), 0, 0,
+     "a number of the list, or a part of a name: choose this one"},
+    {1, 0, "json", NULL, NULL, &vly_option_flag, AT(json), 0, 0,
+     "print {\"chosen\":number,\"devices\":[...]}"},
+    {1, 'h', "help", NULL, NULL, &vly_option_help, 0, 0, 0, "show this help"},
+};
+
 int vly_cli_devices(int argc, char **argv)
 {
-    enum { DEVICE = 256, JSON };
-    static const struct option options[] = {{"device", required_argument, NULL, DEVICE},
-                                            {"json", no_argument, NULL, JSON},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
-    const char *choice = NULL;
-    bool json = false;
-    opterr = 0;
-    for (int got; (got = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
-        switch (got) {
-        case DEVICE:
-            choice = optarg;
-            break;
-        case JSON:
-            json = true;
-            break;
-        case 'h':
-            print_help();
-            return 0;
-        default:
-            return vly_cli_option_error(argv[0], got, argv);
-        }
-    }
-    if (optind < argc)
-        return vly_cli_usage_error(argv[0], "unexpected argument '%s'", argv[optind]);
+    options o = {0};
+    const vly_option_table table = {
+        .rows = rows,
+        .n_rows = sizeof rows / sizeof *rows,
+        .command = 1,
+        .intro = "usage: volley devices [OPTION...]\n\n"
+                 "Lists the Vulkan devices; a star marks the one that would be taken.\n\n",
+        .default_values = &(options){0}};
+    int status = vly_option_table_parse(&table, argc, argv, &o);
     vly_error err;
-    return list(choice, json, &err) ? vly_cli_fail(&err) : 0;
+    if (!status && list(o.choice, o.json, &err)) status = vly_cli_fail(&err);
+    return status < 0 ? 0 : status;
 }

@@ -101,32 +101,28 @@ const vly_option_type vly_cli_draft_max_type = {
     .parse = parse_draft_max, .expected = "a whole number", .ranged = true};
 
 static const vly_option_row rows[] = {
-    {WRITE, 'm', "model", NULL, "TARGET", &vly_option_text, AT(target), 0, 0,
-     "file or name of the target, whose text it is (that of the shipped pair)"},
+    {WRITE, 'm', "model", NULL, "TARGET", &vly_option_text, AT(target), 0, 0, VLY_HELP_TARGET},
     {LOGITS, 'm', "model", NULL, "MODEL", &vly_option_text, AT(target), 0, 0,
      "file or name of the model"},
     {PERPLEX, 'm', "model", NULL, "MODEL", &vly_option_text, AT(target), 0, 0,
      "file or name of the model (the target of the shipped pair)"},
-    {WRITE, 'd', "draft", NULL, "DRAFT", &vly_option_text, AT(draft), 0, 0,
-     "file or name of the draft, or 'none' (that of the shipped pair; none where -m is given)"},
+    {WRITE, 'd', "draft", NULL, "DRAFT", &vly_option_text, AT(draft), 0, 0, VLY_HELP_DRAFT},
     {GENERATE, 'p', "prompt", NULL, "TEXT", &vly_option_text, AT(text), 0, 0,
      "the text to go on from"},
     {MEASURE, 'p', "prompt", NULL, "TEXT", &vly_option_text, AT(text), 0, 0, "the text"},
     {GENERATE | MEASURE, 'f', "file", NULL, "FILE", &vly_option_text, AT(file), 0, 0,
-     "read that text from FILE, '-' being standard input, less one newline at its end"},
+     VLY_HELP_FILE},
     {LOGITS, 0, "ids", NULL, "ID,...", &vly_option_list, AT(ids), 0, MAX_COUNT,
      "these tokens in place of a text, nothing put in front"},
     {GENERATE | MEASURE, 0, "parse-special", NULL, NULL, &vly_option_flag, AT(parse_special), 0, 0,
-     "text that spells a control token (\"</s>\") becomes that token"},
+     VLY_HELP_PARSE_SPECIAL},
     {GENERATE, 0, "chat", NULL, NULL, &vly_option_flag, AT(chat), 0, 0,
      "take the prompt as a user's message and write the answer, as the model's chat template "
-     "spells "
-     "conversations"},
+     "spells conversations"},
     {WRITE, 0, "system", NULL, "TEXT", &vly_option_text, AT(system), 0, 0,
      "a system message in front of the user's"},
     {WRITE, 0, "chat-template", NULL, "NAME|FILE", &vly_option_text, AT(chat_template), 0, 0,
-     "spell conversations so and not as the model file says: the name of a family of templates "
-     "(chatml, mistral-v0.3, llama3, zephyr, ...) or a file with a template of one"},
+     VLY_HELP_TEMPLATE},
     {RUN, 0, "echo", NULL, NULL, &vly_option_flag, AT(echo), 0, 0,
      "print the prompt before the text"},
     {WRITE, 'n', "n-predict", "max-tokens", "N", &vly_option_limit, AT(max_tokens), 0, MAX_COUNT,
@@ -136,10 +132,10 @@ static const vly_option_row rows[] = {
     {WRITE | LOGITS, 'c', "ctx", "ctx-size", "N", &vly_option_count, AT(n_ctx), 0, MAX_COUNT,
      "tokens of prompt and text at most; 0: the target's own number, or as many as fit the device"},
     {PERPLEX, 'c', "ctx", "ctx-size", "N", &vly_option_count, AT(n_ctx), 2, MAX_COUNT,
-     "tokens of a window (512, or the model's context where that is less)"},
-    {PERPLEX, 0, "stride", NULL, "S", &vly_option_count, AT(stride), 1, MAX_COUNT,
-     "begin a window every S tokens and count the last S of each (windows side by side, of which "
-     "the second halves count)"},
+     "tokens of a window; 0: 512, or the model's context where that is less"},
+    {PERPLEX, 0, "stride", NULL, "S", &vly_option_count, AT(stride), 0, MAX_COUNT,
+     "begin a window every S tokens and count the last S of each; 0: windows side by side, of "
+     "which the second halves count"},
     {WRITE, 0, "temp", "temperature", "T", &vly_option_real, AT(sampling.temperature), 0, 100,
      "temperature; at 0 always the likeliest token"},
     {WRITE, 0, "top-k", NULL, "K", &vly_option_count, AT(sampling.top_k), 0, MAX_COUNT,
@@ -179,8 +175,7 @@ static const vly_option_row rows[] = {
      "how the caches store keys and values (int8)"},
     {ALL, 0, "arch", NULL, "FILE", &vly_option_text, AT(arch), 0, 0, VLY_HELP_ARCH},
     {ALL, 0, "device", NULL, "D", &vly_option_text, AT(device), 0, 0, VLY_HELP_DEVICE},
-    {GENERATE | PERPLEX, 0, "json", NULL, NULL, &vly_option_flag, AT(json), 0, 0,
-     "print one JSON object and nothing else on standard output"},
+    {GENERATE | PERPLEX, 0, "json", NULL, NULL, &vly_option_flag, AT(json), 0, 0, VLY_HELP_JSON},
     {RUN, 0, "stats", NULL, NULL, &vly_option_flag, AT(stats), 0, 0,
      "print all statistics on standard error, as a table"},
     {ALL, 'v', "verbose", NULL, NULL, &vly_option_tally, AT(verbosity), 0, 0,
@@ -213,7 +208,7 @@ static const struct {
      "Ctrl-C ends an answer, which stays in the conversation as far as it came; at the\n"
      "prompt it drops the line, and on an empty line leaves, as Ctrl-D does. The\n"
      "models are chosen as by 'volley run'; the target must be made for conversations.\n\n",
-     "\nExit status: 0 done, 1 failed, 2 wrong usage.\n"},
+     NULL},
     {VLY_CLI_VERIFY,
      "usage: volley verify [OPTION...]\n\n"
      "Writes the same text with the draft and without it, compares the tokens, and\n"
@@ -227,7 +222,7 @@ static const struct {
      "without -p, -f and --ids: {\"pos\",\"id\",\"top\":[[id,logit],...],\"lse\",\"mean\"}.\n"
      "id is the token at that position, top the best logits of the token after it,\n"
      "lse the logarithm of the sum of all logits' exponentials, mean their mean.\n\n",
-     "\nExit status: 0 done, 1 failed, 2 wrong usage.\n"},
+     NULL},
     {VLY_CLI_PERPLEXITY,
      "usage: volley perplexity [-m MODEL] [-p TEXT | -f FILE] [OPTION...]\n\n"
      "Prints how well the model foretells a text, which is standard input without -p\n"
@@ -236,7 +231,7 @@ static const struct {
      "As by llama-perplexity: of windows side by side each begins with the start token\n"
      "where the vocabulary has one, in place of its first token. (Its --ppl-stride S\n"
      "makes windows of N + S/2 tokens.)\n\n",
-     "\nExit status: 0 done, 1 failed, 2 wrong usage.\n"},
+     NULL},
 };
 
 static vly_cli_options defaults(void)
@@ -303,7 +298,11 @@ static int check(vly_cli_generator command, const char *name, const vly_cli_opti
 int vly_cli_options_parse(vly_cli_generator command, int argc, char **argv, vly_cli_options *o)
 {
     const vly_cli_options default_values = defaults();
-    vly_option_table table = {rows, N_ROWS, command, NULL, NULL, &default_values, &o->given};
+    vly_option_table table = {.rows = rows,
+                              .n_rows = N_ROWS,
+                              .command = command,
+                              .default_values = &default_values,
+                              .given = &o->given};
     _Static_assert(N_ROWS <= 64, "a bit for each row");
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (texts[i].command == command) {

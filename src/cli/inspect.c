@@ -1,15 +1,15 @@
 /* volley inspect: what is in a model file, and what it would need. */
 #include "cli/cli.h"
-#include "store/store.h"
+#include "cli/json_fields.h"
+#include "cli/option_table.h"
 #include "gguf/totals.h"
 #include "kv/kv.h"
 #include "model/config.h"
 #include "model/repack.h"
 #include "model/weights.h"
+#include "store/store.h"
 #include "text/tokenizer.h"
 
-#include <cjson/cJSON.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -338,14 +338,6 @@ static void print_listing(const inspection *in)
 
 /* ---- JSON ---- */
 
-/* A number that keeps all its bits, which cJSON's doubles would not. */
-static void add_count(cJSON *object, const char *name, uint64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof text, "%" PRIu64, value);
-    cJSON_AddRawToObject(object, name, text);
-}
-
 static cJSON *string_to_json(vly_bytes bytes)
 {
     char *text = vly_cli_utf8(bytes);
@@ -368,7 +360,7 @@ static cJSON *entry_to_json(const vly_gguf *gguf, const vly_gguf_entry *entry)
 {
     if (entry->type != VLY_GGUF_ARRAY) return scalar_to_json(entry);
     cJSON *json = cJSON_CreateObject();
-    add_count(json, "count", entry->count);
+    vly_cli_json_add_count(json, "count", entry->count);
     cJSON *first = cJSON_AddArrayToObject(json, "first");
     for (uint64_t i = 0; i < entry->count && i < SHOWN_ITEMS; i++) {
         vly_gguf_entry item = item_of(gguf, entry, i);
@@ -402,9 +394,9 @@ static cJSON *tensors_to_json(const vly_gguf *gguf)
             vly_gguf_entry dim = {.type = VLY_GGUF_U64, .value.u = t->dims[d]};
             cJSON_AddItemToArray(dims, scalar_to_json(&dim));
         }
-        if (vly_gguf_n_parts(gguf) > 1) add_count(tensor, "part", t->part + 1);
-        add_count(tensor, "offset", t->offset);
-        add_count(tensor, "bytes", t->n_bytes);
+        if (vly_gguf_n_parts(gguf) > 1) vly_cli_json_add_count(tensor, "part", t->part + 1);
+        vly_cli_json_add_count(tensor, "offset", t->offset);
+        vly_cli_json_add_count(tensor, "bytes", t->n_bytes);
         cJSON_AddItemToArray(json, tensor);
     }
     return json;
@@ -412,9 +404,9 @@ static cJSON *tensors_to_json(const vly_gguf *gguf)
 
 static void add_totals(cJSON *json, const vly_totals *t)
 {
-    add_count(json, "tensors", t->n_tensors);
-    add_count(json, "weights", t->n_weights);
-    add_count(json, "bytes", t->n_bytes);
+    vly_cli_json_add_count(json, "tensors", t->n_tensors);
+    vly_cli_json_add_count(json, "weights", t->n_weights);
+    vly_cli_json_add_count(json, "bytes", t->n_bytes);
 }
 
 static cJSON *totals_to_json(const inspection *in)
@@ -433,16 +425,16 @@ static cJSON *totals_to_json(const inspection *in)
 static void add_kv(cJSON *json, const char *name, uint64_t token_bytes, uint64_t context_bytes)
 {
     cJSON *kv = cJSON_AddObjectToObject(json, name);
-    add_count(kv, "token", token_bytes);
-    add_count(kv, "context", context_bytes);
+    vly_cli_json_add_count(kv, "token", token_bytes);
+    vly_cli_json_add_count(kv, "context", context_bytes);
 }
 
 static cJSON *memory_to_json(const inspection *in)
 {
     cJSON *json = cJSON_CreateObject();
-    add_count(json, "weights", in->device_bytes);
+    vly_cli_json_add_count(json, "weights", in->device_bytes);
     if (in->tiled_bytes)
-        add_count(json, "weights_tiled", in->tiled_bytes);
+        vly_cli_json_add_count(json, "weights_tiled", in->tiled_bytes);
     else
         cJSON_AddNullToObject(json, "weights_tiled");
     if (in->kv_unknown.code) {
@@ -451,21 +443,21 @@ static cJSON *memory_to_json(const inspection *in)
         cJSON_AddNullToObject(json, "kv_f16");
         return json;
     }
-    add_count(json, "context_tokens", in->context);
+    vly_cli_json_add_count(json, "context_tokens", in->context);
     add_kv(json, "kv_int8", in->int8_token_bytes, in->int8_context_bytes);
     add_kv(json, "kv_f16", in->f16_token_bytes, in->f16_context_bytes);
     return json;
 }
 
-static int print_json(const inspection *in)
+static int print_json(const inspection *in, vly_error *err)
 {
     const vly_gguf *gguf = in->gguf;
     const char *path = vly_gguf_path(gguf);
     cJSON *json = cJSON_CreateObject();
     cJSON_AddItemToObject(json, "file", string_to_json(bytes_of(path)));
-    add_count(json, "parts", vly_gguf_n_parts(gguf));
-    add_count(json, "version", vly_gguf_version(gguf));
-    add_count(json, "bytes", vly_gguf_file_bytes(gguf));
+    vly_cli_json_add_count(json, "parts", vly_gguf_n_parts(gguf));
+    vly_cli_json_add_count(json, "version", vly_gguf_version(gguf));
+    vly_cli_json_add_count(json, "bytes", vly_gguf_file_bytes(gguf));
     cJSON_AddItemToObject(json, "metadata", metadata_to_json(gguf));
     cJSON_AddItemToObject(json, "tensors", tensors_to_json(gguf));
     cJSON_AddItemToObject(json, "totals", totals_to_json(in));
@@ -475,70 +467,59 @@ static int print_json(const inspection *in)
     for (size_t i = 0; i < in->n_problems; i++) {
         cJSON_AddItemToArray(problems, string_to_json(bytes_of(in->problems[i].message)));
     }
-    char *text = cJSON_PrintUnformatted(json);
-    cJSON_Delete(json);
-    if (!text) {
-        vly_error err;
-        vly_fail(&err, VLY_E_HOST_MEMORY, "%s: no memory to write it as JSON", path);
-        return vly_cli_fail(&err);
-    }
-    puts(text);
-    cJSON_free(text);
-    return 0;
+    return vly_cli_json_print(json, err);
 }
 
-static void print_help(void)
+/* ---- the command ---- */
+
+typedef struct {
+    const char *model, *arch;
+    bool json;
+} options;
+
+#define AT(field) offsetof(options, field)
+static const vly_option_row rows[] = {
+    {1, 0, "arch", NULL, "FILE", &vly_option_text, AT(arch), 0, 0, VLY_HELP_ARCH},
+    {1, 0, "json", NULL, NULL, &vly_option_flag, AT(json), 0, 0,
+     "print one JSON object: file, parts, version, bytes, metadata (of an array: its count and "
+     "first items), tensors, totals, memory (bytes; weights_tiled: on devices with matrix units), "
+     "runs and problems"},
+    {1, 'h', "help", NULL, NULL, &vly_option_help, 0, 0, 0, "show this help"},
+};
+static const vly_option_operand model = {"MODEL", AT(model)};
+
+static int print(const options *o, vly_error *err)
 {
-    printf("usage: volley inspect MODEL [--arch FILE] [--json]\n\n"
-           "Shows the metadata and tensors of a GGUF file, their formats and sizes, and what the\n"
-           "model would need in memory.\n\n"
-           "  --arch FILE  JSON file that describes an architecture beside the known ones\n"
-           "  --json       one JSON object: file, parts, version, bytes, metadata (of an array:\n"
-           "               its count and first items), tensors, totals, memory (bytes;\n"
-           "               weights_tiled: on devices with matrix units), runs and problems\n"
-           "  --help       this text\n");
+    vly_gguf *gguf;
+    vly_arch arch;
+    inspection in;
+    int rc = o->arch ? vly_arch_read(o->arch, &arch, err) : 0;
+    if (!rc) rc = vly_store_open(o->model, &gguf, err);
+    if (rc) return rc;
+    inspect(gguf, o->arch ? &arch : NULL, &in);
+    if (o->json)
+        rc = print_json(&in, err);
+    else
+        print_listing(&in);
+    vly_gguf_close(gguf);
+    return rc;
 }
 
 int vly_cli_inspect(int argc, char **argv)
 {
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
-                                            {"arch", required_argument, NULL, 'a'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
-    bool as_json = false;
-    const char *arch_path = NULL;
-    opterr = 0;
-    for (int got; (got = getopt_long(argc, argv, ":h", options, NULL)) != -1;) {
-        switch (got) {
-        case 'j':
-            as_json = true;
-            break;
-        case 'a':
-            arch_path = optarg;
-            break;
-        case 'h':
-            print_help();
-            return 0;
-        default:
-            return vly_cli_option_error(argv[0], got, argv);
-        }
-    }
-    if (optind == argc) return vly_cli_usage_error(argv[0], "a model file is missing");
-    if (optind + 1 < argc)
-        return vly_cli_usage_error(argv[0], "unexpected argument '%s'", argv[optind + 1]);
-
-    vly_gguf *gguf;
+    options o = {0};
+    const vly_option_table table = {
+        .rows = rows,
+        .n_rows = sizeof rows / sizeof *rows,
+        .operands = &model,
+        .n_operands = 1,
+        .command = 1,
+        .intro = "usage: volley inspect MODEL [OPTION...]\n\n"
+                 "Shows the metadata and tensors of a model, a file or a name, their formats and\n"
+                 "sizes, and what the model would need in memory.\n\n",
+        .default_values = &(options){0}};
+    int status = vly_option_table_parse(&table, argc, argv, &o);
     vly_error err;
-    vly_arch arch;
-    if (arch_path && vly_arch_read(arch_path, &arch, &err)) return vly_cli_fail(&err);
-    if (vly_store_open(argv[optind], &gguf, &err)) return vly_cli_fail(&err);
-    inspection in;
-    inspect(gguf, arch_path ? &arch : NULL, &in);
-    int status = 0;
-    if (as_json)
-        status = print_json(&in);
-    else
-        print_listing(&in);
-    vly_gguf_close(gguf);
-    return status;
+    if (!status && print(&o, &err)) status = vly_cli_fail(&err);
+    return status < 0 ? 0 : status;
 }

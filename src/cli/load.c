@@ -130,10 +130,9 @@ int vly_cli_load(const vly_cli_options *o, bool with_draft, vly_engine **out, vl
     if (rc) return rc;
     uint32_t n_ctx = vly_engine_get_info(*out)->n_ctx;
     if (n_ctx < o->n_ctx)
-        vly_log(
-            VLY_LOG_WARN, "cli",
-            "-c: expected a context of at most %u tokens, which the target was made for, got %u",
-            n_ctx, o->n_ctx);
+        vly_log(VLY_LOG_WARN, "cli",
+                "-c %u: the target was made for a context of at most %u tokens, which is taken",
+                o->n_ctx, n_ctx);
     return 0;
 }
 
@@ -146,11 +145,10 @@ int vly_cli_read_prompt(const char *command, const vly_cli_options *o, vly_text 
         return vly_cli_fail(&err);
     }
     if (o->text) return 0;
-    const char *path = o->file && strcmp(o->file, "-") != 0 ? o->file : NULL;
     if (!o->file && isatty(STDIN_FILENO))
         return vly_cli_usage_error(
             command, "a prompt is missing: give -p TEXT or -f FILE, or pipe it to standard input");
-    if (vly_cli_read_text(path, prompt, &err)) return vly_cli_fail(&err);
+    if (vly_cli_read_text(o->file, prompt, &err)) return vly_cli_fail(&err);
     if (prompt->len && prompt->data[prompt->len - 1] == '\n') prompt->data[--prompt->len] = '\0';
     return 0;
 }

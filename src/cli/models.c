@@ -140,7 +140,7 @@ static int read_sample(options *o, vly_error *err)
         return vly_text_append(&o->sample, sample_text, sizeof sample_text - 1)
                    ? vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the sample text")
                    : 0;
-    int rc = vly_cli_read_text(strcmp(o->text, "-") ? o->text : NULL, &o->sample, err);
+    int rc = vly_cli_read_text(o->text, &o->sample, err);
     if (rc == 0 && o->sample.len == 0)
         rc = vly_fail(err, VLY_E_INVALID, "%s: expected a sample text, got nothing", o->text);
     return rc;
@@ -189,7 +189,6 @@ int vly_cli_models(int argc, char **argv)
                               .n_rows = sizeof rows / sizeof *rows,
                               .command = 1,
                               .intro = intro,
-                              .outro = "\nExit status: 0 done, 1 failed, 2 wrong usage.\n",
                               .default_values = &default_values};
     int status = vly_option_table_parse(&table, argc, argv, &o);
     if (!status && o.text && !o.target)

@@ -69,7 +69,8 @@ static void print_help(const vly_option_table *table)
         snprintf(text, sizeof text, "%s%s", row->help, limits);
         print_wrapped(column, text);
     }
-    fputs(table->outro, stdout);
+    fputs(table->outro ? table->outro : "\nExit status: 0 done, 1 failed, 2 wrong usage.\n",
+          stdout);
 }
 
 /* ---- values ---- */
@@ -203,6 +204,19 @@ static const vly_option_row *find_row(const vly_option_table *table, int got)
     return NULL;
 }
 
+/* The words that getopt_long left, which are behind the others now. */
+static int take_operands(const vly_option_table *table, int argc, char **argv, void *options)
+{
+    for (size_t i = 0; i < table->n_operands; i++) {
+        const vly_option_operand *operand = &table->operands[i];
+        if (optind == argc) return vly_cli_usage_error(argv[0], "%s is missing", operand->name);
+        *(const char **)((char *)options + operand->offset) = argv[optind++];
+    }
+    if (optind < argc)
+        return vly_cli_usage_error(argv[0], "unexpected argument '%s'", argv[optind]);
+    return 0;
+}
+
 static int parse_words(const vly_option_table *table, const struct option *longs,
                        const char *shorts, int argc, char **argv, void *options)
 {
@@ -217,9 +231,7 @@ static int parse_words(const vly_option_table *table, const struct option *longs
         if (row->type->parse(row, optarg, options)) return value_error(argv[0], row, optarg);
         if (table->given) *table->given |= UINT64_C(1) << (row - table->rows);
     }
-    if (optind < argc)
-        return vly_cli_usage_error(argv[0], "unexpected argument '%s'", argv[optind]);
-    return 0;
+    return take_operands(table, argc, argv, options);
 }
 
 int vly_option_table_parse(const vly_option_table *table, int argc, char **argv, void *options)

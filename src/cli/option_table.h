@@ -43,6 +43,16 @@ void *vly_option_field(const struct vly_option_row *row, void *options);
 #define VLY_OPTION_MAX_COUNT 4294967294.0
 
 /* What the help of several commands says of the same option. */
+#define VLY_HELP_TARGET "file or name of the target, whose text it is (that of the shipped pair)"
+#define VLY_HELP_DRAFT                                                                             \
+    "file or name of the draft, or 'none' (that of the shipped pair; none where -m is given)"
+#define VLY_HELP_TEMPLATE                                                                          \
+    "spell conversations so and not as the model file says: the name of a family of templates "    \
+    "(chatml, mistral-v0.3, llama3, zephyr, ...) or a file with a template of one"
+#define VLY_HELP_FILE                                                                              \
+    "read that text from FILE, '-' being standard input, less one newline at its end"
+#define VLY_HELP_PARSE_SPECIAL "text that spells a control token (\"</s>\") becomes that token"
+#define VLY_HELP_JSON          "print one JSON object and nothing else on standard output"
 #define VLY_HELP_ARCH                                                                              \
     "JSON file that describes an architecture beside the known ones (docs/models.md)"
 #define VLY_HELP_DEVICE                                                                            \
@@ -63,11 +73,20 @@ typedef struct vly_option_row {
     const char *help;
 } vly_option_row;
 
+/* A word without a dash, which has to be there. */
+typedef struct {
+    const char *name; /* as help and errors call it */
+    size_t offset;    /* of the const char * in the command's options */
+} vly_option_operand;
+
 typedef struct {
     const vly_option_row *rows;
     size_t n_rows;
+    const vly_option_operand *operands; /* in their order */
+    size_t n_operands;
     unsigned command;           /* whose rows count */
-    const char *intro, *outro;  /* of help */
+    const char *intro;          /* of help */
+    const char *outro;          /* NULL: what the exit status of most commands means */
     const void *default_values; /* the options that help tells the defaults of */
     uint64_t *given;            /* bit i: an option of rows[i], i < 64, was there; may be NULL */
 } vly_option_table;

@@ -106,13 +106,9 @@ static const vly_option_row rows[] = {
      "reach need --api-key-file"},
     {1, 0, "api-key-file", NULL, "FILE", TEXT, SERVE(api_key_file), 0, 0,
      "take requests only with 'Authorization: Bearer KEY', KEY being a line of FILE"},
-    {1, 'm', "model", NULL, "TARGET", TEXT, MODEL(target), 0, 0,
-     "file or name of the target, whose text it is (that of the shipped pair)"},
-    {1, 'd', "draft", NULL, "DRAFT", TEXT, MODEL(draft), 0, 0,
-     "file or name of the draft, or 'none' (that of the shipped pair; none where -m is given)"},
-    {1, 0, "chat-template", NULL, "NAME|FILE", TEXT, MODEL(chat_template), 0, 0,
-     "spell conversations so and not as the model file says: the name of a family of templates "
-     "(chatml, mistral-v0.3, llama3, zephyr, ...) or a file with a template of one"},
+    {1, 'm', "model", NULL, "TARGET", TEXT, MODEL(target), 0, 0, VLY_HELP_TARGET},
+    {1, 'd', "draft", NULL, "DRAFT", TEXT, MODEL(draft), 0, 0, VLY_HELP_DRAFT},
+    {1, 0, "chat-template", NULL, "NAME|FILE", TEXT, MODEL(chat_template), 0, 0, VLY_HELP_TEMPLATE},
     {1, 'c', "ctx", "ctx-size", "N", COUNT, MODEL(n_ctx), 0, VLY_OPTION_MAX_COUNT,
      "tokens of prompt and text of a request at most; 0: the target's own number, or as many as "
      "fit the device"},
@@ -195,13 +191,13 @@ int vly_cli_serve(int argc, char **argv)
 {
     const options default_values = defaults();
     options o = defaults();
-    vly_option_table table = {rows,
-                              sizeof rows / sizeof *rows,
-                              1,
-                              intro,
-                              "\nExit status: 0 ended by a signal, 1 failed, 2 wrong usage.\n",
-                              &default_values,
-                              NULL};
+    vly_option_table table = {.rows = rows,
+                              .n_rows = sizeof rows / sizeof *rows,
+                              .command = 1,
+                              .intro = intro,
+                              .outro =
+                                  "\nExit status: 0 ended by a signal, 1 failed, 2 wrong usage.\n",
+                              .default_values = &default_values};
     int status = vly_option_table_parse(&table, argc, argv, &o);
     if (status) return status < 0 ? 0 : status;
     if (!o.serve.socket && !o.serve.tcp && !getenv("LISTEN_FDS"))

@@ -1,90 +1,53 @@
 /* volley tokenize: the ids of a text, to look at and to compare with other tokenizers. */
 #include "cli/cli.h"
+#include "cli/option_table.h"
 #include "store/store.h"
 #include "text/json.h"
 #include "text/tokenizer.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct {
     const char *model, *text, *file;
-    unsigned flags; /* VLY_ENCODE_* */
-    bool json, jsonl;
+    bool bos, parse_special, json, jsonl;
 } request;
 
-static void print_help(void)
-{
-    printf(
-        "usage: volley tokenize -m MODEL [-p TEXT | -f FILE] [OPTION...]\n\n"
-        "Prints the token ids of a text, which is standard input without -p and -f. A file that\n"
-        "has a vocabulary and nothing else will do as MODEL.\n\n"
-        "  -m, --model MODEL    file or name of the model whose vocabulary to use\n"
-        "  -p, --prompt TEXT    the text\n"
-        "  -f, --file FILE      read the text from FILE\n"
-        "      --bos            put the vocabulary's start token in front, if it has one\n"
-        "      --parse-special  text that spells a control token (\"</s>\") becomes that token\n"
-        "      --json           print {\"ids\":[...],\"pieces\":[...]}\n"
-        "      --jsonl          read lines {\"text\":...} from standard input, print a line\n"
-        "                       {\"ids\":[...]} for each\n"
-        "  -h, --help           show this help\n");
-}
+#define AT(field) offsetof(request, field)
+static const vly_option_row rows[] = {
+    {1, 'm', "model", NULL, "MODEL", &vly_option_text, AT(model), 0, 0,
+     "file or name of the model whose vocabulary to use"},
+    {1, 'p', "prompt", NULL, "TEXT", &vly_option_text, AT(text), 0, 0, "the text"},
+    {1, 'f', "file", NULL, "FILE", &vly_option_text, AT(file), 0, 0,
+     "read the text from FILE, '-' being standard input"},
+    {1, 0, "bos", NULL, NULL, &vly_option_flag, AT(bos), 0, 0,
+     "put the vocabulary's start token in front, if it has one"},
+    {1, 0, "parse-special", NULL, NULL, &vly_option_flag, AT(parse_special), 0, 0,
+     VLY_HELP_PARSE_SPECIAL},
+    {1, 0, "json", NULL, NULL, &vly_option_flag, AT(json), 0, 0,
+     "print {\"ids\":[...],\"pieces\":[...]}"},
+    {1, 0, "jsonl", NULL, NULL, &vly_option_flag, AT(jsonl), 0, 0,
+     "read lines {\"text\":...} from standard input, print a line {\"ids\":[...]} for each"},
+    {1, 'h', "help", NULL, NULL, &vly_option_help, 0, 0, 0, "show this help"},
+};
 
-/* 0, or the exit status to end with (help: -1). */
-static int parse_options(int argc, char **argv, request *r)
+static const char intro[] =
+    "usage: volley tokenize -m MODEL [-p TEXT | -f FILE] [OPTION...]\n\n"
+    "Prints the token ids of a text, which is standard input without -p and -f. A\n"
+    "file that has a vocabulary and nothing else will do as MODEL.\n\n";
+
+/* What no single option shows to be wrong. */
+static int check(const char *name, const request *r)
 {
-    enum { BOS = 256, PARSE_SPECIAL, JSON, JSONL };
-    static const struct option options[] = {{"model", required_argument, NULL, 'm'},
-                                            {"prompt", required_argument, NULL, 'p'},
-                                            {"file", required_argument, NULL, 'f'},
-                                            {"bos", no_argument, NULL, BOS},
-                                            {"parse-special", no_argument, NULL, PARSE_SPECIAL},
-                                            {"json", no_argument, NULL, JSON},
-                                            {"jsonl", no_argument, NULL, JSONL},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
-    opterr = 0;
-    for (int got; (got = getopt_long(argc, argv, ":m:p:f:h", options, NULL)) != -1;) {
-        switch (got) {
-        case 'm':
-            r->model = optarg;
-            break;
-        case 'p':
-            r->text = optarg;
-            break;
-        case 'f':
-            r->file = optarg;
-            break;
-        case BOS:
-            r->flags |= VLY_ENCODE_BOS;
-            break;
-        case PARSE_SPECIAL:
-            r->flags |= VLY_ENCODE_PARSE_SPECIAL;
-            break;
-        case JSON:
-            r->json = true;
-            break;
-        case JSONL:
-            r->jsonl = true;
-            break;
-        case 'h':
-            print_help();
-            return -1;
-        default:
-            return vly_cli_option_error(argv[0], got, argv);
-        }
-    }
-    if (optind < argc)
-        return vly_cli_usage_error(argv[0], "unexpected argument '%s'", argv[optind]);
-    if (!r->model) return vly_cli_usage_error(argv[0], "option '-m' is missing");
-    if (r->text && r->file) return vly_cli_usage_error(argv[0], "expected -p or -f, found both");
+    if (!r->model) return vly_cli_usage_error(name, "option '-m' is missing");
+    if (r->text && r->file)
+        return vly_cli_usage_error(name, "expected one of -p and -f, found more");
     if (r->jsonl && (r->text || r->file))
-        return vly_cli_usage_error(argv[0], "--jsonl reads standard input, not -p or -f");
+        return vly_cli_usage_error(name, "--jsonl reads standard input, not -p or -f");
     if (r->jsonl && r->json)
-        return vly_cli_usage_error(argv[0], "expected --json or --jsonl, found both");
+        return vly_cli_usage_error(name, "expected --json or --jsonl, not both");
     return 0;
 }
 
@@ -113,7 +76,9 @@ static int append_pieces(const vly_tokenizer *t, const vly_ids *ids, vly_text *o
 static int print_ids(const request *r, const vly_tokenizer *t, vly_bytes text, vly_error *err)
 {
     vly_ids ids = {0};
-    int rc = vly_tokenizer_encode(t, text.data, text.len, r->flags, &ids, err);
+    unsigned flags =
+        (r->bos ? VLY_ENCODE_BOS : 0) | (r->parse_special ? VLY_ENCODE_PARSE_SPECIAL : 0);
+    int rc = vly_tokenizer_encode(t, text.data, text.len, flags, &ids, err);
     if (rc) return rc;
     vly_text line = {0};
     bool object = r->json || r->jsonl;
@@ -124,10 +89,11 @@ static int print_ids(const request *r, const vly_tokenizer *t, vly_bytes text, v
     if (!rc && object) rc = vly_text_append(&line, "}", 1);
     if (!rc) rc = vly_text_append(&line, "\n", 1);
     if (rc) vly_fail(err, rc, "no memory to print %zu ids", ids.len);
-    /* Whoever reads the other end of a pipe gets the answer before asking again. main reports what
-     * could not be written. */
-    if (!rc) fwrite(line.data, 1, line.len, stdout);
-    fflush(stdout);
+    /* Whoever reads the other end of a pipe gets the answer before asking again. */
+    if (!rc && (fwrite(line.data, 1, line.len, stdout) != line.len || fflush(stdout))) {
+        rc = vly_fail(err, VLY_E_IO, "cannot write to standard output: %s", strerror(errno));
+        clearerr(stdout); /* main is not to say so again */
+    }
     vly_text_free(&line);
     vly_ids_free(&ids);
     return rc;
@@ -161,13 +127,13 @@ static int tokenize_lines(const request *r, const vly_tokenizer *t, vly_error *e
     ssize_t n;
     int rc = 0;
     errno = 0;
-    while (!rc && !ferror(stdout) && (n = getline(&line, &room, stdin)) >= 0) {
+    while (!rc && (n = getline(&line, &room, stdin)) >= 0) {
         number++;
         rc = tokenize_json_line(r, t, (vly_bytes){line, (size_t)n}, err);
-        if (rc) vly_fail_within(err, "standard input, line %zu", number);
+        if (rc && rc != VLY_E_IO) vly_fail_within(err, "standard input, line %zu", number);
         errno = 0;
     }
-    if (!rc && !ferror(stdout) && (ferror(stdin) || errno))
+    if (!rc && (ferror(stdin) || errno))
         rc = vly_fail(err, VLY_E_IO, "cannot read standard input: %s", strerror(errno));
     free(line);
     return rc;
@@ -199,7 +165,13 @@ static int tokenize(const request *r, vly_error *err)
 int vly_cli_tokenize(int argc, char **argv)
 {
     request r = {0};
-    int status = parse_options(argc, argv, &r);
+    const vly_option_table table = {.rows = rows,
+                                    .n_rows = sizeof rows / sizeof *rows,
+                                    .command = 1,
+                                    .intro = intro,
+                                    .default_values = &(request){0}};
+    int status = vly_option_table_parse(&table, argc, argv, &r);
+    if (!status) status = check(argv[0], &r);
     if (status) return status < 0 ? 0 : status;
     vly_error err;
     return tokenize(&r, &err) ? vly_cli_fail(&err) : 0;

@@ -40,6 +40,26 @@ const char *vly_gguf_type_name(uint32_t type)
     return type < N_TYPES ? types[type].name : "unknown";
 }
 
+/* What people take for a model file, by how it begins. */
+static const char *kind_of(const uint8_t *data, size_t n)
+{
+    static const struct {
+        const char *start, *kind;
+        size_t at;
+    } kinds[] = {
+        {"{\"", ": it looks like safetensors, which has to be converted to GGUF", 8},
+        {"PK\3\4", ": it looks like PyTorch's, which has to be converted to GGUF", 0},
+        {"version https://git-lfs", ": only Git LFS's pointer to the file was downloaded", 0},
+        {"<", ": it looks like a web page", 0},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        size_t len = strlen(kinds[i].start);
+        if (n >= kinds[i].at + len && memcmp(data + kinds[i].at, kinds[i].start, len) == 0)
+            return kinds[i].kind;
+    }
+    return "";
+}
+
 static int parse_header(vly_gguf *gguf, vly_cursor *c, uint64_t *n_entries, uint64_t *n_tensors,
                         vly_error *err)
 {
@@ -47,8 +67,9 @@ static int parse_header(vly_gguf *gguf, vly_cursor *c, uint64_t *n_entries, uint
     int rc = vly_cursor_take(c, 4, "magic", &magic, err);
     if (rc) return rc;
     if (memcmp(magic, "GGUF", 4) != 0)
-        return vly_fail(err, VLY_E_FORMAT, "expected magic 'GGUF', got %s: not a GGUF file",
-                        vly_quote((vly_bytes){(const char *)magic, 4}).text);
+        return vly_fail(err, VLY_E_FORMAT, "expected magic 'GGUF', got %s: not a GGUF file%s",
+                        vly_quote((vly_bytes){(const char *)magic, 4}).text,
+                        kind_of(magic, (size_t)c->n_bytes));
     rc = vly_cursor_u32(c, "version", &gguf->version, err);
     if (rc) return rc;
     /* A small number read from the wrong end has its low half empty. */

@@ -33,16 +33,16 @@ int vly_sampling_check(const vly_sampling *sampling, uint32_t n_vocab, vly_error
             return vly_fail(err, VLY_E_INVALID, "%s: expected %s, got %g", checks[i].name,
                             checks[i].range, (double)checks[i].value);
     if (sampling->n_bias && !sampling->bias)
-        return vly_fail(err, VLY_E_INVALID, "bias: expected %u entries, got none",
+        return vly_fail(err, VLY_E_INVALID, "logit bias: expected %u entries, got none",
                         sampling->n_bias);
     for (uint32_t i = 0; i < sampling->n_bias; i++) {
         const vly_logit_bias *bias = &sampling->bias[i];
         if (bias->id >= n_vocab)
-            return vly_fail(err, VLY_E_INVALID, "bias %u: expected a token below %u, got %u", i,
+            return vly_fail(err, VLY_E_INVALID, "logit bias: expected a token below %u, got %u",
                             n_vocab, bias->id);
         if (isnan(bias->bias) || bias->bias == INFINITY)
             return vly_fail(err, VLY_E_INVALID,
-                            "bias %u (token %u): expected a finite number or -inf, got %g", i,
+                            "logit bias of token %u: expected a finite number or -inf, got %g",
                             bias->id, (double)bias->bias);
     }
     return 0;

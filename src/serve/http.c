@@ -94,6 +94,7 @@ static void cut_origin(vly_text *target)
     const char *path = memchr(target->data + n, '/', target->len - n);
     target->len = path ? (size_t)(target->data + target->len - path) : 1;
     memmove(target->data, path ? path : "/", target->len);
+    target->data[target->len] = '\0';
 }
 
 /* How the body comes: as it is, or in chunks. Whoever takes it for something else sees other

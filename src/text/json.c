@@ -88,8 +88,11 @@ int vly_json_parse(const char *text, size_t len, cJSON **out, vly_error *err)
     if (!*out || at < n) {
         cJSON_Delete(*out);
         *out = NULL;
+        /* cJSON names the last byte too where it missed what should follow. */
+        const char *last = at + 1 == n ? ", or its end too early" : "";
         rc = at < n ? vly_fail(err, VLY_E_FORMAT,
-                               "expected one JSON value, found something else at byte %zu", at + 1)
+                               "expected one JSON value, found something else at byte %zu%s",
+                               at + 1, last)
                     : vly_fail(err, VLY_E_FORMAT, "expected one JSON value, found its end early");
     }
     free(copy);

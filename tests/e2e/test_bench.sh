@@ -60,7 +60,7 @@ says 'block: it says that the text is worthless' '.notes | any(test("worthless")
 bench block --synthetic $target:q8_0 --synthetic-draft $draft:f16 -k 2 -c 10 -n 12 -r 1
 says 'block: without a forced length, what random models agree on' \
     '.rows[1].mean_length < 2 and (.notes | any(test("worthless")) | not)'
-check_exit 'block: a draft is needed' 1 "$volley" bench block --synthetic $target:q8_0
+check_exit 'block: a draft is needed' 2 "$volley" bench block --synthetic $target:q8_0
 check_match 'block: it says so' 'draft' "$err"
 
 # ---- load
@@ -70,6 +70,8 @@ says 'load: three starts' '[.rows[].start] == ["first", "second", "from memory"]
 says 'load: figures' '.rows | all(.ready_ms >= .open_ms + .weights_ms and .gb_per_s > 0 and
     .host_peak_mib > 1 and .device_peak_mib > 10)'
 says 'load: the third start finds the file in memory' '.rows[2].cached_percent == 100'
+check_exit 'load: Ctrl-C ends it' 130 timeout --foreground --preserve-status -s INT 1 \
+    "$volley" bench load -m "$root/models/stories15M-q8_0.gguf" -r 100
 check_equal 'load: it leaves nothing behind' '' "$(ls -d "$scratch"/volley-bench-* 2>/dev/null)"
 
 # ---- kernel
@@ -130,6 +132,10 @@ check_exit 'an unknown bench' 2 "$volley" bench nothing
 check_match 'it is named' nothing "$err"
 check_exit 'no model' 2 "$volley" bench decode
 check_match 'it says which options' '--synthetic' "$err"
+check_exit 'two models' 2 "$volley" bench decode -m a.gguf --synthetic $target:q8_0
+check_match 'two models: which options' '-m and --synthetic, found both' "$err"
+check_exit 'two drafts' 2 "$volley" bench block --synthetic $target:q8_0 -d a --synthetic-draft b:f16
+check_match 'two drafts: which options' '-d and --synthetic-draft, found both' "$err"
 check_exit 'a size beyond the limit' 2 "$volley" bench verify --synthetic $target:q8_0 --sizes 1,1000
 check_exit 'no number' 2 "$volley" bench verify --synthetic $target:q8_0 --sizes 1,,2
 check_exit 'an unknown shape' 1 "$volley" bench verify --synthetic gpt:q8_0
@@ -146,6 +152,3 @@ check_match 'and so is what that comes to' 'nothing was measured' "$err"
 check_exit 'more tokens than there are numbers for' 1 "$volley" bench decode \
     --synthetic $target:q8_0 --contexts 0 -n 1048576 -r 4096
 check_match 'it says how many' 'expected at most 16777216 tokens' "$err"
-for bench in $("$volley" bench --help | awk '/^ / { print $1 }'); do
-    check_exit "bench $bench --help" 0 "$volley" bench "$bench" --help
-done

@@ -47,6 +47,10 @@ check_exit 'a server that does not start' 1 "$volley" bench serve -m "$scratch/n
 check_match 'why' 'the server ended: .*none.gguf' "$err"
 check_exit 'wrong options of the server' 1 "$volley" bench serve --synthetic $model -- --no-such-option
 check_match 'wrong options: which' 'unknown option.*no-such-option' "$err"
+check_exit 'Ctrl-C ends it' 130 timeout --foreground --preserve-status -s INT 5 \
+    "$volley" bench serve --synthetic $model --clients 2 -n 100000 --output-tokens 4
+check_equal 'Ctrl-C: a load that is not whole tells nothing' '' "$out"
+check_equal 'Ctrl-C: it says why' 'volley: interrupted' "$err"
 check_equal 'nothing is left behind' '' "$(ls -d "$scratch"/volley-bench-* 2>/dev/null)"
 
 # ---- a server that runs
@@ -73,6 +77,7 @@ check_exit 'every request fails' 1 "$volley" bench serve --socket "$socket" -n 2
 check_match 'every request fails: why' "all 2 requests failed: status 400: 'temperature': expected" "$err"
 stop_server
 check_exit 'nobody listens' 1 "$volley" bench serve --socket "$socket"
+check_match 'nobody listens: where' "of the server at $socket: " "$err"
 check_exit 'nobody listens there either' 1 "$volley" bench serve --tcp "$address"
 
 # ---- wrong usage

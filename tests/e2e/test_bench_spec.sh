@@ -38,6 +38,9 @@ check_exit 'a set of prompts, turns, f16, methods' 0 spec "${pair[@]}" --prompts
     -n 8 -k 2 --temp 0 --kv int8,f16 --methods model,ngram --html "$scratch/html" --json "$scratch/json"
 check 'each format, each method' jq -e '.rows | map([.method, .kv_bits]) == [["plain",8],["model",8],
     ["ngram",8],["plain",16],["model",16],["ngram",16]]' "$scratch/json"
+check_exit 'one prompt' 0 spec "${pair[@]}" --limit 1 -n 8 -k 1,auto --temp 0 --json "$scratch/json"
+check 'one prompt: no interval around what auto reached' jq -e '.notes
+    | any(test("auto reaches [0-9.]+ of the best")) and all(test("nan") | not)' "$scratch/json"
 check 'names are escaped in HTML' grep -q '&lt;b&gt;' "$scratch/html"
 
 # Categories as others name theirs; the long ones differ behind what a table shows.

@@ -46,7 +46,7 @@ check_exit 'a window of more than the context' 1 "$volley" perplexity -f $text -
 check_match 'a window of more than the context: both numbers' 'at most .* 256 tokens, got 257' "$err"
 check_exit 'a stride of a whole window' 1 "$volley" perplexity -f $text -c 64 --stride 64
 check_match 'a stride of a whole window: why' 'fewer than the 64 tokens of a window, got 64' "$err"
-for option in '-c 1' '-c x' '--stride 0' '--stride -1' '--top-k 1' '-d none' 'more'; do
+for option in '-c 1' '-c x' '--stride x' '--stride -1' '--top-k 1' '-d none' 'more'; do
     # shellcheck disable=SC2086 # words
     check_exit "wrong usage: $option" 2 "$volley" perplexity -f $text $option
 done

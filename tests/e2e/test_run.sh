@@ -111,7 +111,7 @@ check_exit 'a prompt as long as the context' 1 "$volley" run -p 'Once upon a tim
 check_match 'a prompt as long as the context: both numbers' '5 tokens.*context of 5' "$err"
 
 check_exit 'a context beyond what the model was made for' 0 "$volley" run -p Once -n 1 -c 1000
-check_match 'is cut, and said to be' 'expected a context of at most 256.*1000' "$err"
+check_match 'is cut, and said to be' '-c 1000: .* at most 256 tokens, which is taken' "$err"
 
 # ---- files that will not do ----
 

@@ -235,7 +235,7 @@ static void inspect_refuses_wrong_usage(void **state)
         int n, status;
         const char *message;
     } cases[] = {
-        {{"inspect"}, 1, 2, "a model file is missing"},
+        {{"inspect"}, 1, 2, "MODEL is missing"},
         {{"inspect", "a", "b"}, 3, 2, "unexpected argument 'b'"},
         {{"inspect", "a", "--nope"}, 3, 2, "unknown option '--nope'"},
         {{"inspect", "a", "-x"}, 3, 2, "unknown option '-x'"},

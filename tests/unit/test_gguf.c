@@ -294,7 +294,11 @@ static void wrong_headers_are_refused(void **state)
     assert_refused("", 0, VLY_E_FORMAT, "magic", NULL);
     assert_refused("GGU", 3, VLY_E_FORMAT, "magic", "ends at byte 3", NULL);
     assert_refused("PK\3\4....", 8, VLY_E_FORMAT, "expected magic 'GGUF', got 'PK\\x03\\x04'",
-                   NULL);
+                   "PyTorch", NULL);
+    assert_refused("\100\0\0\0\0\0\0\0{\"a\"", 12, VLY_E_FORMAT, "not a GGUF", "safetensors", NULL);
+    assert_refused("version https://git-lfs.github.com", 34, VLY_E_FORMAT, "Git LFS", NULL);
+    assert_refused("<!DOCTYPE html>", 15, VLY_E_FORMAT, "web page", NULL);
+    assert_refused("ggjt", 4, VLY_E_FORMAT, "got 'ggjt': not a GGUF file", NULL);
     assert_refused("GGUF\1\0\0\0", 8, VLY_E_UNSUPPORTED, "version 1", NULL);
     assert_refused("GGUF\4\0\0\0", 8, VLY_E_UNSUPPORTED, "version 4", NULL);
     assert_refused("GGUF\0\0\0\0", 8, VLY_E_UNSUPPORTED, "version 0", NULL);

@@ -2,6 +2,7 @@
 #include "serve/http.h"
 
 #include <setjmp.h>
+#include <stdio.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,9 +128,32 @@ static void trailers_are_read_and_left(void **state)
     vly_http_reader_deinit(&r);
 }
 
+/* A target that names the server is the path alone, also to those who read it as a string. */
+static void the_origin_is_cut_off(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *target, *path;
+    } cases[] = {{"http://host/health", "/health"},
+                 {"HTTP://host:80/v1/models?a=b", "/v1/models?a=b"},
+                 {"http://host", "/"},
+                 {"http://host/", "/"},
+                 {"/health", "/health"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        vly_http_reader r = {0};
+        char head[128];
+        snprintf(head, sizeof head, "GET %s HTTP/1.1\r\n\r\n", cases[i].target);
+        assert_int_equal(read_in_steps(head, 5, &r), 200);
+        assert_string_equal(r.request.target.data, cases[i].path);
+        assert_int_equal(r.request.target.len, strlen(cases[i].path));
+        vly_http_reader_deinit(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_origin_is_cut_off),
         cmocka_unit_test(codings_of_the_transfer),
         cmocka_unit_test(lengths),
         cmocka_unit_test(header_fields),

@@ -105,6 +105,18 @@ static void test_refused(void **state)
     }
 }
 
+static void test_early_end(void **state)
+{
+    (void)state;
+    static const char *const cut[] = {"", "{", "[1,", "{\"a\":1"};
+    for (size_t i = 0; i < sizeof cut / sizeof *cut; i++) {
+        cJSON *value;
+        vly_error err = {0};
+        assert_int_equal(vly_json_parse(cut[i], strlen(cut[i]), &value, &err), VLY_E_FORMAT);
+        if (!strstr(err.message, "early")) fail_msg("%s: %s", cut[i], err.message);
+    }
+}
+
 static void test_deep_nesting(void **state)
 {
     (void)state;
@@ -143,9 +155,9 @@ static void test_quote(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_strings), cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_deep_nesting),
-        cmocka_unit_test(test_quote),
+        cmocka_unit_test(test_strings),      cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_early_end),
+        cmocka_unit_test(test_deep_nesting), cmocka_unit_test(test_quote),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -131,7 +131,7 @@ static void test_bias_ranges(void **state)
     sampling.n_bias = 1;
     assert_int_equal(vly_sampling_check(&sampling, 100, &err), 0);
     sampling.n_bias = 2;
-    expect_refused(sampling, "bias 1");
+    expect_refused(sampling, "logit bias");
     bias[1] = (vly_logit_bias){3, -INFINITY};
     assert_int_equal(vly_sampling_check(&sampling, 100, &err), 0);
     bias[1].bias = INFINITY;
