@@ -34,7 +34,7 @@ static int take_object(const cJSON *json, vly_prompt *p, vly_error *err)
     if (n < 1 || (category && !cJSON_IsString(category)))
         return vly_fail(err, VLY_E_FORMAT,
                         "expected {\"category\": \"...\", \"turns\": [\"...\", ...]}");
-    if (category && strchr(category->valuestring, '\xff')) /* as vly_json_parse has it */
+    if (category && strchr(category->valuestring, 0xFF)) /* as vly_json_parse has it */
         return vly_fail(err, VLY_E_FORMAT, "category: expected text without U+0000");
     p->category = strdup(category ? category->valuestring : "");
     p->turns = calloc((size_t)n, sizeof *p->turns);

@@ -3,15 +3,14 @@
  * texts of a prompt and a seed must be the same. */
 #include "bench/spec.h"
 
-#include "base/clock.h"
 #include "cli/generate.h"
+#include "cli/progress_line.h"
 #include "store/store.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define PROMPTS_FOLDER "prompts", "bench/prompts"
 
@@ -239,24 +238,20 @@ int vly_spec_sample(const vly_spec *s, float temperature, size_t prompt, uint64_
 /* ---- progress ---- */
 
 typedef struct {
-    size_t done, total;
-    uint64_t started_ns, drawn_ns;
-    bool on_terminal;
+    size_t done, total; /* texts */
+    vly_progress_line line;
 } progress;
 
 static void advance(progress *p)
 {
-    uint64_t now = vly_clock_ns();
     p->done++;
-    if (!p->on_terminal || (now - p->drawn_ns < 100000000 && p->done < p->total)) return;
-    static const char full[] = "########################################";
-    int width = (int)sizeof full - 1;
+    if (!vly_progress_line_is_due(&p->line)) return;
     double part = (double)p->done / (double)p->total;
-    double left_s = (double)(now - p->started_ns) * 1e-9 * (1 - part) / part;
-    fprintf(stderr, "\r[%-*.*s] %zu of %zu texts, %.0f s left \033[K", width, (int)(part * width),
-            full, p->done, p->total, left_s);
-    if (p->done == p->total) fputs("\r\033[K", stderr);
-    p->drawn_ns = now;
+    double left_s = vly_progress_line_seconds(&p->line) * (1 - part) / part;
+    char bar[VLY_PROGRESS_BAR_BYTES];
+    vly_progress_bar(part, bar);
+    vly_progress_line_show(&p->line, "%s %zu of %zu texts, %.0f s left", bar, p->done, p->total,
+                           left_s);
 }
 
 /* ---- running ---- */
@@ -380,7 +375,6 @@ static int choose_prompts(vly_spec *s, vly_error *err)
 
 static int run(vly_spec *s, vly_error *err)
 {
-    progress bar = {.on_terminal = isatty(STDERR_FILENO), .started_ns = vly_clock_ns()};
     const vly_ids *kvs = &s->options->kvs;
     int rc = load(s, kvs->data[0], err);
     if (rc == 0) rc = make_configs(s, err);
@@ -388,12 +382,13 @@ static int run(vly_spec *s, vly_error *err)
     if (rc) return rc;
     s->cells = calloc(s->n_configs * s->prompts.n, sizeof *s->cells);
     if (!s->cells) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for results");
-    bar.total = count_texts(s);
+    progress bar = {.total = count_texts(s), .line = vly_progress_line_begin()};
     size_t kv = 0, n_done = 0, n = s->prompts.n;
     for (; rc == 0 && !vly_bench_interrupted() && kv < kvs->len; kv++) {
         if (kv) rc = load(s, kvs->data[kv], err);
         if (rc == 0) rc = run_format(s, kvs->data[kv], &bar, &n_done, err);
     }
+    vly_progress_line_clear(&bar.line);
     if (rc == 0 && vly_bench_interrupted()) {
         if (kv < kvs->len) n_done = 0; /* in another format it has nothing to be compared with */
         vly_prompts_truncate(&s->prompts, n_done);

@@ -1,8 +1,8 @@
 /* Loading the models, reading the prompt. */
-#include "base/clock.h"
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/generate.h"
+#include "cli/progress_line.h"
 #include "store/store.h"
 #include "text/chat_template.h"
 
@@ -14,35 +14,20 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-/* ---- the progress bar ---- */
-
-#define SECOND_NS UINT64_C(1000000000)
-
-typedef struct {
-    uint64_t started_ns, drawn_ns;
-    bool on_terminal, drawn;
-} progress_bar;
+/* ---- progress ---- */
 
 static int draw_progress(void *arg, uint64_t done, uint64_t total)
 {
-    progress_bar *bar = arg;
-    uint64_t now = vly_clock_ns();
-    if (!bar->on_terminal || total == 0 || now - bar->started_ns < SECOND_NS ||
-        now - bar->drawn_ns < SECOND_NS / 10)
+    vly_progress_line *progress = arg;
+    char bar[VLY_PROGRESS_BAR_BYTES];
+    if (total == 0 || vly_progress_line_seconds(progress) < 1 ||
+        !vly_progress_line_is_due(progress))
         return 0;
-    static const char full[] = "########################################";
-    int width = (int)sizeof full - 1;
     double part = (double)done / (double)total;
-    fprintf(stderr, "\rloading models [%-*.*s] %3.0f%% of %" PRIu64 " MiB", width,
-            (int)(part * width), full, 100 * part, total >> 20);
-    bar->drawn_ns = now;
-    bar->drawn = true;
+    vly_progress_bar(part, bar);
+    vly_progress_line_show(progress, "loading models %s %3.0f%% of %" PRIu64 " MiB", bar,
+                           100 * part, total >> 20);
     return 0;
-}
-
-static void clear_progress(const progress_bar *bar)
-{
-    if (bar->drawn) fputs("\r\033[K", stderr);
 }
 
 /* ---- chat templates ---- */
@@ -115,12 +100,12 @@ int vly_cli_find_models(const vly_cli_options *o, bool with_draft, vly_cli_use_m
 /* vly_cli_use_models */
 static int create_engine(void *arg, const vly_engine_options *models, vly_error *err)
 {
-    progress_bar bar = {.started_ns = vly_clock_ns(), .on_terminal = isatty(STDERR_FILENO)};
+    vly_progress_line progress = vly_progress_line_begin();
     vly_engine_options options = *models;
     options.progress = draw_progress;
-    options.progress_arg = &bar;
+    options.progress_arg = &progress;
     int rc = vly_engine_create(&options, arg, err);
-    clear_progress(&bar);
+    vly_progress_line_clear(&progress);
     return rc;
 }
 

@@ -1,8 +1,8 @@
 /* volley perplexity: how well the target foretells a text, over windows of it. */
-#include "base/clock.h"
 #include "cli/cli.h"
 #include "cli/generate.h"
 #include "cli/json_fields.h"
+#include "cli/progress_line.h"
 #include "model/config.h"
 #include "store/store.h"
 
@@ -10,10 +10,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define DEFAULT_WINDOW 512
-#define SECOND_NS      UINT64_C(1000000000)
 
 /* How windows lie in the text, in tokens. */
 typedef struct {
@@ -37,7 +35,7 @@ typedef struct {
     sums sums;
     const uint32_t *window; /* that is being computed */
     vly_error err;          /* where take_position fails */
-    uint64_t start_ns, shown_ns;
+    vly_progress_line progress;
 } job;
 
 static double mean(const sums *s)
@@ -86,17 +84,16 @@ static int take_position(void *arg, uint32_t pos, uint32_t id, const float *logi
 /* Tells how far it is: on a terminal now and then in one line, else after each tenth. */
 static void show_progress(job *j, size_t done)
 {
-    bool on_terminal = isatty(STDERR_FILENO);
-    uint64_t now = vly_clock_ns();
     bool tenth = done * 10 / j->windows.n > (done - 1) * 10 / j->windows.n;
-    if (on_terminal ? now - j->shown_ns < SECOND_NS / 10 && done < j->windows.n : !tenth) return;
-    j->shown_ns = now;
-    double elapsed = (double)(now - j->start_ns) / (double)SECOND_NS;
-    double left = elapsed / (double)done * (double)(j->windows.n - done);
-    fprintf(stderr, "%swindow %zu of %zu: perplexity %.4f +/- %.4f, %.0f s left%s",
-            on_terminal ? "\r\033[K" : "", done, j->windows.n, perplexity(&j->sums),
-            error_bar(&j->sums), left, on_terminal ? "" : "\n");
-    if (on_terminal && done == j->windows.n) fputs("\r\033[K", stderr);
+    double elapsed_s = vly_progress_line_seconds(&j->progress);
+    double left_s = elapsed_s / (double)done * (double)(j->windows.n - done);
+    char line[160];
+    snprintf(line, sizeof line, "window %zu of %zu: perplexity %.4f +/- %.4f, %.0f s left", done,
+             j->windows.n, perplexity(&j->sums), error_bar(&j->sums), left_s);
+    if (vly_progress_line_is_due(&j->progress))
+        vly_progress_line_show(&j->progress, "%s", line);
+    else if (tenth && !j->progress.on_terminal)
+        fprintf(stderr, "%s\n", line);
 }
 
 static int compute_window(job *j, size_t i, vly_error *err)
@@ -223,11 +220,12 @@ static int measure(job *j, const vly_text *text, vly_error *err)
     if ((rc = vly_cli_load(&with_window, false, &j->engine, err))) return rc;
     rc = tokenize(j, text, err);
     if (rc == 0) rc = lay_windows(j, length, err);
-    j->start_ns = vly_clock_ns();
+    j->progress = vly_progress_line_begin();
     for (size_t i = 0; rc == 0 && i < j->windows.n; i++) {
         rc = compute_window(j, i, err);
         if (rc == 0) show_progress(j, i + 1);
     }
+    vly_progress_line_clear(&j->progress);
     if (rc == 0) rc = print_result(j, err);
     vly_engine_destroy(j->engine);
     return rc;

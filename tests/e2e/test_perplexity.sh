@@ -46,6 +46,17 @@ check_exit 'a window of more than the context' 1 "$volley" perplexity -f $text -
 check_match 'a window of more than the context: both numbers' 'at most .* 256 tokens, got 257' "$err"
 check_exit 'a stride of a whole window' 1 "$volley" perplexity -f $text -c 64 --stride 64
 check_match 'a stride of a whole window: why' 'fewer than the 64 tokens of a window, got 64' "$err"
+# On a narrow terminal progress is one line that is written over, and gone at the end.
+if script -qec true /dev/null >/dev/null 2>&1 </dev/null; then
+    script -qec "stty cols 40; '$volley' perplexity -f $text -c 64" /dev/null </dev/null >"$scratch/tty" 2>&1
+    check_match 'a terminal: progress' 'window [0-9]+ of ' "$(cat "$scratch/tty")"
+    check_equal 'a terminal: no line of progress is wider' '' \
+        "$(tr '\r' '\n' <"$scratch/tty" | sed -n 's/\x1b\[K.*//p' | awk 'length > 39')"
+    check_match 'a terminal: the result takes its place' $'\r\x1b\\[Kperplexity [0-9]' "$(cat "$scratch/tty")"
+else
+    skip 'a terminal' 'there is no script'
+fi
+
 for option in '-c 1' '-c x' '--stride x' '--stride -1' '--top-k 1' '-d none' 'more'; do
     # shellcheck disable=SC2086 # words
     check_exit "wrong usage: $option" 2 "$volley" perplexity -f $text $option
