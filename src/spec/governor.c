@@ -6,6 +6,9 @@
  * position before in the profile. */
 #define PROFILE_WEIGHT  6.0
 #define POSITION_WEIGHT 4.0
+/* Where a sequence begins to draft, all that the profile counted in earlier ones counts as so many
+ * blocks at most: what the last texts were like tells more of the next one than all before them. */
+#define EARLIER_WEIGHT 16.0f
 /* A streak of first tokens accepted or lost that is less likely than this means that the text has
  * changed its kind: then what was counted before counts that much. */
 #define STREAK_CHANCE 0.003
@@ -184,6 +187,16 @@ static void count(vly_tally *tally, uint32_t n_drafted, uint32_t n_accepted, flo
     }
 }
 
+/* Before the first blocks of a sequence are counted in the profile's. */
+static void forget_earlier(vly_tally *tally)
+{
+    float keep = tally[0].tries > EARLIER_WEIGHT ? EARLIER_WEIGHT / tally[0].tries : 1;
+    for (uint32_t i = 0; i < VLY_MAX_DRAFT; i++) {
+        tally[i].tries *= keep;
+        tally[i].hits *= keep;
+    }
+}
+
 /* Notices that the text is of another kind than what the estimates come from. */
 static void watch_streak(vly_governor *g, vly_arm arm, bool hit)
 {
@@ -222,9 +235,11 @@ void vly_governor_learn(vly_governor *g, const vly_decision *d, const vly_outcom
             *interval *= 2;
     }
     if (arm == VLY_ARM_NONE) return;
+    vly_tally *own = g->accepted[arm], *all = p->accepted[g->sampled][arm];
     watch_streak(g, arm, o->n_accepted > 0);
-    count(g->accepted[arm], o->n_drafted, o->n_accepted, SEQUENCE_DECAY);
-    count(p->accepted[g->sampled][arm], o->n_drafted, o->n_accepted, PROFILE_DECAY);
+    if (own[0].tries == 0) forget_earlier(all);
+    count(own, o->n_drafted, o->n_accepted, SEQUENCE_DECAY);
+    count(all, o->n_drafted, o->n_accepted, PROFILE_DECAY);
     g->idle[arm] = 0;
     if (!d->probe) g->interval[arm] = MIN_INTERVAL;
 }

@@ -273,6 +273,46 @@ static void test_follows_a_change(void **state)
     }
 }
 
+/* Tokens per second of `n_texts` of `n` tokens whose drafted tokens are accepted at the rate
+ * `after`, where the engine met 10 long texts with the rate `before`. */
+static double rate_after(const device *d, double before, double after, uint32_t n_texts, uint32_t n)
+{
+    const text old = {.accept = {0, 0, 0, before}, .found = {0, 0, 0, 1}};
+    const text new = {.accept = {0, 0, 0, after}, .found = {0, 0, 0, 1}};
+    double tokens = 0, ns = 0;
+    for (uint64_t engine = 1; engine <= 25; engine++) {
+        vly_profile p = calibrated(d);
+        run r = {.state = 7 * engine};
+        for (uint32_t i = 0; i < 10 + n_texts; i++) {
+            double tokens_before = r.tokens, ns_before = r.ns;
+            vly_governor g;
+            vly_governor_init(&g, &p, false);
+            r.behind = 20;
+            govern(&r, &g, d, i < 10 ? &old : &new, i < 10 ? 200 : n, VLY_MAX_DRAFT);
+            if (i < 10) continue;
+            tokens += r.tokens - tokens_before;
+            ns += r.ns - ns_before;
+        }
+    }
+    return tokens / ns * 1e9;
+}
+
+static void test_short_texts_of_another_kind(void **state)
+{
+    (void)state;
+    for (size_t d = 0; d < N_DEVICES; d++) {
+        const text t = {.accept = {0, 0, 0, 0.8}, .found = {0, 0, 0, 1}};
+        double plain = fixed_rate(&devices[d], &t, VLY_ARM_NONE, 0, 1, 2000), best = plain;
+        for (uint32_t k = 1; k <= VLY_MAX_DRAFT; k++)
+            best = fmax(best, fixed_rate(&devices[d], &t, VLY_ARM_MODEL, k, 20, 200));
+        double hard = rate_after(&devices[d], 0.7, 0, 6, 64);
+        double easy = rate_after(&devices[d], 0.5, 0.8, 6, 64);
+        if (hard < 0.97 * plain || easy < 0.93 * best)
+            fail_msg("%s: %.1f of %.1f tokens/s where it is of no use, %.1f of %.1f where it is",
+                     devices[d].name, hard, plain, easy, best);
+    }
+}
+
 /* Where even a draft that is always right could not pay, the model never has to read. */
 static void test_hopeless_costs_nothing(void **state)
 {
@@ -361,6 +401,7 @@ int main(void)
         cmocka_unit_test(test_near_the_best_fixed_length),
         cmocka_unit_test(test_learns_what_calibration_got_wrong),
         cmocka_unit_test(test_follows_a_change),
+        cmocka_unit_test(test_short_texts_of_another_kind),
         cmocka_unit_test(test_hopeless_costs_nothing),
         cmocka_unit_test(test_unknown_times),
         cmocka_unit_test(test_beside_others),
