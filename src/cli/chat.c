@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/generate.h"
 #include "cli/line_input.h"
+#include "cli/stats.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -136,10 +137,11 @@ static void print_answers(const char *name, const vly_stats *s)
 {
     fprintf(stderr,
             "%-13s prompt %" PRIu32 " tokens, %" PRIu32 " of them cached; answer %" PRIu32
-            " tokens, %.1f tokens/s, mean accepted length %.2f, acceptance rate %.3f\n",
+            " tokens, %.1f tokens/s",
             name, s->prompt_tokens, s->n_cached_tokens, s->generated_tokens,
-            vly_cli_tokens_per_second(s), vly_cli_mean_accepted_length(s),
-            vly_cli_acceptance_rate(s));
+            vly_cli_tokens_per_second(s));
+    vly_cli_print_drafting(s);
+    fputc('\n', stderr);
 }
 
 static int show_stats(chat *c, const char *argument, vly_error *err)

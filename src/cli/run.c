@@ -29,8 +29,7 @@ static void print_line(const job *j)
     fprintf(stderr, "%" PRIu32 " tokens, %.1f tokens/s, %" PRIu32 " blocks", s->generated_tokens,
             vly_cli_tokens_per_second(s), s->blocks);
     if (effective_draft_max(j) && (j->info->draft_name || s->drafted > 0))
-        fprintf(stderr, ", mean accepted length %.2f, acceptance rate %.3f",
-                vly_cli_mean_accepted_length(s), vly_cli_acceptance_rate(s));
+        vly_cli_print_drafting(s);
     fprintf(stderr, ", seed %" PRIu64 "\n", j->seed);
 }
 

@@ -86,6 +86,24 @@ static void print_drafts(const vly_engine_info *info, const vly_stats *s)
     print_positions(s);
 }
 
+void vly_cli_print_drafting(const vly_stats *s)
+{
+    if (s->drafted)
+        fprintf(stderr, ", mean accepted length %.2f, acceptance rate %.3f",
+                vly_cli_mean_accepted_length(s), vly_cli_acceptance_rate(s));
+    else
+        fputs(", nothing drafted", stderr);
+}
+
+/* Of a prompt of one token nothing is read: the first pass that writes takes it in. */
+static void print_prompt(const vly_stats *s)
+{
+    fprintf(stderr, "prompt         %" PRIu32 " tokens in %.1f ms", s->prompt_tokens, s->prompt_ms);
+    if (s->prompt_tokens - s->n_cached_tokens > 1)
+        fprintf(stderr, ", %.1f tokens/s", ratio(1000.0 * s->prompt_tokens, s->prompt_ms));
+    fputc('\n', stderr);
+}
+
 void vly_cli_print_stats(const vly_engine_info *info, const vly_cli_generation *g, bool kv_f16,
                          uint64_t seed)
 {
@@ -95,8 +113,7 @@ void vly_cli_print_stats(const vly_engine_info *info, const vly_cli_generation *
             mib(info->target_bytes), mib(info->draft_bytes));
     fprintf(stderr, "KV cache       target %.2f MiB, draft %.2f MiB, as %s\n",
             mib(s->kv_target_bytes), mib(s->kv_draft_bytes), kv_f16 ? "f16" : "int8");
-    fprintf(stderr, "prompt         %" PRIu32 " tokens in %.1f ms, %.1f tokens/s\n",
-            s->prompt_tokens, s->prompt_ms, ratio(1000.0 * s->prompt_tokens, s->prompt_ms));
+    print_prompt(s);
     fprintf(stderr, "text           %" PRIu32 " tokens in %.1f ms, %.1f tokens/s\n",
             s->generated_tokens, s->generate_ms, vly_cli_tokens_per_second(s));
     fprintf(stderr, "ended by       %s; context %" PRIu32 " tokens\n", vly_finish_name(g->finish),

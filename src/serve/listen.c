@@ -40,10 +40,11 @@ int vly_tcp_address_parse(const char *text, struct sockaddr_storage *out, vly_er
             start++;
             end--;
         }
-        if ((size_t)(end - start) < sizeof host) {
-            memcpy(host, start, (size_t)(end - start));
-            host[end - start] = '\0';
-        }
+        size_t len = (size_t)(end - start);
+        /* What does not fit is no address. */
+        if (len >= sizeof host) len = 0;
+        memcpy(host, start, len);
+        host[len] = '\0';
     }
     port = port ? port + 1 : text;
     char *rest;

@@ -133,11 +133,13 @@ static double ratio(double part, double whole)
 static void write_timings(const vly_stats *s, vly_writer *out)
 {
     uint32_t computed = s->prompt_tokens - s->n_cached_tokens;
+    /* The prompt's last token is taken in by the first pass that writes: alone it makes no rate. */
+    double per_second = computed > 1 ? ratio(1000.0 * computed, s->prompt_ms) : 0;
     vly_writer_format(out,
                       ",\"timings\":{\"cache_n\":%u,\"prompt_n\":%u,\"prompt_ms\":%.3f,"
                       "\"prompt_per_token_ms\":%.3f,\"prompt_per_second\":%.3f,",
                       s->n_cached_tokens, computed, s->prompt_ms, ratio(s->prompt_ms, computed),
-                      ratio(1000.0 * computed, s->prompt_ms));
+                      per_second);
     vly_writer_format(out,
                       "\"predicted_n\":%u,\"predicted_ms\":%.3f,\"predicted_per_token_ms\":%.3f,"
                       "\"predicted_per_second\":%.3f,\"draft_n\":%u,\"draft_n_accepted\":%u}",

@@ -11,7 +11,7 @@ plain=(-m $target -d none --temp 0)
 check_exit 'the shipped pair writes' 0 "$volley" run -p 'Once upon a time' -n 11 --temp 0
 check_equal 'the text alone, on standard output' ', there was a little girl named Lily. She' "$out"
 check_match 'a line of statistics on standard error' \
-    '^11 tokens, [0-9.]+ tokens/s, [0-9]+ blocks, mean accepted length [0-9.]+, acceptance rate [0-9.]+, seed [0-9]+$' \
+    '^11 tokens, [0-9.]+ tokens/s, [0-9]+ blocks, (mean accepted length [0-9.]+, acceptance rate [0-9.]+|nothing drafted), seed [0-9]+$' \
     "$err"
 check_equal 'and nothing else there' 1 "$(wc -l <"$scratch/err")"
 printf ', there was a little girl named Lily. She\n' >"$scratch/text"
@@ -20,6 +20,11 @@ check_exit '--echo' 0 "$volley" run "${plain[@]}" -p 'Once upon a time' -n 3 --e
 check_equal '--echo: the prompt comes first' 'Once upon a time, there was' "$out"
 check_match 'without a draft the line says nothing of one' \
     '^3 tokens, [0-9.]+ tokens/s, 3 blocks, seed [0-9]+$' "$err"
+check_exit 'one token' 0 "$volley" run -p Once -n 1 --draft-method model
+check_match 'one token: nothing is drafted for it' '^1 tokens, .* 1 blocks, nothing drafted, seed' "$err"
+check_exit 'an empty prompt' 0 "$volley" run -p '' -n 1 --stats
+check_match 'an empty prompt: the start token is not read by itself' '^prompt +1 tokens in [0-9.]+ ms$' \
+    "$err"
 check_exit '-m alone' 0 "$volley" run -v -m $target -p Once -n 1
 check_match '-m alone: no draft, and -v says so' 'no draft model' "$err"
 
