@@ -2,7 +2,7 @@
 
 #include "base/vec.h"
 #include "cli/cli.h"
-#include "text/json.h"
+#include "cli/json_fields.h"
 
 #include <errno.h>
 #include <math.h>
@@ -196,17 +196,23 @@ static void print_table(FILE *file, const table *t)
     }
 }
 
+/* Names in it may be anything. */
+static void print_line(FILE *file, const char *text)
+{
+    char *shown = vly_cli_printable((vly_bytes){text, strlen(text)});
+    fprintf(file, "%s\n", shown ? shown : "");
+    free(shown);
+}
+
 static void print_text(FILE *file, const vly_report *report)
 {
     for (size_t i = 0; i < report->n_facts; i++) {
-        const fact *f = &report->facts[i];
-        char *shown = vly_cli_printable((vly_bytes){f->text, strlen(f->text)});
-        fprintf(file, "%-20s %s\n", f->name, shown ? shown : "");
-        free(shown);
+        fprintf(file, "%-20s ", report->facts[i].name);
+        print_line(file, report->facts[i].text);
     }
     for (size_t i = 0; i < report->n_tables; i++) print_table(file, &report->tables[i]);
     if (report->n_notes) fputc('\n', file);
-    for (size_t i = 0; i < report->n_notes; i++) fprintf(file, "%s\n", report->notes[i]);
+    for (size_t i = 0; i < report->n_notes; i++) print_line(file, report->notes[i]);
 }
 
 /* ---- CSV ---- */
@@ -256,46 +262,35 @@ static void print_csv(FILE *file, const vly_report *report)
 
 /* ---- JSON ---- */
 
-static void add_number(cJSON *object, const vly_column *column, double value)
-{
-    char text[400]; /* of the largest double */
-    snprintf(text, sizeof text, "%.*f", column->decimals, value);
-    cJSON_AddRawToObject(object, column->name, isfinite(value) ? text : "null");
-}
-
-static void add_text(cJSON *object, const char *name, const char *text)
-{
-    vly_text quoted = {0};
-    if (vly_json_quote((vly_bytes){text, strlen(text)}, &quoted) == 0)
-        cJSON_AddRawToObject(object, name, quoted.data);
-    vly_text_free(&quoted);
-}
-
 static char *to_json(const vly_report *report)
 {
     cJSON *json = cJSON_CreateObject();
-    add_text(json, "bench", report->bench);
+    vly_cli_json_add_name(json, "bench", report->bench);
     for (size_t i = 0; i < report->n_facts; i++) {
         const fact *f = &report->facts[i];
         if (f->is_number)
             cJSON_AddRawToObject(json, f->name, f->text);
         else
-            add_text(json, f->name, f->text);
+            vly_cli_json_add_name(json, f->name, f->text);
     }
     for (size_t i = 0; i < report->n_tables; i++) {
         const table *t = &report->tables[i];
         cJSON *rows = cJSON_AddArrayToObject(json, t->name);
         for (size_t j = 0; j < t->n_rows; j++) {
             cJSON *object = cJSON_CreateObject();
-            add_text(object, t->label, t->rows[j].label);
+            vly_cli_json_add_name(object, t->label, t->rows[j].label);
             for (size_t k = 0; k < t->n_columns; k++)
-                add_number(object, &t->columns[k], t->rows[j].values[k]);
+                vly_cli_json_add_real(object, t->columns[k].name, t->rows[j].values[k],
+                                      t->columns[k].decimals);
             cJSON_AddItemToArray(rows, object);
         }
     }
     cJSON *notes = cJSON_AddArrayToObject(json, "notes");
-    for (size_t i = 0; i < report->n_notes; i++)
-        cJSON_AddItemToArray(notes, cJSON_CreateString(report->notes[i]));
+    for (size_t i = 0; i < report->n_notes; i++) {
+        char *utf8 = vly_cli_utf8((vly_bytes){report->notes[i], strlen(report->notes[i])});
+        cJSON_AddItemToArray(notes, cJSON_CreateString(utf8 ? utf8 : ""));
+        free(utf8);
+    }
     char *text = cJSON_PrintUnformatted(json);
     cJSON_Delete(json);
     return text;

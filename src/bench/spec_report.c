@@ -72,9 +72,9 @@ vly_spec_figure vly_spec_against(const vly_spec *s, size_t config, size_t other)
     for (size_t i = 0; i < s->prompts.n; i++) {
         const vly_spec_cell *with = vly_spec_cell_of(s, config, i);
         const vly_spec_cell *without = vly_spec_cell_of(s, other, i);
-        double ratio_ = with->tokens / with->ms / (without->tokens / without->ms);
-        if (!isfinite(ratio_) || ratio_ <= 0) continue;
-        sum += logs[n++] = log(ratio_);
+        double speed_up = with->tokens / with->ms / (without->tokens / without->ms);
+        if (!isfinite(speed_up) || speed_up <= 0) continue;
+        sum += logs[n++] = log(speed_up);
     }
     vly_spec_figure f = {n ? exp(sum / (double)n) : NAN, NAN, NAN};
     vly_mean_interval(logs, n, &f.low, &f.high);

@@ -3,6 +3,7 @@
 #include "text/json.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,7 +11,7 @@ void vly_cli_json_add_real(cJSON *object, const char *name, double value, int de
 {
     char text[400]; /* of the largest double */
     snprintf(text, sizeof text, "%.*f", decimals, value);
-    cJSON_AddRawToObject(object, name, text);
+    cJSON_AddRawToObject(object, name, isfinite(value) ? text : "null");
 }
 
 void vly_cli_json_add_count(cJSON *object, const char *name, uint64_t value)

@@ -7,7 +7,7 @@
 
 #include <cjson/cJSON.h>
 
-/* A number with `decimals` digits after the point. */
+/* A number with `decimals` digits after the point; null for one that is not finite. */
 void vly_cli_json_add_real(cJSON *object, const char *name, double value, int decimals);
 
 /* All bits of a whole number, of which cJSON's doubles would lose some. */
