@@ -364,11 +364,12 @@ int vly_report_check_path(const char *path, vly_error *err)
     return 0;
 }
 
-int vly_report_print(const vly_report *report, vly_report_format format, const char *path,
-                     vly_error *err)
+typedef enum { TEXT, CSV, JSON } format;
+
+static int print(const vly_report *report, format as, const char *path, vly_error *err)
 {
-    char *json = format == VLY_REPORT_JSON ? to_json(report) : NULL;
-    if (report->no_memory || (format == VLY_REPORT_JSON && !json)) {
+    char *json = as == JSON ? to_json(report) : NULL;
+    if (report->no_memory || (as == JSON && !json)) {
         cJSON_free(json);
         return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the report");
     }
@@ -380,7 +381,7 @@ int vly_report_print(const vly_report *report, vly_report_format format, const c
     }
     if (json)
         fprintf(file, "%s\n", json);
-    else if (format == VLY_REPORT_CSV)
+    else if (as == CSV)
         print_csv(file, report);
     else
         print_text(file, report);
@@ -393,8 +394,8 @@ int vly_report_print(const vly_report *report, vly_report_format format, const c
 int vly_report_write(const vly_report *report, const char *csv, const char *json, vly_error *err)
 {
     bool quiet = (csv && strcmp(csv, "-") == 0) || (json && strcmp(json, "-") == 0);
-    int rc = quiet ? 0 : vly_report_print(report, VLY_REPORT_TEXT, "-", err);
-    if (rc == 0 && csv) rc = vly_report_print(report, VLY_REPORT_CSV, csv, err);
-    if (rc == 0 && json) rc = vly_report_print(report, VLY_REPORT_JSON, json, err);
+    int rc = quiet ? 0 : print(report, TEXT, "-", err);
+    if (rc == 0 && csv) rc = print(report, CSV, csv, err);
+    if (rc == 0 && json) rc = print(report, JSON, json, err);
     return rc;
 }

@@ -43,16 +43,10 @@ bool vly_report_has_rows(const vly_report *report);
  * measurement is lost at its end. VLY_E_IO. */
 int vly_report_check_path(const char *path, vly_error *err);
 
-typedef enum { VLY_REPORT_TEXT, VLY_REPORT_CSV, VLY_REPORT_JSON } vly_report_format;
-
-/* Writes to the file `path`, "-" being standard output. CSV has a line of names for each table,
- * every line starting with the bench, the table, and the facts that tell runs apart. VLY_E_IO,
- * VLY_E_HOST_MEMORY. */
-int vly_report_print(const vly_report *report, vly_report_format format, const char *path,
-                     vly_error *err);
-
-/* Prints the report as a command that was given these files (NULL: none) does: as text, unless a
- * file is standard output, and to the files. */
+/* Prints the report as a command that was given these files (NULL: none, "-": standard output)
+ * does: as text, unless a file is standard output, and to the files. CSV has a line of names for
+ * each table, every line starting with the bench, the table, and the facts that tell runs apart.
+ * VLY_E_IO, VLY_E_HOST_MEMORY. */
 int vly_report_write(const vly_report *report, const char *csv, const char *json, vly_error *err);
 
 /* Parts of a page: the facts as a table; the tables with their names as heads, and the notes. */

@@ -59,12 +59,9 @@ typedef struct {
     double value, low, high;
 } vly_spec_figure;
 
-vly_spec_figure vly_spec_rate(const vly_spec *s, size_t config);     /* tokens a second */
-vly_spec_figure vly_spec_length(const vly_spec *s, size_t config);   /* mean accepted length */
-vly_spec_figure vly_spec_speed_up(const vly_spec *s, size_t config); /* against plain decoding */
-/* Of the tokens a second of `config` and of `other`, the geometric mean over prompts of the ratio.
- */
-vly_spec_figure vly_spec_against(const vly_spec *s, size_t config, size_t other);
+/* Of the tokens a second of `config` and of plain decoding, the geometric mean over prompts of the
+ * ratio. */
+vly_spec_figure vly_spec_speed_up(const vly_spec *s, size_t config);
 /* The sum over all prompts. */
 vly_spec_cell vly_spec_sum(const vly_spec *s, size_t config);
 

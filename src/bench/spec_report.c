@@ -54,17 +54,17 @@ static double blocks(const vly_spec_cell *cell)
     return cell->blocks;
 }
 
-vly_spec_figure vly_spec_rate(const vly_spec *s, size_t config)
+static vly_spec_figure rate_of(const vly_spec *s, size_t config)
 {
     return ratio(s, config, tokens, seconds);
 }
 
-vly_spec_figure vly_spec_length(const vly_spec *s, size_t config)
+static vly_spec_figure length_of(const vly_spec *s, size_t config)
 {
     return ratio(s, config, decided, blocks);
 }
 
-vly_spec_figure vly_spec_against(const vly_spec *s, size_t config, size_t other)
+static vly_spec_figure speed_up_against(const vly_spec *s, size_t config, size_t other)
 {
     size_t n = 0;
     double *logs = malloc(s->prompts.n * sizeof *logs), sum = 0;
@@ -86,7 +86,7 @@ vly_spec_figure vly_spec_against(const vly_spec *s, size_t config, size_t other)
 
 vly_spec_figure vly_spec_speed_up(const vly_spec *s, size_t config)
 {
-    return vly_spec_against(s, config, s->configs[config].base);
+    return speed_up_against(s, config, s->configs[config].base);
 }
 
 /* Prompts without text have none. */
@@ -176,8 +176,8 @@ static void report_rows(const vly_spec *s, vly_report *report)
 {
     vly_report_table(report, "rows", "method", row_columns, N(row_columns));
     for (size_t c = 0; c < s->n_configs; c++) {
-        vly_spec_figure rate = vly_spec_rate(s, c), gain = vly_spec_speed_up(s, c);
-        vly_spec_figure length = vly_spec_length(s, c);
+        vly_spec_figure rate = rate_of(s, c), gain = vly_spec_speed_up(s, c);
+        vly_spec_figure length = length_of(s, c);
         vly_spec_cell sum = vly_spec_sum(s, c);
         double values[N(row_columns)] = {0,
                                          0,
@@ -312,7 +312,7 @@ static void note_governor(const vly_spec *s, vly_report *report)
             if (s->configs[i].base == config->base && s->configs[i].method != VLY_DRAFT_AUTO &&
                 vly_spec_speed_up(s, i).value > vly_spec_speed_up(s, best).value)
                 best = i;
-        vly_spec_figure of_best = vly_spec_against(s, c, best), of_plain = vly_spec_speed_up(s, c);
+        vly_spec_figure of_best = speed_up_against(s, c, best), of_plain = vly_spec_speed_up(s, c);
         vly_report_note(report,
                         "temperature %g, %s: auto reaches %s of the best fixed way (%s, k = %u) "
                         "and %s of plain decoding",

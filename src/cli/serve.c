@@ -44,7 +44,7 @@ static int parse_bytes(const vly_option_row *row, const char *text, void *o)
     uint64_t bytes;
     if (parse_size(text, &bytes) || bytes < (uint64_t)row->min || bytes > (uint64_t)row->max)
         return -1;
-    *(uint32_t *)((char *)o + row->offset) = (uint32_t)bytes;
+    *(uint32_t *)vly_option_field(row, o) = (uint32_t)bytes;
     return 0;
 }
 

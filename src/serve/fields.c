@@ -50,14 +50,6 @@ int vly_field_count(const vly_field *field, const cJSON *item, void *target, vly
     return 0;
 }
 
-int vly_field_int(const vly_field *field, const cJSON *item, void *target, vly_api_error *err)
-{
-    if (!vly_json_is_whole(item, field->min, field->max))
-        return fail_range(field, "a whole number", item, err);
-    *(int64_t *)((char *)target + field->offset) = (int64_t)item->valuedouble;
-    return 0;
-}
-
 int vly_field_real(const vly_field *field, const cJSON *item, void *target, vly_api_error *err)
 {
     if (!cJSON_IsNumber(item) || !(item->valuedouble >= field->min) ||

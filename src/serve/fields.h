@@ -24,15 +24,13 @@ typedef struct vly_field {
 #define VLY_MAX_FIELDS 32
 
 /* Reads those of the n <= VLY_MAX_FIELDS fields of `where` that `object` has, in the order of the
- * table; what is absent or null keeps its default,
- * what the table does not know is left alone. */
+ * table; what is absent or null keeps its default, what the table does not know is left alone. */
 int vly_fields_read(const vly_field *fields, size_t n, unsigned where, const cJSON *object,
                     void *target, vly_api_error *err);
 
-/* The readers of plain values: bool, uint32_t, int64_t (at most 2^53 - 1), float. */
+/* The readers of plain values: bool, uint32_t, float. */
 int vly_field_bool(const vly_field *field, const cJSON *item, void *target, vly_api_error *err);
 int vly_field_count(const vly_field *field, const cJSON *item, void *target, vly_api_error *err);
-int vly_field_int(const vly_field *field, const cJSON *item, void *target, vly_api_error *err);
 int vly_field_real(const vly_field *field, const cJSON *item, void *target, vly_api_error *err);
 
 /* Fails with "'name': expected EXPECTED, got ...". */

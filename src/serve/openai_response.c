@@ -175,11 +175,6 @@ static void write_speculation(const vly_stats *s, uint32_t draft_max, vly_writer
 
 /* ---- answers ---- */
 
-const char *vly_openai_id_prefix(vly_openai_kind kind)
-{
-    return kind == VLY_OPENAI_CHAT ? "chatcmpl-" : "cmpl-";
-}
-
 void vly_openai_answer_init(vly_openai_answer *a, const vly_openai_request *q, const char *id,
                             int64_t created, const char *model)
 {
@@ -193,7 +188,7 @@ void vly_openai_answer_init(vly_openai_answer *a, const vly_openai_request *q, c
                                      : "chat.completion";
     vly_writer_format(&a->start,
                       "{\"id\":\"%s%s\",\"object\":\"%s\",\"created\":%" PRId64 ",\"model\":",
-                      vly_openai_id_prefix(q->kind), id, object, created);
+                      chat ? "chatcmpl-" : "cmpl-", id, object, created);
     vly_writer_bytes(&a->start, model, strlen(model));
     vly_writer_text(&a->start, ",\"system_fingerprint\":\"volley-" VLY_VERSION "\",\"choices\":[");
 }

@@ -32,9 +32,6 @@ void vly_openai_answer_init(vly_openai_answer *answer, const vly_openai_request 
                             const char *id, int64_t created, const char *model);
 void vly_openai_answer_deinit(vly_openai_answer *answer);
 
-/* The prefix of ids: "chatcmpl-". */
-const char *vly_openai_id_prefix(vly_openai_kind kind);
-
 /* What is appended to `out` are events of a stream ("data: {...}\n\n"), or the JSON of a whole
  * answer. `text` is UTF-8; `logprobs` are what was added since the last chunk. */
 void vly_openai_write_first(const vly_openai_answer *answer, vly_writer *out);
