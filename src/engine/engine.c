@@ -66,41 +66,46 @@ void vly_engine_wake(vly_engine *e)
     uv_async_send(e->wake);
 }
 
-/* Ends one sequence whose end has come; callbacks may change the list, so it is looked at anew for
- * each. */
-static bool reap(vly_engine *e)
+/* The first sequence whose end has come, and by what; NULL: there is none. */
+static vly_sequence *find_ended(const vly_engine *e, vly_finish *how)
 {
-    for (vly_sequence *s = e->first; s; s = s->next) {
+    vly_sequence *s = e->first;
+    for (; s; s = s->next) {
         if (s->ended)
-            vly_sequence_finish(s, VLY_FINISH_STOP, NULL);
+            *how = VLY_FINISH_STOP;
         else if (s->cancelled)
-            vly_sequence_finish(s, VLY_FINISH_CANCELLED, NULL);
+            *how = VLY_FINISH_CANCELLED;
         else if (s->failure.code)
-            vly_sequence_finish(s, VLY_FINISH_ERROR, &s->failure);
+            *how = VLY_FINISH_ERROR;
         else if (s->begun && vly_sequence_room(s) == 0)
-            vly_sequence_finish(s, VLY_FINISH_LENGTH, NULL);
+            *how = VLY_FINISH_LENGTH;
         else
             continue;
-        return true;
+        break;
     }
-    return false;
+    return s;
 }
 
 void vly_engine_advance(vly_engine *e)
 {
+    vly_sequence *s;
+    vly_finish how;
     if (e->step.n_in_flight || e->advancing || e->closing) return;
     e->advancing = true;
     if (atomic_exchange(&e->interrupted, false))
-        for (vly_sequence *s = e->first; s; s = s->next) s->cancelled = true;
-    do {
-        while (reap(e)) continue;
-        vly_engine_admit(e);
-    } while (vly_engine_step_submit(e) && !e->step.n_in_flight);
+        for (s = e->first; s; s = s->next) s->cancelled = true;
+    /* Callbacks may change the list, so it is looked at anew for each. */
+    while ((s = find_ended(e, &how)))
+        vly_sequence_finish(s, how, how == VLY_FINISH_ERROR ? &s->failure : NULL);
+    vly_engine_admit(e);
+    vly_engine_step_submit(e);
     e->advancing = false;
     if (e->n_sequences)
         uv_ref((uv_handle_t *)e->wake);
     else
         uv_unref((uv_handle_t *)e->wake);
+    /* Nothing else comes back here for those that have failed since. */
+    if (!e->step.n_in_flight && find_ended(e, &how)) uv_async_send(e->wake);
 }
 
 /* ---- Creation ---- */

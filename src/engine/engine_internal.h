@@ -113,9 +113,8 @@ void vly_engine_admit(vly_engine *engine);
  * where there is only one. No step is under way. */
 bool vly_engine_preempt(vly_engine *engine);
 
-/* Submits the next step of all sequences that can take part. False: there was nothing to submit,
- * and nothing has changed. */
-bool vly_engine_step_submit(vly_engine *engine);
+/* Submits the next step of all sequences that can take part, if there are any. */
+void vly_engine_step_submit(vly_engine *engine);
 
 /* Blocks that run ahead of the host (engine/ahead.c). Can those of the step that is being prepared
  * be followed by others? Then it advances on the device. */

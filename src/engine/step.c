@@ -122,11 +122,11 @@ static void add_blocks(vly_engine *e, bool on_host)
     }
 }
 
-static bool have_all_failed(const vly_engine_step *step)
+static bool anyone_takes_part(const vly_engine_step *step)
 {
-    for (uint32_t i = 0; i < step->n; i++)
-        if (step->sequence[i]->failure.code == 0) return false;
-    return true;
+    uint32_t i = 0;
+    while (i < step->n && step->sequence[i]->failure.code) i++;
+    return i < step->n;
 }
 
 /* What the step cannot do fails all that take part; a lost device all that there are, since those
@@ -210,23 +210,22 @@ static void complete(void *arg, int rc, const vly_error *gpu_error)
     vly_engine_advance(e);
 }
 
-bool vly_engine_step_submit(vly_engine *e)
+void vly_engine_step_submit(vly_engine *e)
 {
     vly_engine_step *step = &e->step;
     vly_submission *list = &step->commands;
     vly_error err;
     step->begin_ns = vly_clock_ns();
     schedule(e);
-    if (step->n == 0) {
-        step->end_ns = 0; /* the device rests because nobody wants anything */
-        return false;
-    }
     vly_batch_begin(&step->batch, e->target, e->draft);
     read_prompts(e);
     expect(step);
     add_blocks(e, true);
     add_blocks(e, false);
-    if (have_all_failed(step)) return true;
+    if (!anyone_takes_part(step)) {
+        step->end_ns = 0; /* the device rests because nobody wants anything */
+        return;
+    }
     step->batch.advances = vly_engine_ahead_begin(e);
     list->n = 0;
     int rc = vly_batch_add_commands(&step->batch, e->mark[0], list, &err);
@@ -234,10 +233,9 @@ bool vly_engine_step_submit(vly_engine *e)
     if (rc) {
         fail_all(e, &err);
         if (step->batch.advances) vly_engine_ahead_end(e);
-        return true;
+        return;
     }
     step->n_in_flight = step->n_submitted = 1;
     step->start_ns = vly_clock_ns();
     if (step->batch.advances) vly_engine_ahead_submit(e, complete);
-    return true;
 }

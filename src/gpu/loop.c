@@ -169,6 +169,8 @@ void vly_gpu_loop_detach(vly_gpu *gpu)
     pthread_cond_signal(&gpu->wake);
     pthread_mutex_unlock(&gpu->mutex);
     pthread_join(gpu->waiter, NULL);
+    /* Where only waiting failed, the device goes on in memory that is given back next. */
+    if (gpu->failed) vkDeviceWaitIdle(gpu->device);
     gpu->loop = NULL; /* what the callbacks submit now cannot be for the loop any more */
     deliver(gpu);
     close_poller(gpu);

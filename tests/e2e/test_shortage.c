@@ -102,8 +102,19 @@ REFUSED(int, vkEndCommandBuffer, NO_DEVICE_MEMORY, (void *buffer), (buffer))
 REFUSED(int, vkMapMemory, NO_HOST_MEMORY,
         (void *device, void *memory, uint64_t at, uint64_t n, uint32_t flags, void **out),
         (device, memory, at, n, flags, out))
-REFUSED(int, vkQueueSubmit, NO_DEVICE_MEMORY,
-        (void *queue, uint32_t n, void *infos, uint64_t fence), (queue, n, infos, fence))
+
+static bool lost; /* the device takes nothing any more */
+
+int __real_vkQueueSubmit(void *queue, uint32_t n, void *infos, uint64_t fence);
+int __wrap_vkQueueSubmit(void *queue, uint32_t n, void *infos, uint64_t fence);
+int __wrap_vkQueueSubmit(void *queue, uint32_t n, void *infos, uint64_t fence)
+{
+    enum { DEVICE_LOST = -4 };
+    if (lost) return DEVICE_LOST;
+    return refuses("vkQueueSubmit", __builtin_return_address(0))
+               ? NO_DEVICE_MEMORY
+               : __real_vkQueueSubmit(queue, n, infos, fence);
+}
 
 static uint32_t most_tokens = UINT32_MAX; /* for which the caches have pages */
 
@@ -205,6 +216,7 @@ static int load(vly_engine **engine, vly_error *err)
     const vly_engine_options options = {.target = "tests/data/archs/llama-yarn.gguf",
                                         .draft = "tests/data/archs/qwen2.gguf",
                                         .n_parallel = 2,
+                                        .n_queued = 3,
                                         .n_ctx = 128};
     *engine = NULL;
     return vly_engine_create(&options, engine, err);
@@ -269,10 +281,35 @@ static void pages_run_out_in_a_text(void **state)
     vly_engine_destroy(e);
 }
 
+/* Nor do those that wait for their turn, none of which can begin. */
+static void all_texts_end_where_the_device_is_lost(void **state)
+{
+    (void)state;
+    vly_engine *e;
+    vly_error err = {0};
+    text t[5];
+    if (load(&e, &err)) fail_msg("%s", err.message);
+    lost = true;
+    for (int i = 0; i < 5; i++) {
+        vly_sequence *sequence;
+        t[i] = (text){0};
+        vly_request r = request_of(0, &t[i]);
+        if (vly_engine_start(e, &r, &sequence, NULL, NULL, &err)) fail_msg("%s", err.message);
+    }
+    assert_int_equal(vly_engine_run(e, &err), 0);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(t[i].n_finished, 1);
+        assert_int_equal(t[i].err.code, VLY_E_DEVICE_LOST);
+    }
+    lost = false;
+    vly_engine_destroy(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_run_out_in_a_text),
+        cmocka_unit_test(all_texts_end_where_the_device_is_lost),
         cmocka_unit_test(every_place_is_refused_once),
     };
     vly_log_configure(VLY_LOG_ERROR, false);
