@@ -39,6 +39,25 @@ static int run_command(int argc, char **argv)
     return 2;
 }
 
+static int unexpected(const char *option, const char *word)
+{
+    fprintf(stderr, "volley %s: unexpected argument '%s'\n", option, word);
+    return 2;
+}
+
+/* "help bench decode" is "bench decode --help". */
+static int show_help(int n_words, char **words)
+{
+    static char option[] = "--help";
+    int most = n_words && strcmp(words[0], "bench") == 0 ? 2 : 1;
+    if (n_words > most) return unexpected("help", words[most]);
+    if (n_words)
+        return run_command(n_words + 1,
+                           (char *[]){words[0], n_words > 1 ? words[1] : option, option, NULL});
+    print_help(stdout);
+    return 0;
+}
+
 static int dispatch(int argc, char **argv)
 {
     if (argc < 2) {
@@ -46,23 +65,11 @@ static int dispatch(int argc, char **argv)
         print_help(stderr);
         return 2;
     }
-    bool help = strcmp(argv[1], "help") == 0;
-    /* "help bench decode" is "bench decode --help". */
-    int n_words = help ? argc - 2 : 0, most = n_words && strcmp(argv[2], "bench") == 0 ? 2 : 1;
-    if (n_words > most) {
-        fprintf(stderr, "volley help: unexpected argument '%s'\n", argv[2 + most]);
-        return 2;
-    }
-    if (n_words) {
-        static char option[] = "--help";
-        char *words[] = {argv[2], argv[3] ? argv[3] : option, option, NULL};
-        return run_command(n_words + 1, words);
-    }
-    if (help || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-        print_help(stdout);
-        return 0;
-    }
+    if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
+        strcmp(argv[1], "-h") == 0)
+        return show_help(argc - 2, argv + 2);
     if (strcmp(argv[1], "--version") == 0) {
+        if (argc > 2) return unexpected("--version", argv[2]);
         printf("volley %s\n", VLY_VERSION);
         return 0;
     }

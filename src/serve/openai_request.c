@@ -265,8 +265,10 @@ static int read_content(int index, const cJSON *item, vly_text *out, vly_api_err
     {
         const cJSON *type = cJSON_GetObjectItemCaseSensitive(part, "type");
         const cJSON *text = cJSON_GetObjectItemCaseSensitive(part, "text");
-        if (!cJSON_IsString(type) || strcmp(type->valuestring, "text") != 0 ||
-            !cJSON_IsString(text))
+        bool is_text = cJSON_IsString(type) && strcmp(type->valuestring, "text") == 0;
+        if (!is_text && cJSON_IsString(type)) /* an image, say */
+            return fail_message(index, ".content", "parts of the type \"text\"", type, err);
+        if (!is_text || !cJSON_IsString(text))
             return fail_message(index, ".content", expected, part, err);
         if (vly_json_string(text, out)) return fail_memory(err);
     }

@@ -23,6 +23,7 @@ version=$(sed -n 's/^#define VLY_VERSION "\(.*\)"/\1/p' "$root/include/volley.h"
 check_equal 'and prints the version of the header' "volley $version" "$out"
 
 wrong_usage 'no command'
+wrong_usage 'a word too many' --version too-many
 wrong_usage 'unknown command' no-such-command
 check_match 'unknown command: it is named' 'no-such-command' "$err"
 wrong_usage 'unknown option' --no-such-option
@@ -39,6 +40,7 @@ for command in $commands; do
     check_equal "$command --help leaves standard error empty" '' "$err"
     check_equal "$command --help fits 80 columns" '' "$(awk 'length > 80' <<<"$out")"
     check_equal "help $command is the same" "$out" "$("$volley" help "$command")"
+    check_equal "--help $command, too" "$out" "$("$volley" --help "$command")"
     wrong_usage "$command, unknown option" "$command" --no-such-option
     check_match "$command, unknown option: it is named" 'no-such-option' "$err"
 done

@@ -171,6 +171,9 @@ wrong null '{"prompt":"a"}{}'
 wrong messages '{"prompt":"a"}' /v1/chat/completions
 wrong 'messages[0].role' '{"messages":[{"content":"a"}]}' /v1/chat/completions
 wrong 'messages[0].content' '{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}' /v1/chat/completions
+check_equal 'an image: what it is' \
+    "'messages[0].content': expected parts of the type \"text\", got \"image_url\"" \
+    "$(jq -r .error.message "$scratch/body")"
 wrong top_logprobs '{"messages":[{"role":"user","content":"a"}],"top_logprobs":2}' /v1/chat/completions
 wrong max_tokens '{"messages":[{"role":"user","content":"a"}],"max_tokens":0}' /v1/chat/completions
 wrong messages '{"messages":[{"role":"user","content":"a"}]}' /v1/chat/completions
