@@ -173,8 +173,9 @@ static int spell_turn(const vly_spec *s, const vly_prompt *p, size_t turn, const
     return 0;
 }
 
-/* All turns of a prompt in one configuration, added to `cell` (NULL: not counted). `texts` has the
- * ids of all turns in a row: written where it is empty, else compared. */
+/* All turns of a prompt in one configuration, added to `cell` (NULL: not counted). `texts` (or
+ * NULL) has the ids of all turns in a row: plain decoding writes them, what else there is is
+ * compared. */
 static int run_prompt(const vly_spec *s, size_t config, size_t prompt, uint64_t seed,
                       vly_spec_cell *cell, vly_ids *texts, vly_error *err)
 {
@@ -196,15 +197,17 @@ static int run_prompt(const vly_spec *s, size_t config, size_t prompt, uint64_t 
         rc = 0;
         break;
     }
-    if (rc == 0 && texts && texts->len && s->options->accept <= 0 &&
-        (texts->len != ids.len || memcmp(texts->data, ids.data, ids.len * sizeof *ids.data) != 0))
+    bool plain = s->configs[config].base == config;
+    if (rc == 0 && texts && !plain && s->options->accept <= 0 &&
+        (texts->len != ids.len ||
+         (ids.len && memcmp(texts->data, ids.data, ids.len * sizeof *ids.data) != 0)))
         rc =
             vly_fail(err, VLY_E_INVALID,
                      "prompt %zu, temperature %g, seed %llu: the text with %s, k = %u differs from "
                      "that of plain decoding",
                      prompt, (double)s->configs[config].temperature, (unsigned long long)seed,
                      vly_spec_method_name(&s->configs[config]), s->configs[config].k);
-    if (rc == 0 && texts && texts->len == 0 && vly_ids_append(texts, ids.data, ids.len))
+    if (rc == 0 && texts && plain && vly_ids_append(texts, ids.data, ids.len))
         rc = vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a text");
     for (size_t i = 0; said && i < p->n_turns; i++) vly_text_free(&said[i]);
     free(said);

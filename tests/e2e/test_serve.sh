@@ -88,9 +88,11 @@ check 'stop strings end the text before them' jq -e '.choices[0].text == ", ther
 request /v1/completions "{$start,\"stream\":true,\"stop\":\"named Lily\"}"
 check_equal 'so they do in streams' ', there was a little girl ' \
     "$(streamed)"
-request /v1/completions '{"prompt":"Once upon a time","max_tokens":0}'
-check 'no tokens at all' jq -e '.choices[0].text == "" and .usage.completion_tokens == 0
-    and .choices[0].finish_reason == "length"' "$scratch/body"
+for name in max_completion_tokens max_tokens; do
+    request /v1/completions "{\"prompt\":\"Once upon a time\",\"$name\":0}"
+    check "$name 0: no tokens at all" jq -e '.choices[0].text == "" and .usage.completion_tokens == 0
+        and .choices[0].finish_reason == "length"' "$scratch/body"
+done
 request /v1/completions "{$start,\"max_tokens\":16,\"logprobs\":3}"
 check 'log-probabilities: of each token, the best first' jq -e '.choices[0].logprobs
     | (.tokens | length) == 16 and (.token_logprobs | all(. <= 0)) and (.text_offset[0] == 0)
