@@ -43,7 +43,7 @@ layout(buffer_reference, buffer_reference_align = 16) coherent buffer RefPartial
 // A quad of `qkv`, which is tagged where the step is chained.
 vec4 read_qkv(uint quad)
 {
-    if (p.chain.read == 0u) return READ_ACT(quad);
+    if (p.chain.read == 0u) return READ_FRESH(quad);
     return chain_await_quad(p.qkv_quad + (quad - p.qkv_quad) * 2u, p.chain.read);
 }
 
@@ -345,13 +345,15 @@ void write_output(uint token)
     }
 }
 
-void attend(uint token)
+// False: another workgroup finishes what this one began.
+bool attend(uint token)
 {
     uint first_split = from / SPLIT, splits = (len + SPLIT - 1u) / SPLIT;
     uint workers = min(splits - first_split, gl_NumWorkGroups.z);
     uint own_split = first_split + gl_WorkGroupID.z;
-    if (gl_WorkGroupID.z >= workers) return;
+    if (gl_WorkGroupID.z >= workers) return false;
     load_block(own_split * SPLIT + gl_SubgroupID * LANES);
+    chain_await_workgroups();
     uint q_quad = p.qkv_quad + token * p.qkv_stride + head * HEAD_QUADS;
     [[unroll]] for (uint r = 0; r < ROUNDS; r++)
         if (output_index(r) < QUADS_OUT) shared_q[output_index(r)] = read_qkv(q_quad + output_index(r));
@@ -374,10 +376,11 @@ void attend(uint token)
             merge_split(r, vec2(split_high[r], split_total[r]), split_sum[r]);
     }
     if (workers > 1u) {
-        if (!arrives_last(token, workers)) return;
+        if (!arrives_last(token, workers)) return false;
         merge_partials(token, first_split, splits);
     }
     write_output(token);
+    return true;
 }
 
 void main()
@@ -385,5 +388,5 @@ void main()
     uint token = gl_WorkGroupID.y, n_tok = p.step.s.n_tok;
     if (p.chain.read != 0u) chain_begin();
     begin_token(token, gl_WorkGroupID.x); // what it reads need not wait for n_tok
-    if (token < n_tok) attend(token);
+    if (token < n_tok ? attend(token) : gl_WorkGroupID.z == 0u) chain_tell();
 }

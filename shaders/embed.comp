@@ -21,10 +21,13 @@ void store_tagged(uint token, uint quad, vec4 x, vec4 xn)
 void main()
 {
     uint token = gl_WorkGroupID.x;
+    if (token == 0u)
+        for (uint i = gl_LocalInvocationIndex; i < p.chain.awaited; i += gl_WorkGroupSize.x)
+            RefU1(uvec2(p.act)).at[p.chain.word + i] = 0u;
     if (token >= p.step.s.n_tok) return;
-    if (p.chain.epoch_word != 0u) {
-        chain_epoch = RefU1(uvec2(p.act)).at[p.chain.epoch_word - 1u] + p.chain.residual;
-        if (token == 0u && gl_LocalInvocationIndex == 0u) RefU1(uvec2(p.act)).at[p.chain.epoch_word] = chain_epoch;
+    if (chain_tagged()) {
+        chain_epoch = RefU1(uvec2(p.act)).at[p.chain.word - 1u] + p.chain.residual;
+        if (token == 0u && gl_LocalInvocationIndex == 0u) RefU1(uvec2(p.act)).at[p.chain.word] = chain_epoch;
     }
     uvec2 start = row_start(p.step.s.token[token].id);
     precise float squares = 0.0;

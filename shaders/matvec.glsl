@@ -52,9 +52,11 @@ float norm_of_squares(float squares)
 vec4 read_squares(uint token, uint part)
 {
 #if CHAINED
-    return chain_await_quad(p.norm_quad + (token * p.norm_stride + part) * 2u, p.chain.read);
+    return chain_await_quad(p.norm_quad + (token * p.norm_parts + part) * 2u, p.chain.read);
+#elif TAGS
+    return READ_FRESH(p.norm_quad + token * p.norm_parts + part);
 #else
-    return READ_ACT(p.norm_quad + token * p.norm_stride + part);
+    return READ_ACT(p.norm_quad + token * p.norm_parts + part);
 #endif
 }
 
@@ -102,8 +104,10 @@ pair_operands load_operands(uint token, uint pair)
         if (p.chain.residual != 0u)
             o.a = uintBitsToFloat(chain_await(p.out_quad + token * p.out_stride * 2u + pair, p.chain.residual));
         else
+            o.a = RefFresh2(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 2u + pair];
+#else
+        o.a = RefAct2(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 2u + pair];
 #endif
-            o.a = RefAct2(uvec2(p.act)).at[(p.out_quad + token * p.out_stride) * 2u + pair];
         o.b = read_pair(p.extra[1], pair);
     }
     // Biases count from row 0 of all matrices that share the outputs.

@@ -27,7 +27,7 @@ void norm_factors(uint y, out float factor[COLUMNS])
     uint at[COLUMNS];
     [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
         squares[c] = 0.0;
-        at[c] = p.norm_quad + column_token(y * COLUMNS + c) * p.norm_stride;
+        at[c] = p.norm_quad + column_token(y * COLUMNS + c) * p.norm_parts;
     }
     for (uint i = gl_SubgroupInvocationID; i < p.norm_parts; i += gl_SubgroupSize)
         [[unroll]] for (uint c = 0; c < COLUMNS; c++) squares[c] = add_part(squares[c], READ_ACT(at[c] + i));

@@ -11,7 +11,6 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_cooperative_matrix : require
-#extension GL_KHR_memory_scope_semantics : require
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #define VLY_TEXEL 0
 #define HALF_X 1
@@ -267,10 +266,11 @@ void main()
     uint tile = gl_WorkGroupID.x;
     if (gl_WorkGroupID.y > 0u && column_index(0) >= n_columns()) return;
     units = (p.blocks + 1u) / 2u;
-    if (p.chain.epoch_word != 0u) chain_begin();
+    if (chain_tagged()) chain_begin();
     if (ROLE == VLY_ROLE_QKV && p.chain.residual != 0u && gl_WorkGroupID.x + gl_LocalInvocationIndex == 0u)
-        RefU1(uvec2(p.act)).at[p.chain.epoch_word - 1u] = chain_epoch; // the embedding has read it
+        RefU1(uvec2(p.act)).at[p.chain.word - 1u] = chain_epoch; // the embedding has read it
     load_weights(tile, gl_SubgroupID);
+    chain_await_workgroups();
     fetch_operands(tile);
 #if CHAINED
     take_x();
@@ -288,4 +288,5 @@ void main()
         finish_all(tile);
         if (next < n_tiles) fetch_operands(next);
     }
+    chain_tell();
 }

@@ -124,17 +124,23 @@ struct vly_page {
 #define VLY_MATVEC_TOKENS  6 /* tokens that a step can have */
 #define VLY_MATVEC_X       7 /* chained: quads of x of all tokens, in shared memory */
 
-/* Steps of a pass that wait for each other's words and not for barriers (shaders/chain.glsl). Steps have
- * numbers from 1 on; 0: plain values, with a barrier between. */
+/* Steps of a pass that wait for each other in their kernels and not for barriers (shaders/chain.glsl): for tags on
+ * the words that they read, or for counts of workgroups that are done. Steps have numbers from 1 on. All zero: plain
+ * values, with barriers between. */
 #define VLY_CHAIN_POLLS 60000u /* of a wait at most: some hundredths of a second */
+#define VLY_CHAIN_TELLS 0x80000000u
 struct vly_chain {
-    VLY_U32 epoch_word; /* of `act`, before it the epoch of the pass before; 0: no step is chained */
-    VLY_U32 read;       /* number of the step that wrote the input */
-    VLY_U32 written;    /* what this one writes is tagged with */
-    /* Role ADD: what x is tagged with, and one less than what it then is; 0: it has no tags. The
-     * embedding, which tags with 1: how far epochs are apart. Role QKV: 1 where it is the first after
-     * it. */
+    /* Of `act`. Tags: the epoch, before it that of the pass before. Counts: workgroups of this step that are
+     * done, before it those of the step before. */
+    VLY_U32 word;
+    VLY_U32 read;    /* tags: number of the step that wrote the input; 0: it has none */
+    VLY_U32 written; /* tags: what this one writes is tagged with; 0: with none */
+    /* Tags. Role ADD: what x is tagged with, and one less than what it then is. The embedding, which tags with
+     * 1: how far epochs are apart. Role QKV: 1 where it is the first after it. */
     VLY_U32 residual;
+    /* Counts: workgroups of the step before; 0: there is a barrier behind it. And VLY_CHAIN_TELLS where the step
+     * behind this one waits so. The embedding: how many counts it clears, from `word` on. */
+    VLY_U32 awaited;
 };
 
 /* y[token][row] = sum_k W[row][k] x[token][k] over tokens of the step. W is [rows][blocks * 32], rows
@@ -151,8 +157,7 @@ struct vly_push_matvec {
     VLY_U32 row_base;         /* of the output row of row 0 (parts of QKV in several formats) */
     VLY_U32 in_quad, in_stride;   /* x: start and quads per token */
     VLY_U32 out_quad, out_stride; /* y */
-    VLY_U32 norm_quad, norm_stride; /* partial sums of squares of x, [token][norm_stride quads] */
-    VLY_U32 norm_parts;             /* quads of them; 0: x is not normed */
+    VLY_U32 norm_quad, norm_parts; /* partial sums of squares of x, [token][norm_parts quads]; 0: it is not normed */
     VLY_U32 bias_quad;              /* of a vector that is added to the rows; 0: none */
     VLY_U32 extra[4];
     /* QKV: extra = {rotated rows, head size, rope table quad, 0}

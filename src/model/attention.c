@@ -88,6 +88,7 @@ static void attend(recorder *r, const struct vly_push_attention *p, bool stored)
     uint32_t workers = splits < VLY_MAX_SPLIT_WORKERS ? splits : VLY_MAX_SPLIT_WORKERS;
     vly_gpu_kernel *k =
         kernel(r, int8 ? VLY_SHADER_attention_int8 : VLY_SHADER_attention_f16, constants, 9);
+    r->n_groups = p->n_head / a.heads * r->n; /* those that finish a token */
     if (k)
         vly_gpu_cmd_dispatch(r->commands, k, NULL, p, sizeof *p, p->n_head / a.heads, r->n,
                              r->prompt ? 1 : workers);
@@ -103,9 +104,9 @@ void vly_attention_record(recorder *r, uint32_t layer, struct vly_chain chain)
         .step = r->step,
         .pages = vly_kv_table_address(m->kv),
         .pages_stride = vly_kv_table_stride(m->kv),
-        .qkv_quad = inputs(r)->qkv,
+        .qkv_quad = inputs(r).qkv,
         .qkv_stride = r->at->qkv_stride,
-        .out_quad = outputs(r)->att,
+        .out_quad = outputs(r).att,
         .out_stride = r->at->att_stride,
         .n_head = c->n_head,
         .n_head_kv = c->n_head_kv,

@@ -1,10 +1,11 @@
 /* Chained steps (shaders/chain.glsl): tried when a model is loaded, with bounded waits, and kept
- * only where they work and are faster than barriers. */
+ * only where they work, which is to leave the same bits, and are faster than barriers. */
 #include "base/log.h"
 #include "model/model_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Quads of x, of all tokens, that a product has room for in 48 KiB of shared memory. */
 #define X_QUADS 1900
@@ -12,21 +13,23 @@
  * compares to barriers in the same round, and of that the median. */
 #define ROUNDS 15
 
-#define QKV       (1u << VLY_STEP_QKV)
-#define ATTENTION (1u << VLY_STEP_ATTENTION)
-#define OUT       (1u << VLY_STEP_OUT)
-#define GATE_UP   (1u << VLY_STEP_GATE_UP)
-#define DOWN      (1u << VLY_STEP_DOWN)
+#define GATE_UP (1u << VLY_STEP_GATE_UP)
+#define ALL                                                                                        \
+    (1u << VLY_STEP_QKV | 1u << VLY_STEP_ATTENTION | 1u << VLY_STEP_OUT | GATE_UP |                \
+     1u << VLY_STEP_DOWN)
 
-/* Small steps gain most. A linked product reads all of x before it begins, in twice as many bytes,
- * so that large ones lose. */
+/* Small steps gain most, and by tags: there a product reads all of x before it begins, in twice as
+ * many bytes, so that large ones lose. What has workgroups of few subgroups, as gate and up often
+ * do, may rather have them spread evenly, as behind a barrier they are. */
 static const struct {
     const char *name;
     uint32_t links;
+    bool tags;
 } chains[] = {
-    {"none", 0},
-    {"attention", ATTENTION | OUT},
-    {"all", QKV | ATTENTION | OUT | GATE_UP | DOWN},
+    {"none", 0, false},
+    {"by counts", ALL, false},
+    {"by counts but for gate and up", ALL & ~GATE_UP, false},
+    {"by tags", ALL, true},
 };
 #define N_CHAINS ((int)(sizeof chains / sizeof *chains))
 
@@ -34,41 +37,62 @@ typedef struct {
     vly_gpu_commands *layers[N_CHAINS]; /* NULL: cannot be chained so */
     vly_gpu_commands *mark[2];          /* time marks before and behind */
     double us[N_CHAINS][ROUNDS];
+    uint8_t *xn; /* what the layers leave with barriers */
+    bool differs[N_CHAINS];
 } trial;
+
+static uint64_t xn_bytes(const vly_model *m)
+{
+    uint64_t n_bytes = m->at.xn_stride * 16ull;
+    return n_bytes < m->logits.n_bytes ? n_bytes : m->logits.n_bytes;
+}
 
 uint32_t vly_chain_links(const vly_model *m, uint32_t n)
 {
     const vly_model_config *c = &m->config;
     const vly_act_layout *at = &m->at;
-    const uint32_t links = m->geometry.links;
+    if (!m->geometry.tile_form || at->qk_norms || at->post_norms) return 0;
+    if (!m->geometry.tags) return n <= VLY_MAX_COUNTED ? m->geometry.links : 0;
     uint32_t most = at->att_stride;
-    bool whole_units = c->dim % VLY_TILE_UNIT == 0 && c->n_head * c->head_dim % VLY_TILE_UNIT == 0;
-    if (links & (QKV | GATE_UP) && at->xn_stride > most) most = at->xn_stride;
-    if (links & DOWN) {
-        if (at->ff_stride > most) most = at->ff_stride;
-        whole_units = whole_units && c->ff_dim % VLY_TILE_UNIT == 0;
-    }
-    bool fits = m->geometry.tile_form && n <= VLY_MAX_FRESH && whole_units && !at->qk_norms &&
-                !at->post_norms && n * most <= X_QUADS;
-    return fits ? links : 0;
+    if (at->xn_stride > most) most = at->xn_stride;
+    if (at->ff_stride > most) most = at->ff_stride;
+    bool whole_units = c->dim % VLY_TILE_UNIT == 0 && c->ff_dim % VLY_TILE_UNIT == 0 &&
+                       c->n_head * c->head_dim % VLY_TILE_UNIT == 0;
+    bool fits = n <= VLY_MAX_FRESH && whole_units && n * most <= X_QUADS;
+    return fits ? m->geometry.links : 0;
+}
+
+static void set_chain(vly_model *m, int kind)
+{
+    m->geometry.links = chains[kind].links;
+    m->geometry.tags = chains[kind].tags;
+}
+
+/* The layers over a token; what they leave goes where the host reads logits. */
+static int record_layers(vly_model *m, vly_gpu_commands *commands, vly_error *err)
+{
+    int rc = vly_forward_record(m, VLY_PASS_LAYERS, 1, commands, NULL, err);
+    if (rc) return rc;
+    vly_gpu_cmd_barrier(commands);
+    vly_gpu_cmd_copy(commands, &m->act, m->at.xn * 16ull, &m->logits, 0, xn_bytes(m));
+    return vly_gpu_commands_end(commands, err);
 }
 
 static int record(vly_model *m, trial *t, vly_error *err)
 {
     int rc = 0;
     for (int i = 0; rc == 0 && i < N_CHAINS; i++) {
-        m->geometry.links = chains[i].links;
+        set_chain(m, i);
         if (vly_chain_links(m, 1) != chains[i].links) continue;
         rc = vly_gpu_commands_create(m->gpu, "trial of chained steps", &t->layers[i], err);
-        if (rc == 0) rc = vly_forward_record(m, VLY_PASS_LAYERS, 1, t->layers[i], NULL, err);
-        if (rc == 0) rc = vly_gpu_commands_end(t->layers[i], err);
+        if (rc == 0) rc = record_layers(m, t->layers[i], err);
     }
-    m->geometry.links = 0;
+    set_chain(m, 0);
     for (int i = 0; rc == 0 && i < 2; i++) rc = vly_gpu_mark_create(m->gpu, &t->mark[i], err);
     return rc;
 }
 
-/* Device time of the layers over one token. */
+/* Device time of the layers over one token, and whether they left what they do with barriers. */
 static int run(vly_model *m, trial *t, int kind, int round, vly_error *err)
 {
     vly_gpu_commands *const list[3] = {t->mark[0], t->layers[kind], t->mark[1]};
@@ -77,7 +101,12 @@ static int run(vly_model *m, trial *t, int kind, int round, vly_error *err)
     if (rc == 0) rc = vly_gpu_wait(m->gpu, ticket, err);
     for (int i = 0; rc == 0 && i < 2; i++) rc = vly_gpu_commands_times(t->mark[i], 1, &at[i], err);
     t->us[kind][round] = (double)(at[1] - at[0]) * 1e-3;
-    return rc;
+    if (rc) return rc;
+    if (kind == 0)
+        memcpy(t->xn, m->logits.mapped, xn_bytes(m));
+    else if (memcmp(t->xn, m->logits.mapped, xn_bytes(m)) != 0)
+        t->differs[kind] = true;
+    return 0;
 }
 
 static int run_all(vly_model *m, trial *t, vly_error *err)
@@ -85,6 +114,8 @@ static int run_all(vly_model *m, trial *t, vly_error *err)
     struct vly_step *step = m->step[VLY_STEP_BUFFER_DECODE].mapped;
     step->n_tok = 1;
     step->token[0] = (struct vly_step_token){0};
+    t->xn = malloc(xn_bytes(m));
+    if (!t->xn) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory to try chained steps");
     int rc = record(m, t, err);
     for (int i = 0; rc == 0 && i < N_CHAINS * ROUNDS && !step->stalled; i++)
         if (t->layers[i % N_CHAINS]) rc = run(m, t, i % N_CHAINS, i / N_CHAINS, err);
@@ -97,6 +128,7 @@ static void discard(const trial *t)
         if (t->layers[i]) vly_gpu_commands_destroy(t->layers[i]);
     for (int i = 0; i < 2; i++)
         if (t->mark[i]) vly_gpu_commands_destroy(t->mark[i]);
+    free(t->xn);
 }
 
 static int compare(const void *a, const void *b)
@@ -105,11 +137,11 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* What a kind takes, barriers taking 1; none where it cannot be. */
+/* What a kind takes, barriers taking 1; infinitely much where it cannot be or does not work. */
 static double share(const trial *t, int kind)
 {
     double of[ROUNDS];
-    if (!t->layers[kind]) return INFINITY;
+    if (!t->layers[kind] || t->differs[kind]) return INFINITY;
     for (int i = 0; i < ROUNDS; i++) of[i] = t->us[kind][i] / t->us[0][i];
     qsort(of, ROUNDS, sizeof *of, compare);
     return of[ROUNDS / 2];
@@ -120,9 +152,9 @@ int vly_chain_choose(vly_model *m, vly_error *err)
     struct vly_step *step = m->step[VLY_STEP_BUFFER_DECODE].mapped;
     trial t = {0};
     vly_kv_seq seq = {0};
-    m->geometry.links = ATTENTION;
+    set_chain(m, 1);
     bool can = vly_chain_links(m, 1) && vly_gpu_get_info(m->gpu)->timestamp_ns > 0;
-    m->geometry.links = 0;
+    set_chain(m, 0);
     if (!can) return 0;
     int rc = vly_kv_seq_init(m->kv, &seq, err);
     if (rc == 0) rc = vly_kv_reserve(&seq, 1, err);
@@ -134,10 +166,10 @@ int vly_chain_choose(vly_model *m, vly_error *err)
     for (int i = 1; i < N_CHAINS && !step->stalled; i++) {
         double taken = share(&t, i);
         if (taken < share(&t, best)) best = i;
-        vly_log(VLY_LOG_DEBUG, "model", "%s: layers with steps chained, %s: %.2f of with barriers",
-                m->config.name, chains[i].name, taken);
+        vly_log(VLY_LOG_DEBUG, "model", "%s: layers with steps chained %s: %.2f of with barriers%s",
+                m->config.name, chains[i].name, taken, t.differs[i] ? ": other bits" : "");
     }
-    m->geometry.links = chains[best].links;
+    set_chain(m, best);
     vly_log(VLY_LOG_INFO, "model",
             "%s: layers over a token take %.0f us with barriers; chained%s: %s", m->config.name,
             t.us[0][ROUNDS - 1], step->stalled ? " (they stalled)" : "", chains[best].name);

@@ -27,20 +27,21 @@ static uint32_t columns_of(const vly_geometry *g, uint32_t n_tok)
     return (n_tok + parts - 1) / parts;
 }
 
-/* The residual stream is tagged where a link leads from a layer into the next, as its writer and
- * its reader then have no barrier between them. */
-static bool tags_x(const recorder *r)
+/* What the step under way is told of its links, where it and its neighbours wait for counts. */
+static struct vly_chain counts(const recorder *r)
 {
-    return r->links >> VLY_STEP_QKV & 1;
+    const uint32_t n = r->number, first = r->m->at.counts * 4;
+    if (n == 1) return (struct vly_chain){.word = first, .awaited = 5 * r->m->config.n_layer + 2};
+    uint32_t awaited = linked(r, n) ? r->n_groups_before : 0;
+    if (linked(r, n + 1)) awaited |= VLY_CHAIN_TELLS;
+    return (struct vly_chain){.word = first + n, .awaited = awaited};
 }
 
-/* What the step under way is told of its links. x is written by the embedding and twice in a layer.
- */
-static struct vly_chain chain(const recorder *r)
+/* The same with tags. x is written by the embedding and twice in a layer. */
+static struct vly_chain tags(const recorder *r)
 {
     const uint32_t n = r->number, n_steps = 5 * r->m->config.n_layer + 1;
-    if (!r->links) return (struct vly_chain){0};
-    struct vly_chain c = {.epoch_word = r->m->at.chain * 4 + 1,
+    struct vly_chain c = {.word = r->m->at.chain * 4 + 1,
                           .read = linked(r, n) ? n - 1 : 0,
                           .written = linked(r, n + 1) ? n : 0};
     uint32_t layer = (n - 2) / 5, kind = VLY_STEP_QKV + (n - 2) % 5;
@@ -48,9 +49,14 @@ static struct vly_chain chain(const recorder *r)
         c.residual = n_steps + 1;
     else if (n == 2)
         c.residual = 1;
-    else if (tags_x(r) && (kind == VLY_STEP_OUT || kind == VLY_STEP_DOWN))
+    else if (kind == VLY_STEP_OUT || kind == VLY_STEP_DOWN)
         c.residual = 2 * layer + (kind == VLY_STEP_OUT ? 1 : 2);
     return c;
+}
+
+static struct vly_chain chain(const recorder *r)
+{
+    return tagged(r) ? tags(r) : r->links ? counts(r) : (struct vly_chain){0};
 }
 
 /* The product on matrix units: columns in whole groups of 8, all of a step in one workgroup. */
@@ -79,6 +85,7 @@ static void tile_product(recorder *r, const vly_gpu_kernel *k, const struct vly_
     uint32_t groups = r->prompt
                           ? (tiles + VLY_MATMUL_TILES - 1) / VLY_MATMUL_TILES
                           : vly_tile_groups(w, rows, warps, p->chain.read || p->chain.written);
+    r->n_groups += groups;
     vly_gpu_cmd_dispatch(r->commands, k, NULL, p, sizeof *p, groups, (r->n + columns - 1) / columns,
                          1);
 }
@@ -141,6 +148,7 @@ static void embed(recorder *r)
     const vly_gpu_buffer *chunk = &m->weights.chunk[w->chunk];
     const uint32_t groups = m->geometry.lane_form ? 1 : 4; /* a processor takes one at a time */
     const uint32_t constants[] = {m->geometry.lanes * groups, m->geometry.tile_form};
+    const vly_act_layout out = outputs(r);
     vly_gpu_kernel *k = kernel(r, vly_layout_of(w->format)->embed, constants, 2);
     struct vly_push_embed p = {
         .weights = chunk->address + w->parts,
@@ -149,10 +157,10 @@ static void embed(recorder *r)
         .step = r->step,
         .norm_quad = r->at->norms,
         .blocks = w->blocks,
-        .x_quad = outputs(r)->x,
-        .xn_quad = outputs(r)->xn,
+        .x_quad = out.x,
+        .xn_quad = out.xn,
         .stride = r->at->x_stride,
-        .squares_quad = outputs(r)->embed_squares,
+        .squares_quad = out.embed_squares,
         .chain = chain(r),
     };
     if (k) vly_gpu_cmd_dispatch(r->commands, k, NULL, &p, sizeof p, r->n, 1, 1);
@@ -162,13 +170,12 @@ static void embed(recorder *r)
  * residual product. */
 static struct vly_push_matvec normed(const recorder *r, bool first)
 {
-    const vly_act_layout *at = inputs(r);
+    const vly_act_layout at = inputs(r);
     return (struct vly_push_matvec){
-        .in_quad = at->xn,
-        .in_stride = at->xn_stride,
-        .norm_quad = first ? at->embed_squares : at->squares,
-        .norm_stride = first ? 1 : at->squares_stride,
-        .norm_parts = first ? 1 : at->squares_stride,
+        .in_quad = at.xn,
+        .in_stride = at.xn_stride,
+        .norm_quad = first ? at.embed_squares : at.squares,
+        .norm_parts = first ? 1 : at.squares_stride,
     };
 }
 
@@ -214,7 +221,7 @@ static void qkv(recorder *r, uint32_t layer)
     const vly_model *m = r->m;
     const vly_layer_weights *w = &m->weights.layer[layer];
     struct vly_push_matvec p = layer_input(r, layer == 0);
-    p.out_quad = outputs(r)->qkv;
+    p.out_quad = outputs(r).qkv;
     p.out_stride = r->at->qkv_stride;
     p.bias_quad = layer_bias(r->at->bias_qkv, r->at->qkv_stride, layer);
     if (!r->at->qk_norms)
@@ -274,15 +281,15 @@ static void residual(recorder *r, const vly_matrix *w, uint32_t in, uint32_t str
         post_norm(r, norm);
         return;
     }
-    const vly_act_layout *out = outputs(r);
+    const vly_act_layout out = outputs(r);
     matvec(r, w, VLY_ROLE_ADD,
            (struct vly_push_matvec){
                .in_quad = in,
                .in_stride = stride,
-               .out_quad = tags_x(r) ? r->m->tagged.x : at->x,
+               .out_quad = tagged(r) ? r->m->tagged.x : at->x,
                .out_stride = at->x_stride,
                .bias_quad = bias,
-               .extra = {out->xn, at->norms + (norm + 1) * at->x_stride, out->squares,
+               .extra = {out.xn, at->norms + (norm + 1) * at->x_stride, out.squares,
                          at->squares_stride},
            });
 }
@@ -291,7 +298,7 @@ static void swiglu(recorder *r, uint32_t layer)
 {
     const vly_model *m = r->m;
     struct vly_push_matvec p = layer_input(r, false);
-    p.out_quad = outputs(r)->ff;
+    p.out_quad = outputs(r).ff;
     p.out_stride = r->at->ff_stride;
     p.bias_quad = layer_bias(r->at->bias_gate_up, r->at->gate_up_stride, layer);
     matvec(r, &m->weights.layer[layer].gate_up, VLY_ROLE_SWIGLU, p);
@@ -365,6 +372,8 @@ static void step(recorder *r, vly_step_kind kind, uint32_t layer)
 {
     const vly_layer_weights *w = &r->m->weights.layer[layer];
     const vly_act_layout *at = r->at;
+    r->n_groups_before = r->n_groups;
+    r->n_groups = 0;
     switch (kind) {
     case VLY_STEP_EMBED:
         embed(r);
@@ -376,14 +385,14 @@ static void step(recorder *r, vly_step_kind kind, uint32_t layer)
         vly_attention_record(r, layer, chain(r));
         break;
     case VLY_STEP_OUT:
-        residual(r, &w->out, inputs(r)->att, at->att_stride,
+        residual(r, &w->out, inputs(r).att, at->att_stride,
                  layer_bias(at->bias_out, at->x_stride, layer), 2 * layer);
         break;
     case VLY_STEP_GATE_UP:
         swiglu(r, layer);
         break;
     case VLY_STEP_DOWN:
-        residual(r, &w->down, inputs(r)->ff, at->ff_stride,
+        residual(r, &w->down, inputs(r).ff, at->ff_stride,
                  layer_bias(at->bias_down, at->x_stride, layer), 2 * layer + 1);
         break;
     case VLY_STEP_HEAD:

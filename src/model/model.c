@@ -104,6 +104,19 @@ static uint32_t max_ops(const vly_model_config *c)
     return 8 * c->n_layer;
 }
 
+/* For chained steps that wait for counts. */
+static void take_layers(vly_act_layout *at, const vly_model_config *c)
+{
+    at->counts = take(at, (5ull * c->n_layer + 2 + 3) / 4); /* numbers up to 5 * layers + 1 */
+    uint64_t start = at->n_quads;
+    at->layer_xn[0] = take(at, VLY_MAX_COUNTED * at->xn_stride);
+    at->layer_att = take(at, VLY_MAX_COUNTED * at->att_stride);
+    at->layer_xn[1] = take(at, VLY_MAX_COUNTED * at->xn_stride);
+    at->layer_ff = take(at, VLY_MAX_COUNTED * at->ff_stride);
+    at->layer_stride = (uint32_t)(at->n_quads - start);
+    take(at, (uint64_t)at->layer_stride * (c->n_layer - 1));
+}
+
 static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, uint32_t head_rows,
                               uint32_t n_ctx)
 {
@@ -142,6 +155,7 @@ static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, 
     at.counters = take(&at, batch * c->n_head / 4 + 1);
     if (g->lane_form) at.program = take(&at, (uint64_t)max_ops(c) * VLY_OP_WORDS / 4);
     at.chain = take(&at, 1);
+    if (g->tile_form) take_layers(&at, c);
     return at;
 }
 

@@ -21,6 +21,7 @@ typedef struct {
     /* Tile form, in decode passes: the steps that wait in their kernels for the words they read,
      * and not for a barrier (shaders/chain.glsl): bits 1 << vly_step_kind. */
     uint32_t links;
+    bool tags;      /* for tags on those words; else for counts of workgroups */
     bool dot;       /* group form: packed 8-bit dot products for the formats that have them */
     uint32_t lanes; /* of a subgroup */
     uint32_t width; /* of a workgroup */
@@ -51,7 +52,12 @@ typedef struct {
     uint32_t scratch, scratch_words;         /* words a row */
     uint32_t partials, max_splits, counters; /* attention over long contexts */
     uint32_t chain;                          /* epochs of chained steps */
-    uint32_t program;                        /* counters of a program */
+    uint32_t counts;                         /* of chained steps, by their numbers */
+    /* What chained steps of a layer leave for the next one, where they wait for counts:
+     * VLY_MAX_COUNTED tokens, those of the next layer layer_stride quads further. xn: of QKV, of
+     * gate and up. */
+    uint32_t layer_att, layer_ff, layer_xn[2], layer_stride;
+    uint32_t program; /* counters of a program */
     uint64_t n_quads;
 } vly_act_layout;
 
@@ -78,6 +84,7 @@ struct vly_model {
 uint32_t vly_row_workgroups(const vly_geometry *geometry, uint32_t rows);
 uint32_t vly_row_blocks(const vly_geometry *geometry, uint32_t rows);
 uint32_t vly_block_rows(const vly_geometry *geometry);
+#define VLY_MAX_COUNTED          8u     /* tokens of a pass whose steps wait for counts */
 #define VLY_DOT_SHARED_BYTES     40960u /* of shared memory for x, where there are 48 KiB */
 #define VLY_MAX_SPLIT_WORKERS    16u    /* workgroups that share a token's attention */
 #define VLY_PICK_WIDTH(geometry) ((geometry)->lane_form ? 64u : 256u)

@@ -15,6 +15,8 @@ typedef struct {
     vly_program *program;  /* what takes steps in place of dispatches; else NULL */
     uint32_t links;        /* see vly_geometry */
     uint32_t number;       /* of the step under way, where there are such */
+    uint32_t n_groups;     /* workgroups of the step under way, so far, and of the one before */
+    uint32_t n_groups_before;
     uint32_t head_rows; /* of the head that are computed and picked from, from its first one on */
     int rc;
     vly_error *err;
@@ -37,22 +39,42 @@ static inline void barrier(recorder *r)
         vly_gpu_cmd_barrier(r->commands);
 }
 
-/* Is the step of this number linked to the one before? */
+static inline bool tagged(const recorder *r)
+{
+    return r->links && r->m->geometry.tags;
+}
+
+/* Is the step of this number linked to the one before? By counts the first one behind the embedding
+ * is not: they are cleared there. */
 static inline bool linked(const recorder *r, uint32_t number)
 {
-    if (number < 2 || number > 5 * r->m->config.n_layer + 1) return false;
+    if (number < (tagged(r) ? 2 : 3) || number > 5 * r->m->config.n_layer + 1) return false;
     return r->links >> (VLY_STEP_QKV + (number - 2) % 5) & 1;
 }
 
-/* Where the step under way reads, and where it writes. */
-static inline const vly_act_layout *inputs(const recorder *r)
+/* Where the step of this number reads what the one before it leaves. A cache that no barrier has
+ * emptied may hold what lay there when it was last read: so by counts it is another place in every
+ * layer. */
+static inline vly_act_layout handed_over(const recorder *r, uint32_t number)
 {
-    return linked(r, r->number) ? &r->m->tagged : &r->m->at;
+    if (!linked(r, number)) return r->m->at;
+    if (tagged(r)) return r->m->tagged;
+    vly_act_layout at = r->m->at;
+    uint32_t layer = (number - 2) / 5, kind = VLY_STEP_QKV + (number - 2) % 5;
+    at.att = at.layer_att + layer * at.layer_stride;
+    at.ff = at.layer_ff + layer * at.layer_stride;
+    at.xn = (kind == VLY_STEP_QKV ? at.layer_xn[0] : at.layer_xn[1]) + layer * at.layer_stride;
+    return at;
 }
 
-static inline const vly_act_layout *outputs(const recorder *r)
+static inline vly_act_layout inputs(const recorder *r)
 {
-    return linked(r, r->number + 1) ? &r->m->tagged : &r->m->at;
+    return handed_over(r, r->number);
+}
+
+static inline vly_act_layout outputs(const recorder *r)
+{
+    return handed_over(r, r->number + 1);
 }
 
 /* Query heads that a workgroup takes, and how its lanes share the parts of a position's V. */

@@ -543,8 +543,10 @@ static void test_chained(void **state)
     for (uint32_t t = 0; t < N; t++)
         for (uint32_t i = 0; i < o.n_out; i++) want[t][i] = vly_f32_to_f16(output(&o, t)[i]);
 
-    o.push.chain = (struct vly_chain){
-        kernel_fixture_put(&fixture, (const float *)epochs, 4) * 4 + 1, READ, WRITTEN, 0};
+    o.push.chain =
+        (struct vly_chain){.word = kernel_fixture_put(&fixture, (const float *)epochs, 4) * 4 + 1,
+                           .read = READ,
+                           .written = WRITTEN};
     o.push.qkv_stride = o.n_qkv / 4;
     o.push.qkv_quad = kernel_fixture_take(&fixture, 2 * N * o.push.qkv_stride);
     o.push.out_stride = o.n_out / 8;
@@ -567,6 +569,40 @@ static void test_chained(void **state)
     words[2 * (N * o.n_qkv - 1) + 1]--; /* the last word is not there yet */
     attend(&o, false);
     assert_int_equal(kernel_fixture_step(&fixture)->stalled, 1);
+    operands_free(&o);
+}
+
+/* In a chain by counts it waits until the workgroups of the step before are done, and counts its
+ * own: those that finish a token. Values are those that it has behind a barrier. */
+static void test_counted(void **state)
+{
+    (void)state;
+    enum { POS = 70, N = 3, AWAITED = 5 };
+    const uint32_t counts[4] = {AWAITED, 0, 0, 0};
+    operands o = operands_make((shape){true, false, 64, 2, 3, 1, 2, 64, 2}, 22);
+    forget_pages(&o);
+    free(one_by_one(&o, 0));
+    clear_step();
+    add_tokens(&o, 0, POS, N);
+    attend(&o, false);
+    float *want = malloc(N * o.n_out * sizeof *want);
+    for (uint32_t t = 0; t < N; t++)
+        memcpy(want + t * o.n_out, output(&o, t), o.n_out * sizeof *want);
+
+    uint32_t quad = kernel_fixture_put(&fixture, (const float *)counts, 4);
+    o.push.chain = (struct vly_chain){.word = quad * 4 + 1, .awaited = AWAITED | VLY_CHAIN_TELLS};
+    attend(&o, false);
+    uint32_t *count = (uint32_t *)kernel_fixture_act(&fixture, quad);
+    assert_int_equal(kernel_fixture_step(&fixture)->stalled, 0);
+    assert_int_equal(count[0], AWAITED);
+    assert_int_equal(count[1], N * (o.push.n_head / o.s.heads));
+    for (uint32_t t = 0; t < N; t++)
+        assert_memory_equal(output(&o, t), want + t * o.n_out, o.n_out * sizeof *want);
+
+    count[0]--; /* one is not done */
+    attend(&o, false);
+    assert_int_equal(kernel_fixture_step(&fixture)->stalled, 1);
+    free(want);
     operands_free(&o);
 }
 
@@ -594,6 +630,7 @@ int main(void)
         cmocka_unit_test(test_rollback),
         cmocka_unit_test(test_extreme_scores),
         cmocka_unit_test(test_chained),
+        cmocka_unit_test(test_counted),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -100,6 +100,42 @@ static void test_formats(void **state)
     }
 }
 
+/* A pass whose steps wait for counts begins with none, and with plain values. */
+static void test_clears_counts(void **state)
+{
+    (void)state;
+    enum { K = 64, N_COUNTS = 300 };
+    uint64_t random = 6;
+    const uint32_t constants[] = {4 * fixture.lanes, 1};
+    kernel_fixture_reset(&fixture);
+    reference_matrix w = reference_matrix_make(&random, VLY_FORMAT_f32, N_VOCAB, K);
+    memcpy(fixture.weights.mapped, w.parts, w.n_part_bytes);
+    struct vly_push_embed p = {.weights = fixture.weights.address,
+                               .scales = fixture.weights.address,
+                               .act = fixture.act.address,
+                               .step = fixture.step.address,
+                               .blocks = K / 32,
+                               .stride = K / 4};
+    p.norm_quad = kernel_fixture_take(&fixture, K / 4);
+    p.x_quad = kernel_fixture_take(&fixture, K / 4);
+    p.xn_quad = kernel_fixture_take(&fixture, K / 8);
+    p.squares_quad = kernel_fixture_take(&fixture, 1);
+    uint32_t quad = kernel_fixture_take(&fixture, N_COUNTS / 4 + 1);
+    uint32_t *count = (uint32_t *)kernel_fixture_act(&fixture, quad);
+    memset(count, 0x55, (N_COUNTS + 1) * sizeof *count);
+    p.chain = (struct vly_chain){.word = quad * 4, .awaited = N_COUNTS};
+    struct vly_step *step = kernel_fixture_step(&fixture);
+    memset(step, 0, sizeof *step);
+    step->n_tok = 1;
+    step->token[0].id = 3;
+    kernel_fixture_run(&fixture, (vly_shader_id)vly_layout_of(VLY_FORMAT_f32)->embed, constants, 2,
+                       &p, sizeof p, 1, 1, 1);
+    for (uint32_t i = 0; i < N_COUNTS; i++) assert_int_equal(count[i], 0);
+    assert_int_equal(count[N_COUNTS], 0x55555555);
+    assert_memory_equal(kernel_fixture_act(&fixture, p.x_quad), w.w + 3 * K, K * sizeof(float));
+    reference_matrix_free(&w);
+}
+
 /* What a chain of steps reads: the same values, each with the pass's tag, and the next epoch. */
 static void test_tagged(void **state)
 {
@@ -120,7 +156,7 @@ static void test_tagged(void **state)
                                .blocks = K / 32,
                                .stride = K / 4};
     uint32_t epoch_quad = kernel_fixture_put(&fixture, (const float *)epochs, 4);
-    p.chain = (struct vly_chain){epoch_quad * 4 + 1, 0, 1, APART};
+    p.chain = (struct vly_chain){.word = epoch_quad * 4 + 1, .written = 1, .residual = APART};
     p.x_quad = kernel_fixture_take(&fixture, 2 * N_TOK * K / 4);
     p.xn_quad = kernel_fixture_take(&fixture, N_TOK * K / 4);
     p.squares_quad = kernel_fixture_take(&fixture, 2 * N_TOK);
@@ -174,6 +210,7 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_formats),
+                                       cmocka_unit_test(test_clears_counts),
                                        cmocka_unit_test(test_tagged)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -153,10 +153,9 @@ static operands operands_make(shape s, uint64_t seed)
     }
     if (s.form == DOT) round_blocks(o.x, (size_t)o.n_padded * s.k);
     /* Parts of sums of squares: any positive numbers, as far as this kernel is concerned. */
-    float *norm = numbers(&random, (size_t)o.n_padded * 16);
-    for (uint32_t i = 0; i < o.n_padded * 16; i++) norm[i] = norm[i] * norm[i] * 20.0f;
-    p->norm_quad = kernel_fixture_put(&fixture, norm, (size_t)o.n_padded * 16);
-    p->norm_stride = 4;
+    float *norm = numbers(&random, (size_t)o.n_padded * 12);
+    for (uint32_t i = 0; i < o.n_padded * 12; i++) norm[i] = norm[i] * norm[i] * 20.0f;
+    p->norm_quad = kernel_fixture_put(&fixture, norm, (size_t)o.n_padded * 12);
     p->norm_parts = o.norm_parts;
     p->norm_epsilon = EPSILON;
     p->dim = 288;
@@ -239,7 +238,7 @@ static double factor_of(const operands *o, uint32_t token)
 {
     if (!o->norm_parts) return 1.0;
     const float *norm =
-        kernel_fixture_act(&fixture, o->push.norm_quad + token * o->push.norm_stride);
+        kernel_fixture_act(&fixture, o->push.norm_quad + token * o->norm_parts);
     double squares = 0.0;
     for (uint32_t i = 0; i < 4 * o->norm_parts; i++) squares += (double)norm[i];
     return reference_norm_factor(squares, o->push.dim, (double)EPSILON);
