@@ -49,6 +49,8 @@ static int find_arch(reader *r, const vly_arch *described)
     return 0;
 }
 
+/* general.name, or the file's. What a terminal would obey, control characters of C0 and C1, becomes
+ * '?'; a name that is too long is cut between characters. */
 static void find_name(reader *r, vly_bytes name)
 {
     const char *path = vly_gguf_path(r->gguf), *slash = strrchr(path, '/');
@@ -56,8 +58,16 @@ static void find_name(reader *r, vly_bytes name)
         name.data = slash ? slash + 1 : path;
         name.len = strlen(name.data);
     }
-    vly_model_config *c = r->config;
-    snprintf(c->name, sizeof c->name, "%.*s", (int)(name.len < 127 ? name.len : 127), name.data);
+    char *out = r->config->name;
+    size_t i = 0, n = 0;
+    for (; i < name.len && n + 1 < sizeof r->config->name; i++) {
+        uint8_t byte = (uint8_t)name.data[i];
+        bool c1 = byte == 0xc2 && i + 1 < name.len && (uint8_t)name.data[i + 1] < 0xa0;
+        out[n++] = byte < 0x20 || byte == 0x7f || c1 ? '?' : (char)byte;
+        i += c1;
+    }
+    while (i < name.len && n > 0 && ((uint8_t)name.data[i] & 0xc0) == 0x80 && n--) i--;
+    out[n] = '\0';
 }
 
 static int read_shape(reader *r)

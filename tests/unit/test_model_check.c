@@ -364,6 +364,31 @@ static void what_would_change_the_numbers_is_refused(void **state)
     refuse((model){.arch = "llama", .write = write_word}, VLY_E_FORMAT, "llama.attention.scale");
 }
 
+static void write_name_to_obey(gguf_writer *w)
+{
+    gguf_writer_string(w, "general.name",
+                       "\x1b[2J\x7fr\xc3\xa9\xc2\x9b"
+                       "d\n");
+}
+
+static void write_long_name(gguf_writer *w)
+{
+    char name[201] = "xx";
+    for (int i = 2; i < 200; i += 3) memcpy(name + i, "\xe2\x82\xac", 3);
+    gguf_writer_string(w, "general.name", name);
+}
+
+static void names_can_be_printed(void **state)
+{
+    (void)state;
+    assert_string_equal(accept((model){.arch = "llama"}).name, "memory");
+    assert_string_equal(accept((model){.arch = "llama", .write = write_name_to_obey}).name,
+                        "?[2J?r\xc3\xa9?d?");
+    vly_model_config c = accept((model){.arch = "llama", .write = write_long_name});
+    assert_int_equal(strlen(c.name), 2 + 41 * 3); /* of 127 bytes the last two are no character */
+    assert_memory_equal(c.name + 2 + 40 * 3, "\xe2\x82\xac", 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -377,6 +402,7 @@ int main(void)
         cmocka_unit_test(described_architectures_come_first),
         cmocka_unit_test(windows_are_read),
         cmocka_unit_test(what_would_change_the_numbers_is_refused),
+        cmocka_unit_test(names_can_be_printed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
