@@ -14,8 +14,8 @@ static const uint32_t sizes[] = {1, 2, 4, 8, 3, 5, 6, 12, 16, 32, 64, 24, 48};
 #define N_SIZES     (sizeof sizes / sizeof *sizes)
 #define N_MANDATORY 3
 
-/* A step of `n` tokens at the beginning of `seq`; a row of logits for each, or for the first one.
- */
+/* A step of `n` tokens at the beginning of `seq`, all token 0, which every vocabulary has; a row of
+ * logits for each, or for the first one. */
 static void write_step(vly_model *model, const vly_kv_seq *seq, uint32_t n, uint32_t n_rows)
 {
     struct vly_step *step = vly_model_step(model, VLY_STEP_BUFFER_DECODE);
@@ -24,7 +24,7 @@ static void write_step(vly_model *model, const vly_kv_seq *seq, uint32_t n, uint
     step->draft[0] = (struct vly_step_draft){.verify = 1, .n_left = 1};
     step->sampling[seq->slot] = (struct vly_step_sampling){.top_p = 1};
     for (uint32_t i = 0; i < n; i++) {
-        step->token[i] = (struct vly_step_token){.id = i, .pos = i, .slot = seq->slot};
+        step->token[i] = (struct vly_step_token){.pos = i, .slot = seq->slot};
         step->row[i] = i;
     }
 }

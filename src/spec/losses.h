@@ -1,10 +1,11 @@
 /* Why the drafted tokens of a sequence were lost: fills in those fields of its statistics. Pure.
  *
- * The first token lost of a block is counted as
- *   split      the target wrote the drafted bytes, but cut them into other tokens: "un" + "happy"
- * was drafted where its token is "unhappy". That may show only in the next blocks, until which the
- * loss is one of the other two. unmapped   no token of the draft stands for the target's pick, so
- * that it could not be drafted pick       else: by the rank that the target gave the drafted token
+ * The first token lost of a block is counted as one of
+ * - split: the target wrote the drafted bytes, but cut them into other tokens: "un" + "happy" was
+ *   drafted where its token is "unhappy". That may show only in the next blocks, until which the
+ *   loss is one of the other two;
+ * - unmapped: no token of the draft stands for the target's pick, so that it could not be drafted;
+ * - pick: else, by the rank that the target gave the drafted token;
  * and the others as lost behind it, or behind the end of the text. */
 #ifndef VLY_SPEC_LOSSES_H
 #define VLY_SPEC_LOSSES_H
