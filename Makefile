@@ -146,10 +146,10 @@ format: ## format the C sources in place
 	clang-format -i $(c_files) $(h_files)
 
 lint: all ## formatting, layers of includes, clang's warnings, cppcheck; any finding is an error
-	clang-format --dry-run -Werror $(c_files) $(h_files)
+	$(call say,FORMAT) clang-format --dry-run -Werror $(c_files) $(h_files)
 	tests/run.sh tree
-	clang -fsyntax-only $(filter-out -MMD -MP,$(CFLAGS)) $(c_files)
-	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
+	$(call say,CLANG) clang -fsyntax-only $(filter-out -MMD -MP,$(CFLAGS)) $(c_files)
+	$(call say,CPPCHECK) cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
 	    --suppress=missingIncludeSystem --error-exitcode=1 -Iinclude -Isrc -I. -I$(build)/shaders \
 	    src drafts
 

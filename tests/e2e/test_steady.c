@@ -149,8 +149,9 @@ static const struct {
     vly_draft_method method;
     uint32_t draft_max;
 } ways[] = {
-    {"plain", VLY_DRAFT_NONE, 0},  {"model", VLY_DRAFT_MODEL, 4}, {"text", VLY_DRAFT_TEXT, 4},
-    {"ngram", VLY_DRAFT_NGRAM, 8}, {"chain", VLY_DRAFT_CHAIN, 4}, {"auto", VLY_DRAFT_AUTO, VLY_MAX_DRAFT},
+    {"plain", VLY_DRAFT_NONE, 0},  {"model", VLY_DRAFT_MODEL, 4},
+    {"text", VLY_DRAFT_TEXT, 4},   {"ngram", VLY_DRAFT_NGRAM, 8},
+    {"chain", VLY_DRAFT_CHAIN, 4}, {"auto", VLY_DRAFT_AUTO, VLY_MAX_DRAFT},
 };
 
 static void every_way_to_draft(void **state)
