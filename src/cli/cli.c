@@ -3,7 +3,6 @@
 #include "text/tokenizer.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,16 +17,6 @@ int vly_cli_usage_error(const char *command, const char *format, ...)
     fprintf(stderr, "\ntry 'volley %s --help'\n", command);
     va_end(args);
     return 2;
-}
-
-int vly_cli_option_error(const char *command, int got, char *const argv[])
-{
-    const char *argument = argv[optind - 1];
-    if (got == ':') return vly_cli_usage_error(command, "option '%s' needs a value", argument);
-    if (optopt == 0) return vly_cli_usage_error(command, "unknown option '%s'", argument);
-    if (strncmp(argument, "--", 2) == 0 && strchr(argument, '='))
-        return vly_cli_usage_error(command, "option '%s' takes no value", argument);
-    return vly_cli_usage_error(command, "unknown option '-%c'", optopt);
 }
 
 int vly_cli_fail(const vly_error *err)

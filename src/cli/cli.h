@@ -15,10 +15,6 @@
 int vly_cli_usage_error(const char *command, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Reports what getopt_long, with opterr = 0 and an option string that begins with ":", did not
- * like: `got` is what it returned, '?' or ':'. Returns 2. */
-int vly_cli_option_error(const char *command, int got, char *const argv[]);
-
 /* Prints "volley: error: message" to stderr; returns 1. */
 int vly_cli_fail(const vly_error *err);
 

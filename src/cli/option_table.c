@@ -204,6 +204,38 @@ static const vly_option_row *find_row(const vly_option_table *table, int got)
     return NULL;
 }
 
+/* The option that `text`, up to a '=', begins, of those behind *i, which becomes its row; NULL:
+ * none.
+ */
+static const char *next_match(const vly_option_table *table, const char *text, size_t *i)
+{
+    size_t n = strcspn(text, "=");
+    for (++*i; *i < table->n_rows; ++*i) {
+        const vly_option_row *row = &table->rows[*i];
+        if (!(row->commands & table->command)) continue;
+        if (strncmp(row->name, text, n) == 0) return row->name;
+        if (row->alias && strncmp(row->alias, text, n) == 0) return row->alias;
+    }
+    return NULL;
+}
+
+/* Reports what getopt_long did not like: `got` is what it returned, '?' or ':'. */
+static int option_error(const vly_option_table *table, int got, char **argv)
+{
+    const char *command = argv[0], *argument = argv[optind - 1];
+    if (got == ':') return vly_cli_usage_error(command, "option '%s' needs a value", argument);
+    if (optopt && strncmp(argument, "--", 2) != 0)
+        return vly_cli_usage_error(command, "unknown option '-%c'", optopt);
+    if (optopt) return vly_cli_usage_error(command, "option '%s' takes no value", argument);
+    size_t i = SIZE_MAX;
+    const char *first = next_match(table, argument + 2, &i);
+    const char *second = first ? next_match(table, argument + 2, &i) : NULL;
+    if (second && argument[2] != '=')
+        return vly_cli_usage_error(command, "option '%s' may be --%s or --%s", argument, first,
+                                   second);
+    return vly_cli_usage_error(command, "unknown option '%s'", argument);
+}
+
 /* The words that getopt_long left, which are behind the others now. */
 static int take_operands(const vly_option_table *table, int argc, char **argv, void *options)
 {
@@ -212,9 +244,12 @@ static int take_operands(const vly_option_table *table, int argc, char **argv, v
         if (optind == argc) return vly_cli_usage_error(argv[0], "%s is missing", operand->name);
         *(const char **)((char *)options + operand->offset) = argv[optind++];
     }
-    if (optind < argc)
-        return vly_cli_usage_error(argv[0], "unexpected argument '%s'", argv[optind]);
-    return 0;
+    if (optind == argc) return 0;
+    /* Programs of the same kind take a model and a prompt as words. */
+    return vly_cli_usage_error(argv[0], "unexpected argument '%s'%s", argv[optind],
+                               find_row(table, 'p')   ? ": a text goes behind -p, a model behind -m"
+                               : find_row(table, 'm') ? ": a model goes behind -m"
+                                                      : "");
 }
 
 static int parse_words(const vly_option_table *table, const struct option *longs,
@@ -223,7 +258,7 @@ static int parse_words(const vly_option_table *table, const struct option *longs
     opterr = 0;
     for (int got; (got = getopt_long(argc, argv, shorts, longs, NULL)) != -1;) {
         const vly_option_row *row = find_row(table, got);
-        if (!row) return vly_cli_option_error(argv[0], got, argv);
+        if (!row) return option_error(table, got, argv);
         if (!row->type->parse) {
             print_help(table);
             return -1;

@@ -153,6 +153,13 @@ usage() { # COMMAND PATTERN OPTION...
 for value in -1 101 nan inf 1e999 '' 0x1 '1 '; do
     usage run 'expected a number, 0 to 100,' --temp "$value"
 done
+usage run "unexpected argument 'mistral': a text goes behind -p, a model behind -m" mistral
+usage run "option '--draft-m' may be --draft-max or --draft-method" --draft-m 3
+usage run "option '--draft-m=3' may be --draft-max or --draft-method" --draft-m=3
+usage run "unknown option '--=3'" --=3
+usage run "option '--echo=3' takes no value" --echo=3
+usage run "unknown option '-Z'" -Z
+usage run "option '-n' needs a value" -n
 for value in 0 -0.1 1.01 nan; do usage run 'above 0 and at most 1' --top-p "$value"; done
 for value in -0.1 1.01; do usage run '0 to 1,' --min-p "$value"; done
 for value in -1 99999999999 1.5; do usage run '0 to 4294967294' --top-k "$value"; done
