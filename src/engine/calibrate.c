@@ -68,25 +68,31 @@ static int run_pass(vly_engine *e, vly_model *model, const vly_kv_seq *seq, uint
     return rc;
 }
 
-/* The target's passes over n[0 .. count-1] tokens, in turns: clocks rise and others compute
- * meanwhile, and it is the ratios that matter. */
+/* The target's passes over n[0 .. count-1] tokens, in turns with one over a single token, even if
+ * its time is known: clocks that fell while kernels were compiled rise again, and others compute
+ * meanwhile. It is the ratios that matter. */
 static int measure_sizes(vly_engine *e, const vly_kv_seq *seq, const uint32_t *n, size_t count,
                          vly_error *err)
 {
     vly_profile *p = &e->profile;
-    double ns[N_SIZES] = {0};
+    double ns[N_SIZES] = {0}, one = 0;
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < N_RUNS * count; i++)
-        rc = run_pass(e, e->target, seq, n[i % count], n[i % count], false, &ns[i % count], err);
-    for (size_t i = 0; rc == 0 && i < count; i++) {
-        if (n[i] == 1)
-            vly_profile_set_level(p, ns[i]);
-        else
-            vly_profile_set_ratio(p, n[i], ns[i] / p->verify_ns);
-        vly_log(VLY_LOG_DEBUG, "governor", "target pass over %u tokens: %.3f ms", n[i],
-                ns[i] * 1e-6);
+    if (count == 0) return 0;
+    for (int round = 0; rc == 0 && round < N_RUNS; round++) {
+        rc = run_pass(e, e->target, seq, 1, 1, false, &one, err);
+        for (size_t i = 0; rc == 0 && i < count; i++)
+            if (n[i] > 1) rc = run_pass(e, e->target, seq, n[i], n[i], false, &ns[i], err);
     }
-    return rc;
+    if (rc) return rc;
+    for (size_t i = 0; i < count; i++) {
+        if (n[i] == 1)
+            vly_profile_set_level(p, ns[i] = one);
+        else
+            vly_profile_set_ratio(p, n[i], ns[i] / one);
+        vly_log(VLY_LOG_DEBUG, "governor", "target pass over %u tokens: %.3f ms, %.3f of one", n[i],
+                ns[i] * 1e-6, ns[i] / one);
+    }
+    return 0;
 }
 
 static int warm_up_passes(vly_engine *e, vly_model *model, uint32_t n, uint32_t n_rows,
@@ -99,7 +105,8 @@ static int warm_up_passes(vly_engine *e, vly_model *model, uint32_t n, uint32_t 
 }
 
 /* One token is measured each time, the other sizes once; of these one more each time, so that a
- * time which was wrong does not stay for ever. */
+ * time which was wrong does not stay for ever. What blocks alone told of a size does not count: the
+ * first ones of a kind may have waited for kernels. */
 static int calibrate_target(vly_engine *e, const vly_kv_seq *seq, size_t n_sizes, vly_error *err)
 {
     uint64_t start_ns = vly_clock_ns();
@@ -109,7 +116,7 @@ static int calibrate_target(vly_engine *e, const vly_kv_seq *seq, size_t n_sizes
     uint32_t due[N_SIZES], n_due = 0;
     for (size_t i = e->n_calibrated; rc == 0 && i < n_sizes; i++) {
         uint32_t n = sizes[i];
-        bool known = i > 0 && i != again && p->verify_ratio[n] > 0;
+        bool known = i > 0 && i != again && p->n_loaded > 0 && p->verify_ratio[n] > 0;
         if (n > seq->n_pages * VLY_PAGE_TOKENS) continue;
         if (i >= N_MANDATORY && vly_clock_ns() - start_ns > BUDGET_NS) break;
         rc = warm_up_passes(e, e->target, n, n, err);
