@@ -109,6 +109,7 @@ typedef struct {
     double bytes_per_ns;       /* the device's read bandwidth */
     vly_gpu_commands *mark[4]; /* timestamps around the passes of a submission */
     vly_kv_seq seq;            /* of the target; open while passes are measured alone */
+    bool settled;              /* the device had work for a while, as clocks want it */
 } vly_subject;
 
 /* Loads with room for `n_ctx` tokens, measures the bandwidth, and reports what is measured and
@@ -141,7 +142,8 @@ typedef struct {
 int vly_subject_run_pass(vly_subject *subject, uint32_t n, bool apart, vly_pass_times *out,
                          vly_error *err);
 /* Runs such passes uncounted until a GPU's clocks, which fall when it has nothing to do, have
- * risen: until none has been faster than those before for 0.3 s, and for 2.4 s at most. */
+ * risen: until none has been faster than those before for 0.3 s, the first time 1.2 s, and for
+ * eight times that at most. */
 int vly_subject_settle(vly_subject *subject, uint32_t n, vly_error *err);
 
 /* Submits and waits; *wall_ms is how long that took. */
