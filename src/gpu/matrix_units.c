@@ -43,7 +43,6 @@ static int probe(vly_gpu *gpu, bool *as_expected, vly_error *err)
     vly_gpu_buffer answer = {0};
     vly_gpu_kernel *kernel;
     vly_gpu_commands *commands = NULL;
-    uint64_t ticket;
     const uint32_t width = SUBGROUP;
     int rc =
         vly_gpu_buffer_create(gpu, 16, VLY_GPU_READBACK, "probe of matrix units", &answer, err);
@@ -53,12 +52,10 @@ static int probe(vly_gpu *gpu, bool *as_expected, vly_error *err)
     if (rc == 0) {
         vly_gpu_cmd_dispatch(commands, kernel, NULL, &answer.address, sizeof answer.address, 1, 1,
                              1);
-        rc = vly_gpu_commands_end(commands, err);
+        rc = gpu_run(gpu, commands, err);
     }
-    if (rc == 0) rc = vly_gpu_submit(gpu, &commands, 1, NULL, NULL, &ticket, err);
-    if (rc == 0) rc = vly_gpu_wait(gpu, ticket, err);
     if (rc == 0) *as_expected = *(const uint32_t *)answer.mapped == 1;
-    if (commands) vly_gpu_commands_destroy(commands);
+    vly_gpu_commands_destroy(commands);
     vly_gpu_buffer_destroy(gpu, &answer);
     return rc;
 }
