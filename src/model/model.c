@@ -34,6 +34,24 @@ static vly_geometry choose_geometry(const vly_gpu_info *info, bool tiles)
                           .groups = groups};
 }
 
+/* pick.comp's workgroups have at most that many subgroups, and 512 invocations will do. */
+#define MOST_PICK_GROUPS 64u
+#define MOST_PICK_WIDTH  512u
+/* Logits of an invocation of it, on a processor, whose driver ends all loops of a workgroup after
+ * 65535 turns (program.c): it takes up to 20 for each, with top-k and top-p. */
+#define MOST_PICK_LOGITS 2600u
+
+static uint32_t choose_pick_width(const vly_geometry *g, const vly_gpu_info *info,
+                                  uint32_t head_rows)
+{
+    if (!g->lane_form) return 256;
+    uint32_t width = 64, most = MOST_PICK_GROUPS * g->lanes;
+    if (most > MOST_PICK_WIDTH) most = MOST_PICK_WIDTH;
+    if (most > info->max_workgroup_invocations) most = info->max_workgroup_invocations;
+    while (2 * width <= most && head_rows / width > MOST_PICK_LOGITS) width *= 2;
+    return width;
+}
+
 uint32_t vly_block_rows(const vly_geometry *g)
 {
     return 2 * g->pairs * (g->lane_form ? g->lanes : g->groups);
@@ -209,6 +227,7 @@ static int plan(vly_gpu *gpu, const vly_gguf *gguf, const vly_model_options *o, 
                                                         : UINT32_MAX;
     m->geometry = choose_geometry(vly_gpu_get_info(gpu), tiles);
     uint32_t head_rows = o->head_rows ? o->n_head_rows : m->config.n_vocab;
+    m->geometry.pick_width = choose_pick_width(&m->geometry, vly_gpu_get_info(gpu), head_rows);
     m->at = lay_out(&m->config, &m->geometry, head_rows, m->memory.n_ctx);
     if (m->geometry.tile_form) m->tagged = lay_out_tagged(&m->at);
     if (m->at.n_quads > UINT32_MAX)

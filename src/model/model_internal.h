@@ -26,7 +26,8 @@ typedef struct {
     uint32_t lanes; /* of a subgroup */
     uint32_t width; /* of a workgroup */
     uint32_t pairs, groups;
-    uint32_t patience; /* lane form: see vly_program */
+    uint32_t patience;   /* lane form: see vly_program */
+    uint32_t pick_width; /* of a workgroup that picks a token */
 } vly_geometry;
 
 /* Where things lie in the activations buffer: starts in quads (16 bytes), strides in quads a token.
@@ -87,7 +88,7 @@ uint32_t vly_block_rows(const vly_geometry *geometry);
 #define VLY_MAX_COUNTED          8u     /* tokens of a pass whose steps wait for counts */
 #define VLY_DOT_SHARED_BYTES     40960u /* of shared memory for x, where there are 48 KiB */
 #define VLY_MAX_SPLIT_WORKERS    16u    /* workgroups that share a token's attention */
-#define VLY_PICK_WIDTH(geometry) ((geometry)->lane_form ? 64u : 256u)
+#define VLY_PICK_WIDTH(geometry) ((geometry)->pick_width)
 
 /* Uploads the activations' vectors. VLY_E_FORMAT names a tensor whose numbers are none. */
 int vly_vectors_upload(vly_model *model, vly_error *err);

@@ -47,6 +47,15 @@ check 'and would without the ban' \
     sh -c '"$1" run --json -d none -m "$2" -p "$3" -n 40 --temp 0 |
         jq -e "[.tokens[] | select(. == 263)] | length > 0"' sh "$volley" $target "$prompt"
 
+# Among a vocabulary larger than most, of which nearly all is a candidate, device and host pick alike.
+large=(run --json -m synthetic:dim=64,layers=1,ff=64,vocab=300000,ctx=64:q8_0 -p abc -n 4
+    --ignore-eos --draft-max 0 --temp 100 --top-k 250000 --top-p 0.99 --seed 19)
+"$volley" "${large[@]}" >"$scratch/device"
+"$volley" "${large[@]}" --logit-bias 5:0 >"$scratch/host"
+check_equal 'picks among 250000 candidates' "$(jq -c .tokens "$scratch/host")" \
+    "$(jq -c .tokens "$scratch/device")"
+check 'there were picks' jq -e '.tokens | length == 4' "$scratch/device"
+
 # Past the model's end of text, and up to the end of the context.
 same_text 'past the end of text' 120 --ignore-eos --seed 17
 same_text 'to the end of the context' $((64 - $("$volley" tokenize -m $target --bos -p "$prompt" |
