@@ -237,8 +237,7 @@ static void expect_near(const operands *o, const char *what, uint32_t i, uint32_
 static double factor_of(const operands *o, uint32_t token)
 {
     if (!o->norm_parts) return 1.0;
-    const float *norm =
-        kernel_fixture_act(&fixture, o->push.norm_quad + token * o->norm_parts);
+    const float *norm = kernel_fixture_act(&fixture, o->push.norm_quad + token * o->norm_parts);
     double squares = 0.0;
     for (uint32_t i = 0; i < 4 * o->norm_parts; i++) squares += (double)norm[i];
     return reference_norm_factor(squares, o->push.dim, (double)EPSILON);
