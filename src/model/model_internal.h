@@ -18,10 +18,10 @@ extern const uint32_t vly_buckets[VLY_N_BUCKETS];
 typedef struct {
     bool lane_form;
     bool tile_form;
-    /* Tile form, in decode passes: the steps that wait in their kernels for the words they read,
-     * and not for a barrier (shaders/chain.glsl): bits 1 << vly_step_kind. */
+    /* Tile form, in decode passes: the steps that wait in their kernels for the step before, and
+     * not for a barrier (shaders/chain.glsl): bits 1 << vly_step_kind. */
     uint32_t links;
-    bool tags;      /* for tags on those words; else for counts of workgroups */
+    bool tags;      /* they wait for tags on words; else for counts of workgroups */
     bool dot;       /* group form: packed 8-bit dot products for the formats that have them */
     uint32_t lanes; /* of a subgroup */
     uint32_t width; /* of a workgroup */
@@ -93,8 +93,7 @@ uint32_t vly_block_rows(const vly_geometry *geometry);
 /* Uploads the activations' vectors. VLY_E_FORMAT names a tensor whose numbers are none. */
 int vly_vectors_upload(vly_model *model, vly_error *err);
 
-/* The links of a pass over n tokens: the model's, or none where what linked products read would not
- * fit in shared memory. */
+/* The links of a pass over n tokens: the model's, or none where these are too many for them. */
 uint32_t vly_chain_links(const vly_model *model, uint32_t n);
 
 /* Which links work on this device, and are fastest for this model: tries some. */
