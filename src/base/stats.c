@@ -9,6 +9,11 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+void vly_sort(double *values, size_t n)
+{
+    if (n) qsort(values, n, sizeof *values, compare);
+}
+
 double vly_quantile(const double *sorted, size_t n, double q)
 {
     if (n == 0) return NAN;
@@ -20,7 +25,7 @@ double vly_quantile(const double *sorted, size_t n, double q)
 vly_spread vly_spread_of(double *values, size_t n)
 {
     if (n == 0) return (vly_spread){0, NAN, NAN, NAN, NAN, NAN, NAN};
-    qsort(values, n, sizeof *values, compare);
+    vly_sort(values, n);
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += values[i];
     return (vly_spread){.n = n,

@@ -9,6 +9,9 @@ typedef struct {
     double min, p10, median, p90, max, mean;
 } vly_spread;
 
+/* Into ascending order; where one is NAN, into any. */
+void vly_sort(double *values, size_t n);
+
 /* Of `n` values, which are sorted in place. Quantiles between two values are in proportion; with n
  * = 0 all figures are NAN. */
 vly_spread vly_spread_of(double *values, size_t n);

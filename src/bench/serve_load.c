@@ -383,17 +383,6 @@ static void warm_up(run *r)
     memset(r->out->failures, 0, sizeof r->out->failures);
 }
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static void sort(vly_load_values *values)
-{
-    if (values->n) qsort(values->data, values->n, sizeof *values->data, compare);
-}
-
 int vly_load_run(vly_load_source *source, const vly_load *load, vly_load_result *out,
                  vly_error *err)
 {
@@ -415,8 +404,8 @@ int vly_load_run(vly_load_source *source, const vly_load *load, vly_load_result 
     uv_close((uv_handle_t *)&r.arrivals, NULL);
     uv_run(source->loop, UV_RUN_NOWAIT); /* it is on the stack */
     out->counters = difference(read_counters(&r), before);
-    sort(&out->gaps_ms);
-    sort(&out->long_ms);
+    vly_sort(out->gaps_ms.data, out->gaps_ms.n);
+    vly_sort(out->long_ms.data, out->long_ms.n);
     if (vly_bench_interrupted()) return vly_fail(err, VLY_E_CANCELLED, "interrupted");
     return r.no_memory ? vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a load") : 0;
 }

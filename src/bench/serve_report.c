@@ -38,7 +38,7 @@ static double *values_of(const vly_load_result *r, value_fn *value, int priority
         double x = value(s);
         if (!isnan(x)) data[(*n)++] = x;
     }
-    if (data) vly_spread_of(data, *n); /* sorts */
+    if (data) vly_sort(data, *n);
     return data;
 }
 
