@@ -123,6 +123,12 @@ static bool follow(vly_draft *draft, const vly_draft_ahead *ahead)
            d->model->ops->follow(d->model, ahead);
 }
 
+static void begin_ahead(vly_draft *draft, struct vly_blocks *blocks)
+{
+    draft_auto *d = (draft_auto *)draft;
+    d->model->ops->begin_ahead(d->model, blocks);
+}
+
 static int settle_ahead(vly_draft *draft, const uint32_t *own_ids, uint32_t n, uint32_t accepted,
                         vly_error *err)
 {
@@ -172,6 +178,7 @@ static const vly_draft_ops ops = {
     .proposed = proposed,
     .settle = settle,
     .follow = follow,
+    .begin_ahead = begin_ahead,
     .settle_ahead = settle_ahead,
     .end_ahead = end_ahead,
     .observe = observe,

@@ -56,6 +56,12 @@ static bool follow(vly_draft *draft, const vly_draft_ahead *ahead)
     return d->last == d->part[0] && d->last->ops->follow && d->last->ops->follow(d->last, ahead);
 }
 
+static void begin_ahead(vly_draft *draft, struct vly_blocks *blocks)
+{
+    draft_chain *d = (draft_chain *)draft;
+    d->last->ops->begin_ahead(d->last, blocks);
+}
+
 static int settle_ahead(vly_draft *draft, const uint32_t *own_ids, uint32_t n, uint32_t accepted,
                         vly_error *err)
 {
@@ -83,6 +89,7 @@ static const vly_draft_ops ops = {
     .proposed = proposed,
     .settle = settle,
     .follow = follow,
+    .begin_ahead = begin_ahead,
     .settle_ahead = settle_ahead,
     .end_ahead = end_ahead,
     .destroy = destroy,

@@ -110,7 +110,7 @@ static int find_stale(vly_draft_context *c, size_t word, vly_error *err)
     return 0;
 }
 
-int vly_draft_context_take(vly_draft_context *c, bool anew, vly_error *err)
+int vly_draft_context_take(vly_draft_context *c, vly_error *err)
 {
     const vly_tokenizer *tokenizer = c->source.model_tokenizer;
     if (c->n_seen == c->source.text->len) return 0;
@@ -118,8 +118,8 @@ int vly_draft_context_take(vly_draft_context *c, bool anew, vly_error *err)
     bool start = c->own.len == 0;
     unsigned flags = start ? VLY_ENCODE_BOS : VLY_ENCODE_CONTINUE;
     if (start && !vly_tokenizer_adds_bos(tokenizer)) flags = 0;
-    uint32_t word = (uint32_t)c->own.len - last_word(c), from = (uint32_t)c->own.len, same = 0;
-    if (anew) from = c->stale < word && c->stale >= n_fixed(c) ? (uint32_t)c->stale : word;
+    uint32_t from = (uint32_t)c->own.len - last_word(c), same = 0;
+    if (c->stale < from && c->stale >= n_fixed(c)) from = (uint32_t)c->stale;
     uint32_t n_word = (uint32_t)c->own.len - from;
     int rc = collect_bytes(c, n_word);
     if (rc) return vly_fail(err, rc, "no memory for the draft's text");
@@ -136,8 +136,62 @@ int vly_draft_context_take(vly_draft_context *c, bool anew, vly_error *err)
         return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
     c->n_seen = c->source.text->len;
     c->n_ahead = 0;
-    if (anew) c->stale = SIZE_MAX;
-    return anew || word == from ? 0 : find_stale(c, word, err);
+    c->stale = SIZE_MAX;
+    return 0;
+}
+
+/* ---- Ahead of the host ---- */
+
+static void grow_tail(vly_draft_context *c, size_t n)
+{
+    c->n_tail = n < VLY_WORD_TAIL - c->n_tail ? c->n_tail + (uint32_t)n : VLY_WORD_TAIL;
+}
+
+void vly_draft_context_begin_ahead(vly_draft_context *c, struct vly_blocks *blocks)
+{
+    c->n_tail = 0;
+    grow_tail(c, c->own.len - n_fixed(c));
+    blocks->n_tail = c->n_tail;
+    if (c->n_tail)
+        memcpy(blocks->tail, c->own.data + c->own.len - c->n_tail,
+               c->n_tail * sizeof *blocks->tail);
+}
+
+int vly_draft_context_take_ahead(vly_draft_context *c, vly_error *err)
+{
+    if (c->n_seen == c->source.text->len) return 0;
+    if (c->source.map->identity) return take_ids(c, err);
+    size_t word = c->own.len - last_word(c);
+    int rc = collect_bytes(c, 0);
+    if (rc) return vly_fail(err, rc, "no memory for the draft's text");
+    c->encoded.len = 0;
+    rc = vly_tokenizer_encode_with(c->source.model_tokenizer, c->work, c->bytes.data, c->bytes.len,
+                                   VLY_ENCODE_CONTINUE, &c->encoded, err);
+    if (rc) return rc;
+    uint32_t id, joined = 0;
+    if (c->encoded.len > 0)
+        joined = vly_words_join(c->source.words, c->own.data + c->own.len - c->n_tail, c->n_tail,
+                                (vly_bytes){c->bytes.data, c->bytes.len}, &id);
+    c->n_tail -= joined;
+    c->own.len -= joined;
+    if (c->seq.n_tok > c->own.len) vly_kv_rewind(&c->seq, (uint32_t)c->own.len);
+    size_t n = joined ? 1 : c->encoded.len;
+    if (vly_ids_append(&c->own, joined ? &id : c->encoded.data, n))
+        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
+    grow_tail(c, n);
+    c->n_seen = c->source.text->len;
+    if (joined) word = c->own.len - last_word(c);
+    return word < c->own.len - n || joined ? find_stale(c, word, err) : 0;
+}
+
+int vly_draft_context_accept_ahead(vly_draft_context *c, const uint32_t *own_ids, uint32_t n,
+                                   vly_error *err)
+{
+    c->n_seen += n;
+    grow_tail(c, n);
+    if (vly_ids_append(&c->own, own_ids, n))
+        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
+    return 0;
 }
 
 void vly_draft_context_offer(vly_draft_context *c)
@@ -184,7 +238,7 @@ int vly_draft_context_read(vly_draft_context *c, vly_draft_batch *batch, uint32_
     vly_draft_context_offer(c); /* steps before this one are over */
     size_t behind = c->source.text->len - c->n_seen + vly_draft_context_n_pending(c);
     if (c->full || (!c->reading && behind <= MAX_BEHIND)) return 0;
-    int rc = vly_draft_context_take(c, true, err);
+    int rc = vly_draft_context_take(c, err);
     if (rc) return rc;
     c->reading = vly_draft_context_n_pending(c) > 1 && vly_draft_context_room(c) >= 0;
     if (!c->reading) return 0;

@@ -18,9 +18,10 @@ struct vly_draft_context {
     vly_encode_work *work;
     size_t stale; /* from this own token on a word is in parts that the model does not know it by;
                      SIZE_MAX: none is */
-    bool started; /* pages of earlier texts were looked for */
-    bool reading; /* chunk by chunk, until one token is left */
-    bool full;    /* there is no room for the text: nothing more to do */
+    uint32_t n_tail; /* last own tokens that the device may take back, in a row of blocks ahead */
+    bool started;    /* pages of earlier texts were looked for */
+    bool reading;    /* chunk by chunk, until one token is left */
+    bool full;       /* there is no room for the text: nothing more to do */
 };
 
 /* VLY_E_HOST_MEMORY, VLY_E_CONTEXT. */
@@ -32,10 +33,20 @@ int vly_draft_context_share(const vly_draft_source *source, vly_draft_context *o
                             vly_draft_context **out, vly_error *err);
 void vly_draft_context_deinit(vly_draft_context *context);
 
-/* Encodes what the text has grown by; `anew`: together with the word that the text ended with, as
- * the model has seen such text, which may take back some of the last tokens. Without that `stale`
- * tells where it would have made a difference, for which the next call with it makes up. */
-int vly_draft_context_take(vly_draft_context *context, bool anew, vly_error *err);
+/* Encodes what the text has grown by together with the word that the text ended with, as the model
+ * has seen such text, which may take back some of the last tokens. */
+int vly_draft_context_take(vly_draft_context *context, vly_error *err);
+
+/* For blocks that run ahead of the host. They begin: tells the device which of the own tokens,
+ * those pending included, it may take back. */
+void vly_draft_context_begin_ahead(vly_draft_context *context, struct vly_blocks *blocks);
+/* Takes in what the text has grown by, one token at most, as the device did: as that one's tokens,
+ * or as a word that was in parts before. Where the model's tokenizer makes something else of such
+ * text, `stale` tells from where on, for which the next vly_draft_context_take makes up. */
+int vly_draft_context_take_ahead(vly_draft_context *context, vly_error *err);
+/* The text goes on with these proposals, as own tokens. */
+int vly_draft_context_accept_ahead(vly_draft_context *context, const uint32_t *own_ids, uint32_t n,
+                                   vly_error *err);
 
 /* Offers full pages of the cache to others, but for tokens that may yet be taken back. No step is
  * under way. */

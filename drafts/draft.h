@@ -12,6 +12,7 @@
 #include "drafts/batch.h"
 #include "spec/governor.h"
 #include "spec/vocab_map.h"
+#include "spec/words.h"
 #include "text/tokenizer.h"
 
 /* What the draft model has read of the text (drafts/context.h). */
@@ -24,6 +25,7 @@ typedef struct {
     vly_model *model; /* linked to the target by vly_model_link_draft; NULL: none */
     const vly_tokenizer *model_tokenizer; /* its own */
     const vly_vocab_map *map;             /* from its tokens to the target's */
+    const vly_words *words;               /* its tokens by their bytes, as the device has them */
     vly_profile *profile; /* what is known of times and acceptance; NULL: a new one */
     bool sampled;         /* temperature above 0 */
     uint32_t left; /* tokens that the text may grow by; 0: not known, or others decode beside it */
@@ -76,6 +78,8 @@ typedef struct {
      * May another one like those in flight follow them? Then there is room for it in the model's
      * cache. */
     bool (*follow)(vly_draft *draft, const vly_draft_ahead *ahead);
+    /* They begin with the block that was just proposed: fills in tail and n_tail. */
+    void (*begin_ahead)(vly_draft *draft, struct vly_blocks *blocks);
     /* In place of `proposed` and `settle`, for each of those with proposals, the first one
      * included: their `n` > 0, as own ids of the model. */
     int (*settle_ahead)(vly_draft *draft, const uint32_t *own_ids, uint32_t n, uint32_t accepted,

@@ -31,7 +31,7 @@ static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint
     vly_draft_context *c = d->context;
     bool ok;
     *n = d->n_proposed = d->n_fed = 0;
-    int rc = c->full ? 0 : vly_draft_context_take(c, true, err);
+    int rc = c->full ? 0 : vly_draft_context_take(c, err);
     if (rc || c->full) return rc;
     /* Nothing to go on where the text so far has no byte that this vocabulary can spell. */
     uint32_t fed = vly_draft_context_n_pending(c);
@@ -90,19 +90,21 @@ static bool follow(vly_draft *draft, const vly_draft_ahead *ahead)
     return ok && vly_draft_context_reserve(c, most - c->seq.n_tok, &ok, &err) == 0 && ok;
 }
 
-/* The device took in what the context takes now (spec/recode.h). */
+static void begin_ahead(vly_draft *draft, struct vly_blocks *blocks)
+{
+    vly_draft_context_begin_ahead(((draft_model *)draft)->context, blocks);
+}
+
+/* The device took in what the context takes now (spec/recode.h, spec/words.h). */
 static int settle_ahead(vly_draft *draft, const uint32_t *own_ids, uint32_t n, uint32_t accepted,
                         vly_error *err)
 {
     vly_draft_context *c = ((draft_model *)draft)->context;
-    int rc = vly_draft_context_take(c, false, err);
+    int rc = vly_draft_context_take_ahead(c, err);
     if (rc) return rc;
     uint32_t fed = vly_draft_context_n_pending(c), kept = accepted < n ? accepted : n - 1;
     vly_kv_commit(&c->seq, fed + kept);
-    c->n_seen += accepted;
-    if (vly_ids_append(&c->own, own_ids, accepted))
-        return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft's tokens");
-    return 0;
+    return vly_draft_context_accept_ahead(c, own_ids, accepted, err);
 }
 
 static void end_ahead(vly_draft *draft)
@@ -125,6 +127,7 @@ static const vly_draft_ops ops = {
     .proposed = proposed,
     .settle = settle,
     .follow = follow,
+    .begin_ahead = begin_ahead,
     .settle_ahead = settle_ahead,
     .end_ahead = end_ahead,
     .destroy = destroy,

@@ -153,7 +153,7 @@ static int draft_on(draft_text *d, const vly_draft_input *in, uint32_t n, vly_er
 static int begin(draft_text *d, const vly_draft_input *in, uint32_t k, vly_error *err)
 {
     vly_draft_context *c = d->context;
-    int rc = c->full ? 0 : vly_draft_context_take(c, true, err);
+    int rc = c->full ? 0 : vly_draft_context_take(c, err);
     if (rc || c->full) return rc;
     d->text_len = c->source.text->len;
     d->n_own = 0;

@@ -8,15 +8,9 @@
 
 #include "engine/inside.h"
 
-/* With another vocabulary words come token by token there (spec/recode.h) and are put right a block
- * late, by an ordinary step, which was seen to cost 3% of the tokens that a block decides and to be
- * every fourth or fifth block: blocks run ahead where the host costs clearly more. */
-#define LEAST_IDLE_SHARE 0.06
-#define N_IDLE           8 /* blocks that tell */
-
 void vly_engine_set_ahead(vly_engine *e, bool ahead)
 {
-    e->ahead = e->always_ahead = ahead;
+    e->ahead = ahead;
 }
 
 uint64_t vly_engine_count_ahead(const vly_engine *e)
@@ -30,19 +24,12 @@ static uint32_t n_drafted(const vly_engine_step *step)
     return step->batch.draft.n_steps;
 }
 
-static bool pays(const vly_engine *e)
-{
-    return n_drafted(&e->step) == 0 || e->map.identity || e->always_ahead ||
-           (e->n_idle >= N_IDLE && e->idle_ns > LEAST_IDLE_SHARE * (e->idle_ns + e->busy_ns));
-}
-
 /* Has the sequence to take another block like those in flight, with nobody waiting for an end? */
 static bool goes_on(const vly_engine *e, const vly_sequence *s)
 {
     uint32_t room = vly_sequence_room(s), most = s->request.draft_max;
-    if (!pays(e) || e->n_sequences != 1 || s->ended || s->failure.code || s->cancelled ||
-        s->paused || atomic_load(&e->interrupted) || !s->block.continued ||
-        room <= e->step.n_in_flight)
+    if (e->n_sequences != 1 || s->ended || s->failure.code || s->cancelled || s->paused ||
+        atomic_load(&e->interrupted) || !s->block.continued || room <= e->step.n_in_flight)
         return false;
     const vly_draft_ahead ahead = {.k = n_drafted(&e->step),
                                    .k_max = most < room ? most : room - 1,
@@ -98,21 +85,11 @@ void vly_engine_ahead_submit(vly_engine *e, vly_gpu_done done)
     }
 }
 
-void vly_engine_ahead_observe(vly_engine *e, const vly_sequence *s, const vly_outcome *o)
-{
-    double busy_ns = o->draft_ns + o->verify_ns;
-    if (s->block.ahead || s->block.n_drafted == 0 || s->draft->proposer != VLY_DRAFT_MODEL) return;
-    if (!(o->idle_ns > 0) || !(busy_ns > 0)) return;
-    e->busy_ns += busy_ns;
-    e->idle_ns += o->idle_ns;
-    e->n_idle++;
-}
-
 bool vly_engine_ahead_first(const vly_engine *e, const vly_sequence *s)
 {
     const vly_block *b = &s->block;
     bool can = b->n_drafted == 0 || s->draft->proposer == VLY_DRAFT_MODEL;
-    return e->ahead && pays(e) && e->n_sequences == 1 && can && !vly_block_reads_logits(b) &&
+    return e->ahead && e->n_sequences == 1 && can && !vly_block_reads_logits(b) &&
            !(b->ahead && b->n_done > 1);
 }
 

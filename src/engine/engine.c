@@ -145,6 +145,7 @@ void vly_engine_destroy(vly_engine *e)
     vly_model_destroy(e->draft);
     vly_model_destroy(e->target);
     vly_vocab_map_deinit(&e->map);
+    vly_words_deinit(&e->words);
     vly_chat_template_destroy(e->chat);
     vly_store_model_deinit(&e->store);
     vly_tokenizer_destroy(e->draft_tokenizer);

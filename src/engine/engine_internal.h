@@ -43,6 +43,7 @@ struct vly_engine {
     vly_store_model store;     /* what the target has besides its file */
     vly_engine_defaults defaults;
     vly_vocab_map map;
+    vly_words words;         /* of a draft with a vocabulary of its own */
     vly_chat_template *chat; /* NULL: there is none, as chat_error tells */
     vly_error chat_error;
     float *pick_scratch; /* [2][n_vocab], from the first request on whose picks the host makes */
@@ -60,11 +61,7 @@ struct vly_engine {
     uint32_t n_calibrated; /* sizes of target passes that calibration went through; 0: none yet */
     bool calibrated;       /* it was run for VLY_DRAFT_AUTO */
     bool ahead;            /* blocks may be in flight before the one before is read */
-    bool always_ahead;     /* also where a draft's round trips cost less than its context would */
-    /* Device time for blocks with a draft model that did not run ahead, and before each. */
-    double busy_ns, idle_ns;
-    uint32_t n_idle;  /* blocks that these are of */
-    uint64_t n_ahead; /* those that were */
+    uint64_t n_ahead;      /* those that were */
     /* Time marks of a step, for each that may be in flight. */
     vly_gpu_commands *mark[VLY_MAX_AHEAD][VLY_N_MARKS];
 };
@@ -121,9 +118,6 @@ void vly_engine_step_submit(vly_engine *engine);
 bool vly_engine_ahead_begin(vly_engine *engine);
 /* Submits more of them behind those that are in flight, unless somebody waits for these. */
 void vly_engine_ahead_submit(vly_engine *engine, vly_gpu_done done);
-/* What a block of the sequence took, which was not its first: what running ahead would save. */
-void vly_engine_ahead_observe(vly_engine *engine, const vly_sequence *sequence,
-                              const vly_outcome *outcome);
 /* Did the block that is done wait for the host, though blocks like it could follow it ahead of the
  * host? */
 bool vly_engine_ahead_first(const vly_engine *engine, const vly_sequence *sequence);

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "spec/recode.h"
+#include "spec/words.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -205,11 +206,21 @@ static int link_draft(vly_engine *e, vly_error *err)
 {
     struct vly_recoded *recoded;
     uint32_t n_target = vly_model_head_rows(e->target);
+    vly_draft_link link = {.own_id = e->map.draft_id, .target_id = e->map.target_id};
     int rc = e->map.identity
                  ? vly_recode_same(n_target, e->map.n_mapped, &recoded, err)
                  : vly_recode_all(e->target_tokenizer, n_target, e->draft_tokenizer, &recoded, err);
     if (rc) return rc;
-    rc = vly_model_link_draft(e->draft, e->target, e->map.draft_id, e->map.target_id, recoded, err);
+    link.recoded = recoded;
+    /* Where a window moves on, tokens cannot always be taken back. */
+    if (!e->map.identity && vly_kv_get_shape(vly_model_kv(e->draft))->window == 0) {
+        rc = vly_words_init(e->draft_tokenizer, &e->words, err);
+        link.spelling = e->words.spelling;
+        link.n_own = e->words.n_tok;
+        link.words = e->words.slots;
+        link.n_words = e->words.n_slots;
+    }
+    if (rc == 0) rc = vly_model_link_draft(e->draft, e->target, &link, err);
     free(recoded);
     return rc;
 }

@@ -180,7 +180,6 @@ static void observe(vly_sequence *s, vly_outcome o, uint32_t n_decided)
     if (st->blocks > 1) st->idle_ms += o.idle_ns * 1e-6;
     double wait_ns = o.wall_ns - o.draft_ns - waited.draft_ns - o.verify_ns - o.map_ns;
     if (wait_ns > 0) st->wait_ms += wait_ns * 1e-6;
-    if (st->blocks > 1) vly_engine_ahead_observe(s->engine, s, &o);
     /* The draft steps of all sequences take as long as those of the one with the most. */
     uint32_t n_steps = s->engine->step.batch.draft.n_steps;
     o.draft_ns = waited.wall_ns > 0 ? waited.draft_ns
@@ -249,6 +248,7 @@ static int create_draft(vly_sequence *s, vly_error *err)
                                .model = e->draft,
                                .model_tokenizer = e->draft_tokenizer,
                                .map = &e->map,
+                               .words = &e->words,
                                .profile = &e->profile,
                                .sampled = s->request.sampling.temperature > 0,
                                .left = e->n_sequences == 1 ? vly_sequence_room(s) : 0,

@@ -254,11 +254,16 @@ void vly_kv_commit(vly_kv_seq *seq, uint32_t n)
     seq->n_tok += n;
 }
 
-void vly_kv_truncate(vly_kv_seq *seq, uint32_t n_tok)
+void vly_kv_rewind(vly_kv_seq *seq, uint32_t n_tok)
 {
     assert(n_tok <= seq->n_tok && n_tok >= vly_kv_oldest(seq));
     assert(n_tok >= seq->n_known * VLY_PAGE_TOKENS);
     seq->n_tok = n_tok;
+}
+
+void vly_kv_truncate(vly_kv_seq *seq, uint32_t n_tok)
+{
+    vly_kv_rewind(seq, n_tok);
     give_back(seq, vly_kv_pages_for(n_tok));
 }
 

@@ -80,6 +80,8 @@ void vly_kv_commit(vly_kv_seq *seq, uint32_t n);
  * or positions reserved beyond them, used. Not below vly_kv_oldest, and no page that is known may
  * be among them. */
 void vly_kv_truncate(vly_kv_seq *seq, uint32_t n_tok);
+/* The same, but what is reserved stays: steps that are under way write there. */
+void vly_kv_rewind(vly_kv_seq *seq, uint32_t n_tok);
 
 /* The least number of tokens that the sequence can be cut back to: 0 unless a window has moved on;
  * never more than seq->n_tok was at the last vly_kv_reserve. */

@@ -373,35 +373,41 @@ void vly_model_destroy(vly_model *m)
     free(m);
 }
 
-int vly_model_link_draft(vly_model *m, vly_model *target, const uint32_t *own_id,
-                         const uint32_t *target_id, const struct vly_recoded *recoded,
-                         vly_error *err)
+int vly_model_link_draft(vly_model *m, vly_model *target, const vly_draft_link *l, vly_error *err)
 {
-    const void *source[] = {recoded, own_id, target_id};
-    const uint64_t rows = m->weights.head.rows_used * sizeof *own_id;
-    const uint64_t bytes[] = {target->weights.head.rows_used * sizeof *recoded, rows, rows};
-    uint64_t at[4] = {0};
-    for (int i = 0; i < 3; i++) at[i + 1] = at[i] + bytes[i];
+    enum { RECODED, OWN_ID, TARGET_ID, SPELLING, WORDS, N };
+    const uint64_t rows = m->weights.head.rows_used * sizeof *l->own_id;
+    const uint32_t n_own = l->n_words ? l->n_own : 0;
+    const void *source[N] = {l->recoded, l->own_id, l->target_id, l->spelling, l->words};
+    const uint64_t bytes[N] = {target->weights.head.rows_used * sizeof *l->recoded, rows, rows,
+                               n_own * sizeof *l->spelling, l->n_words * sizeof *l->words};
+    uint64_t at[N + 1] = {0};
+    for (int i = 0; i < N; i++) at[i + 1] = at[i] + bytes[i];
     vly_gpu_upload *ring;
     int rc =
-        vly_gpu_buffer_create(m->gpu, at[3], VLY_GPU_DEVICE, "vocabulary map", &m->tables, err);
+        vly_gpu_buffer_create(m->gpu, at[N], VLY_GPU_DEVICE, "vocabulary map", &m->tables, err);
     if (rc) return rc;
-    if ((rc = vly_gpu_upload_create(m->gpu, 4 * at[3], &ring, err))) return rc;
-    for (int i = 0; rc == 0 && i < 3; i++) {
+    if ((rc = vly_gpu_upload_create(m->gpu, 4 * at[N], &ring, err))) return rc;
+    for (int i = 0; rc == 0 && i < N; i++) {
+        if (bytes[i] == 0) continue;
         void *space;
         rc = vly_gpu_upload_stage(ring, &m->tables, at[i], bytes[i], &space, err);
         if (rc == 0) memcpy(space, source[i], bytes[i]);
     }
     if (rc == 0) rc = vly_gpu_upload_finish(ring, err);
     vly_gpu_upload_destroy(ring);
-    m->draft_row_id = m->tables.address + at[1];
-    m->draft_row_target = m->tables.address + at[2];
+    m->draft_row_id = m->tables.address + at[OWN_ID];
+    m->draft_row_target = m->tables.address + at[TARGET_ID];
     m->draft_target_step = target->step[VLY_STEP_BUFFER_DECODE].address;
     target->advance =
         (struct vly_push_block){.draft_first = m->step[VLY_STEP_BUFFER_DECODE].address,
                                 .draft_further = m->step[VLY_STEP_BUFFER_DRAFT].address,
                                 .draft_results = m->results.address,
-                                .recoded = m->tables.address};
+                                .recoded = m->tables.address + at[RECODED],
+                                .spelling = m->tables.address + at[SPELLING],
+                                .words = m->tables.address + at[WORDS],
+                                .n_words = l->n_words,
+                                .n_own = n_own};
     return rc;
 }
 

@@ -52,11 +52,21 @@ bool vly_model_stalled(const vly_model *model);
 /* Its cache; the model's own. */
 vly_kv *vly_model_kv(vly_model *model);
 
-/* Makes this model's picks draft steps for `target`: row i of the head stands for own token
- * own_id[i] and target token target_id[i] [n = rows of the head]; recoded [rows of the target's
- * head] is the way back (spec/recode.h). Copied. Before any pick or advance pass is recorded. */
-int vly_model_link_draft(vly_model *model, vly_model *target, const uint32_t *own_id,
-                         const uint32_t *target_id, const struct vly_recoded *recoded,
+/* How a draft's tokens and its target's correspond. Row i of the draft's head stands for own token
+ * own_id[i] and target token target_id[i] [rows of the head]; recoded [rows of the target's head]
+ * is the way back (spec/recode.h); the rest are the draft's words (spec/words.h), n_words 0 where
+ * there are none. */
+typedef struct {
+    const uint32_t *own_id, *target_id;
+    const struct vly_recoded *recoded;
+    const struct vly_spelling *spelling; /* [n_own] */
+    const struct vly_word *words;        /* [n_words] */
+    uint32_t n_own, n_words;
+} vly_draft_link;
+
+/* Makes this model's picks draft steps for `target`. Copied. Before any pick or advance pass is
+ * recorded. */
+int vly_model_link_draft(vly_model *model, vly_model *target, const vly_draft_link *link,
                          vly_error *err);
 
 /* The step buffers: each is written by the host before a submission, and belongs to some passes.

@@ -184,6 +184,7 @@ void vly_block_run_ahead(vly_block *b)
     blocks->n_draft = b->n_drafted;
     blocks->forced = b->forced_length;
     blocks->forced_rest = b->forced_rest;
+    if (b->n_drafted) b->draft->ops->begin_ahead(b->draft, blocks);
     b->ahead = b->continued = true;
     b->n_done = 0;
 }

@@ -1,6 +1,7 @@
 #include "spec/recode.h"
 
 #include "base/workers.h"
+#include "spec/words.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -26,7 +27,10 @@ static int recode(const recoding *r, uint32_t id, vly_encode_work *work, vly_tex
                                        ids, &err);
     if (rc) return rc;
     bool fits = ids->len <= VLY_MAX_RECODED;
-    r->rows[id] = (struct vly_recoded){.n = fits ? (uint32_t)ids->len : VLY_RECODE_HOST};
+    r->rows[id] = (struct vly_recoded){
+        .n = fits ? (uint32_t)ids->len : VLY_RECODE_HOST,
+        .spelling = vly_words_spell(vly_tokenizer_bytes(r->target, id)),
+    };
     if (fits && ids->len) memcpy(r->rows[id].id, ids->data, ids->len * sizeof *ids->data);
     return 0;
 }

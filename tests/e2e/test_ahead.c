@@ -344,10 +344,10 @@ static void a_full_draft_stops_running_ahead(void **state)
     vly_engine_destroy(engine);
 }
 
-/* The draft's context is as good as where the host makes all of it, but for words in parts, which
- * are put right a block late: in 600 tokens 3% less is accepted, and would be 6% if they were not.
- */
-static void words_in_parts_are_put_right(void **state)
+/* The draft's context is as good as where the host makes all of it: words that were in parts are
+ * one token when they are complete, and the few others are put right a block late. Without the
+ * former 3% less would be accepted, without both 6%. */
+static void words_in_parts_become_words(void **state)
 {
     (void)state;
     static const char *const prompts[] = {
@@ -359,20 +359,23 @@ static void words_in_parts_are_put_right(void **state)
         "In the forest there lived an old bear who liked honey. Every morning he"};
     static const pair unlike = {STORIES, SMOL, 4, false, 0};
     double length[2];
+    uint64_t n_ahead = 0, n_blocks = 0;
     subject = &unlike;
     create((vly_engine_options){.target = STORIES, .draft = SMOL});
     for (int ahead = 0; ahead < 2; ahead++) {
         uint32_t blocks = 0, accepted = 0;
         for (int i = 0; i < 6; i++) {
             job j = make_job(prompts[i], 100, 0, 0);
-            generate(&j, ahead);
+            n_ahead += generate(&j, ahead);
             blocks += j.stats.blocks;
             accepted += j.stats.accepted;
         }
         length[ahead] = 1 + (double)accepted / blocks;
+        n_blocks = blocks;
     }
     print_message("mean accepted length %.3f, ahead of the host %.3f\n", length[0], length[1]);
-    assert_true(length[1] >= 0.955 * length[0]);
+    assert_true(length[0] >= 2.5 && length[1] >= 0.985 * length[0]);
+    assert_true(n_ahead >= n_blocks * 9 / 10); /* and hardly any block was late */
     vly_engine_destroy(engine);
 }
 
@@ -423,7 +426,7 @@ int main(void)
     };
     const struct CMUnitTest others[] = {
         cmocka_unit_test(a_full_draft_stops_running_ahead),
-        cmocka_unit_test(words_in_parts_are_put_right),
+        cmocka_unit_test(words_in_parts_become_words),
         cmocka_unit_test(auto_runs_ahead),
     };
     int n_failed = 0;

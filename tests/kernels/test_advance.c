@@ -1,5 +1,6 @@
 /* The kernel that ends a block and makes the step of the next one. */
 #include "shaders/block.h"
+#include "spec/words.h"
 #include "tests/support/kernel_fixture.h"
 
 #include <setjmp.h>
@@ -13,11 +14,19 @@
 enum { N_VOCAB = 100, SLOT = 3, DRAFT_SLOT = 5 };
 
 static kernel_fixture fixture;
-static vly_gpu_buffer blocks_buffer, draft_results_buffer, recoded_buffer;
+static vly_gpu_buffer blocks_buffer, draft_results_buffer, recoded_buffer, words_buffer;
 static struct vly_step *step, *first, *further;
 static struct vly_results *results, *draft_results;
 static struct vly_blocks *blocks;
 static struct vly_recoded *recoded;
+
+/* Own token i of the draft is spelled by one letter, and some are words of several. */
+enum { N_OWN = 600, N_SLOTS = 64 };
+static struct {
+    struct vly_spelling spelling[N_OWN];
+    struct vly_word slots[N_SLOTS];
+} * words;
+static uint32_t n_words; /* slots that the kernel is told of */
 
 static void advance(void)
 {
@@ -30,6 +39,10 @@ static void advance(void)
         .draft_further = fixture.step.address + sizeof *first,
         .draft_results = draft_results_buffer.address,
         .recoded = recoded_buffer.address,
+        .spelling = words_buffer.address,
+        .words = words_buffer.address + sizeof words->spelling,
+        .n_words = n_words,
+        .n_own = N_OWN,
     };
     const uint32_t width = (VLY_BLOCK_DRAFT + fixture.lanes) / fixture.lanes * fixture.lanes;
     kernel_fixture_run(&fixture, VLY_SHADER_advance, &width, 1, &push, sizeof push, 1, 1, 1);
@@ -226,6 +239,107 @@ static void what_the_table_lacks_is_left_to_the_host(void **state)
     }
 }
 
+static vly_words table(void)
+{
+    return (vly_words){words->spelling, N_OWN, words->slots, N_SLOTS};
+}
+
+static struct vly_spelling letter(uint32_t i)
+{
+    char text[2] = {(char)(i % 251), (char)(i / 251)};
+    return vly_words_spell((vly_bytes){text, 2});
+}
+
+/* Own token `id` is what the own tokens parts [n] and the target's `more` come to in a row. */
+static void add_word(uint32_t id, const uint32_t *parts, uint32_t n, uint32_t more)
+{
+    char text[64];
+    uint32_t len = 0;
+    for (uint32_t i = 0; i <= n; i++) {
+        uint32_t part = i < n ? parts[i] : 1000 + more;
+        text[len++] = (char)(part % 251);
+        text[len++] = (char)(part / 251);
+    }
+    struct vly_spelling s = vly_words_spell((vly_bytes){text, len});
+    uint32_t at = VLY_WORD_SLOT(s.hash) % N_SLOTS;
+    while (words->slots[at].id != VLY_NO_ID) at = (at + 1) % N_SLOTS;
+    words->slots[at] = (struct vly_word){{s.hash[0], s.hash[1]}, id};
+}
+
+static void begin_with_words(uint32_t n, uint32_t n_tail)
+{
+    begin(n, 100);
+    n_words = N_SLOTS;
+    memset(words->slots, 0xff, sizeof words->slots);
+    for (uint32_t i = 0; i < N_OWN; i++) words->spelling[i] = letter(i);
+    for (uint32_t i = 0; i < N_VOCAB; i++) recoded[i].spelling = letter(1000 + i);
+    blocks->n_tail = n_tail;
+    for (uint32_t i = 0; i < n_tail; i++) blocks->tail[i] = 40 + 2 - n_tail + i;
+}
+
+/* The longest end that is one token with the target's takes the place of its parts, wherever these
+ * lie: in what was accepted, in front of it, a last proposal that is in no cache yet included; and
+ * the host finds the same. */
+static void parts_become_a_word(void **state)
+{
+    (void)state;
+    enum { TAIL = 5, ID = 77, WORD = 590 };
+    for (uint32_t n = 1; n <= 6; n++)
+        for (uint32_t accepted = 0; accepted <= n; accepted++)
+            for (uint32_t length = 1; length <= VLY_WORD_TAIL + 1; length++) {
+                uint32_t own[TAIL + 6], n_own = TAIL + accepted;
+                begin_with_words(n, TAIL);
+                memcpy(own, blocks->tail, TAIL * sizeof *own);
+                for (uint32_t i = 0; i < accepted; i++) own[TAIL + i] = 501 + i;
+                if (length > n_own) continue;
+                add_word(WORD, own + n_own - length, length, ID);
+                if (length > 2) add_word(WORD + 1, own + n_own - 2, 2, ID); /* a shorter one */
+                decide(accepted, n, ID);
+                advance();
+                uint32_t known = n_own < VLY_WORD_TAIL ? n_own : VLY_WORD_TAIL, id = 0;
+                vly_words w = table();
+                char more[] = {(char)((1000 + ID) % 251), (char)((1000 + ID) / 251)};
+                uint32_t joined = vly_words_join(&w, own + n_own - known, known,
+                                                 (vly_bytes){more, sizeof more}, &id);
+                assert_int_equal(joined, length <= VLY_WORD_TAIL ? length : 2);
+                assert_int_equal(id, length <= VLY_WORD_TAIL ? WORD : WORD + 1);
+                uint32_t pos = 62 + accepted - joined;
+                assert_int_equal(first->n_tok, 1);
+                assert_int_equal(first->row[0], 0);
+                check_token(&first->token[0], id, pos, DRAFT_SLOT);
+                check_token(&further->token[0], id, pos, DRAFT_SLOT);
+                assert_int_equal(pos + 1 + first->sampling[DRAFT_SLOT].noise_shift,
+                                 31 + accepted + 2);
+                assert_int_equal(blocks->n_tail, known - joined + 1);
+                for (uint32_t i = 0; i + 1 < blocks->n_tail; i++)
+                    assert_int_equal(blocks->tail[i], own[n_own - known + i]);
+                assert_int_equal(blocks->tail[blocks->n_tail - 1], id);
+            }
+    n_words = 0;
+}
+
+/* What is no word is taken in as the target's token, and remembered for the next one. */
+static void parts_are_kept_for_later_words(void **state)
+{
+    (void)state;
+    begin_with_words(3, 2);
+    decide(3, 3, 77);
+    advance();
+    assert_int_equal(first->n_tok, 3); /* the last proposal, and two tokens for the target's */
+    static const uint32_t expected[] = {40, 41, 501, 502, 503, 277, 377};
+    assert_int_equal(blocks->n_tail, 7);
+    assert_memory_equal(blocks->tail, expected, sizeof expected);
+    add_word(595, (uint32_t[]){277, 377}, 2, 78);
+    for (uint32_t j = 0; j < 3; j++) step->token[1 + j].id = 20 + j;
+    decide(0, 3, 78);
+    advance();
+    check_token(&first->token[0], 595, 62 + 2 + 3 - 2, DRAFT_SLOT);
+    assert_int_equal(first->n_tok, 1);
+    assert_int_equal(blocks->n_tail, 6);
+    assert_int_equal(blocks->tail[5], 595);
+    n_words = 0;
+}
+
 static void a_forced_length_is_met_in_the_mean(void **state)
 {
     (void)state;
@@ -255,7 +369,8 @@ static int setup(void **state)
     (void)state;
     if (kernel_fixture_open(&fixture) || create(sizeof *blocks, VLY_GPU_READBACK, &blocks_buffer) ||
         create(sizeof *draft_results, VLY_GPU_READBACK, &draft_results_buffer) ||
-        create(N_VOCAB * sizeof *recoded, VLY_GPU_STEP, &recoded_buffer))
+        create(N_VOCAB * sizeof *recoded, VLY_GPU_STEP, &recoded_buffer) ||
+        create(sizeof *words, VLY_GPU_STEP, &words_buffer))
         return -1;
     step = kernel_fixture_target(&fixture);
     first = kernel_fixture_step(&fixture);
@@ -264,14 +379,16 @@ static int setup(void **state)
     draft_results = draft_results_buffer.mapped;
     blocks = blocks_buffer.mapped;
     recoded = recoded_buffer.mapped;
+    words = words_buffer.mapped;
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    vly_gpu_buffer *buffers[] = {&blocks_buffer, &draft_results_buffer, &recoded_buffer};
-    for (int i = 0; i < 3; i++) vly_gpu_buffer_destroy(fixture.gpu, buffers[i]);
+    vly_gpu_buffer *buffers[] = {&blocks_buffer, &draft_results_buffer, &recoded_buffer,
+                                 &words_buffer};
+    for (int i = 0; i < 4; i++) vly_gpu_buffer_destroy(fixture.gpu, buffers[i]);
     kernel_fixture_close(&fixture);
     return 0;
 }
@@ -284,6 +401,8 @@ int main(void)
         cmocka_unit_test(proposals_are_accepted_while_they_are_the_picks),
         cmocka_unit_test(a_block_decides_no_more_than_is_left),
         cmocka_unit_test(what_the_table_lacks_is_left_to_the_host),
+        cmocka_unit_test(parts_become_a_word),
+        cmocka_unit_test(parts_are_kept_for_later_words),
         cmocka_unit_test(a_forced_length_is_met_in_the_mean),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
