@@ -106,7 +106,7 @@ $(build)/tests/libsupport.a: $(test_support)
 $(test_bin): $(build)/%: $(build)/%.o $(build)/tests/libsupport.a $(sanitizer) $(build)/libvolley.a
 	$(call say,LINK) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
-# Faults between a program and its libraries, for LD_PRELOAD; built without sanitizers.
+# What goes between a program and its libraries, for LD_PRELOAD; built without sanitizers.
 $(preload): $(build)/%.so: %.c $(build)/flags
 	@mkdir -p $(@D)
 	$(call say,CC) $(CC) $(filter-out -fsanitize=% -fno-sanitize%,$(CFLAGS)) -fPIC -shared -o $@ $<

@@ -17,30 +17,43 @@ difference='
      ($want.top[] | . as [$id, $value] | ($logit[$id | tostring] // infinite) - $value | fabs)]
 | max'
 
+compare_logits() { # CASE KV COMMAND...: the command is the program
+    local case=$1 kv=$2 limit=0.02 arch=() name ids far
+    shift 2
+    name=$(jq -r .model <<<"$case")
+    ids=$(jq -r '.ids | join(",")' <<<"$case")
+    [ -e "$models/$name.json" ] && arch=(--arch "$models/$name.json")
+    # int8 keys and values are rounded to 1 part in 254 of their largest.
+    [ "$kv" = int8 ] && limit=0.3
+    "$@" logits -m "$models/$name.gguf" "${arch[@]}" --ids "$ids" --kv "$kv" --top 288 \
+        >"$scratch/logits" 2>"$scratch/err"
+    far=$(jq -s --argjson case "$case" "$difference" "$scratch/logits" 2>&1)
+    if jq -en "$far < $limit" >/dev/null 2>&1; then
+        pass "$name, $kv: logits within $limit"
+    else
+        fail "$name, $kv: logits within $limit" "largest difference: $far"$'\n'"$(cat "$scratch/err")"
+    fi
+}
+
 n_cases=0
 while read -r case; do
     n_cases=$((n_cases + 1))
-    name=$(jq -r .model <<<"$case")
-    ids=$(jq -r '.ids | join(",")' <<<"$case")
-    arch=()
-    [ -e "$models/$name.json" ] && arch=(--arch "$models/$name.json")
-    kinds=f16
-    [[ $name = qwen3* ]] && kinds='f16 int8'
-    for kv in $kinds; do
-        # int8 keys and values are rounded to 1 part in 254 of their largest.
-        limit=0.02
-        [ $kv = int8 ] && limit=0.3
-        "$volley" logits -m "$models/$name.gguf" "${arch[@]}" --ids "$ids" --kv $kv --top 288 \
-            >"$scratch/logits" 2>"$scratch/err"
-        far=$(jq -s --argjson case "$case" "$difference" "$scratch/logits" 2>&1)
-        if jq -en "$far < $limit" >/dev/null 2>&1; then
-            pass "$name, $kv: logits within $limit"
-        else
-            fail "$name, $kv: logits within $limit" "largest difference: $far"$'\n'"$(cat "$scratch/err")"
-        fi
-    done
+    compare_logits "$case" f16 "$volley"
+    [[ $(jq -r .model <<<"$case") != qwen3* ]] || compare_logits "$case" int8 "$volley"
 done < <(jq -c '.[]' $models/logits.json)
 check_equal 'every model was looked at' "$(ls $models/*.gguf | wc -l)" $n_cases
+
+# The same as a GPU would compute them, with biases, windows, norms of heads and of what layers add.
+as_gpu() {
+    ASAN_OPTIONS=${ASAN_OPTIONS:-}:verify_asan_link_order=0 LD_PRELOAD=$pose "$volley" "$@"
+}
+pose=$(dirname "$volley")/tests/preload/pose_as_gpu.so
+check 'what makes a processor pose as a GPU is built (make e2e-bin)' test -e "$pose"
+check_match 'it does' 'type +(virtual|discrete|integrated)' "$(as_gpu devices)"
+while read -r case; do compare_logits "$case" f16 as_gpu; done \
+    < <(jq -c '.[] | select(.model | IN("llama-linear", "described", "qwen3-heads"))' $models/logits.json)
+check_exit 'and its text, ahead of the host, with a draft' 0 as_gpu verify -m $models/mistral.gguf \
+    -d $models/qwen2.gguf -p 'the dog sat' -n 60 --seed 1 --ignore-eos --draft-method model --draft-max 3
 
 # ---- text beyond a window ----
 
