@@ -45,7 +45,7 @@ static int print_json(const job *j, vly_error *err)
     vly_cli_json_add_ids(json, "tokens", g->tokens.data, g->tokens.len);
     cJSON_AddStringToObject(json, "finish_reason", vly_finish_name(g->finish));
     vly_cli_json_add_count(json, "seed", j->seed);
-    vly_cli_add_stats(json, &g->stats, effective_draft_max(j));
+    vly_cli_add_stats(json, j->info, &g->stats, j->options->kv_f16, effective_draft_max(j));
     return vly_cli_json_print(json, err);
 }
 

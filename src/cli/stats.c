@@ -162,7 +162,22 @@ static void add_losses(cJSON *stats, const vly_stats *s)
         vly_cli_json_add_count(ranks, rank_names[i], s->lost_by_rank[i]);
 }
 
-void vly_cli_add_stats(cJSON *json, const vly_stats *s, uint32_t draft_max)
+/* What the models and the device are like that the figures are of. */
+static void add_setting(cJSON *stats, const vly_engine_info *info, bool kv_f16)
+{
+    vly_cli_json_add_name(stats, "device", info->device_name);
+    vly_cli_json_add_count(stats, "context", info->n_ctx);
+    cJSON_AddStringToObject(stats, "kv", kv_f16 ? "f16" : "int8");
+    cJSON *weights = cJSON_AddObjectToObject(stats, "weights_bytes");
+    vly_cli_json_add_count(weights, "target", info->target_bytes);
+    vly_cli_json_add_count(weights, "draft", info->draft_bytes);
+    cJSON *vocabulary = cJSON_AddObjectToObject(stats, "draft_vocabulary");
+    vly_cli_json_add_count(vocabulary, "tokens", info->n_draft_vocab);
+    vly_cli_json_add_count(vocabulary, "mapped", info->n_draft_mapped);
+}
+
+void vly_cli_add_stats(cJSON *json, const vly_engine_info *info, const vly_stats *s, bool kv_f16,
+                       uint32_t draft_max)
 {
     cJSON *stats = cJSON_AddObjectToObject(json, "stats");
     vly_cli_json_add_count(stats, "prompt_tokens", s->prompt_tokens);
@@ -194,4 +209,5 @@ void vly_cli_add_stats(cJSON *json, const vly_stats *s, uint32_t draft_max)
     cJSON *kv = cJSON_AddObjectToObject(stats, "kv_bytes");
     vly_cli_json_add_count(kv, "target", s->kv_target_bytes);
     vly_cli_json_add_count(kv, "draft", s->kv_draft_bytes);
+    add_setting(stats, info, kv_f16);
 }

@@ -15,6 +15,7 @@ void vly_cli_print_stats(const vly_engine_info *info, const vly_cli_generation *
                          bool kv_f16, uint64_t seed);
 
 /* Adds them as an object "stats"; by position there are `draft_max` entries. */
-void vly_cli_add_stats(cJSON *json, const vly_stats *stats, uint32_t draft_max);
+void vly_cli_add_stats(cJSON *json, const vly_engine_info *info, const vly_stats *stats,
+                       bool kv_f16, uint32_t draft_max);
 
 #endif

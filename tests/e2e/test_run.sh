@@ -61,7 +61,7 @@ check_equal '--json: the keys, in order' \
     'model draft prompt prompt_tokens text tokens finish_reason seed stats' \
     "$(jq -r 'keys_unsorted | join(" ")' "$scratch/out")"
 check_equal '--json: the keys of stats' \
-    'prompt_tokens generated_tokens prompt_ms generate_ms tokens_per_second blocks drafted accepted acceptance_rate mean_accepted_length accepted_by_position drafted_by_position blocks_by_length by_method probes lost generated_bytes bytes_per_block draft_ms verify_ms map_ms wait_ms idle_ms plain_ms speed_up kv_bytes' \
+    'prompt_tokens generated_tokens prompt_ms generate_ms tokens_per_second blocks drafted accepted acceptance_rate mean_accepted_length accepted_by_position drafted_by_position blocks_by_length by_method probes lost generated_bytes bytes_per_block draft_ms verify_ms map_ms wait_ms idle_ms plain_ms speed_up kv_bytes device context kv weights_bytes draft_vocabulary' \
     "$(jq -r '.stats | keys_unsorted | join(" ")' "$scratch/out")"
 check_equal '--json: the keys of kv_bytes' 'target draft' \
     "$(jq -r '.stats.kv_bytes | keys_unsorted | join(" ")' "$scratch/out")"
@@ -77,6 +77,9 @@ check '--json: the figures agree with each other' jq -e '
       and (.tokens_per_second - 1000 * .generated_tokens / .generate_ms | fabs) < 1
       and .prompt_ms > 0 and .draft_ms > 0 and .verify_ms > 0 and .draft_ms < .generate_ms
       and .kv_bytes.target > 0 and .kv_bytes.draft > 0)' "$scratch/out"
+check '--json: what the table says besides' jq -e '.stats | .context == 256 and .kv == "int8" and (.device | length > 0)
+    and .weights_bytes.target > .weights_bytes.draft / 100 and .weights_bytes.draft > 0
+    and .draft_vocabulary.tokens == 49152 and .draft_vocabulary.mapped > 10000' "$scratch/out"
 check_exit '--json without a draft' 0 "$volley" run --json "${plain[@]}" -p Once -n 4
 check '--json without a draft: the figures' jq -e '
     .draft == null and (.stats | .blocks == 4 and .drafted == 0 and .accepted == 0
