@@ -159,12 +159,19 @@ static int check_batch(const vly_gpu *gpu, vly_gpu_commands *const *commands, ui
     return 0;
 }
 
-/* "first" or "first ... last". */
+/* "first" or "first ... last" of those that do more than mark the time. */
 static void join_labels(vly_gpu_commands *const *commands, uint32_t n, char *label)
 {
-    const char *last = n > 1 ? commands[n - 1]->label : "";
-    snprintf(label, LABEL_BYTES, "%.*s%s%.*s", LABEL_BYTES / 2 - 4, commands[0]->label,
-             n > 1 ? " ... " : "", LABEL_BYTES / 2 - 4, last);
+    const char *first = NULL, *last = NULL;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!commands[i]->writes) continue;
+        last = commands[i]->label;
+        if (!first) first = last;
+    }
+    if (!first) first = last = commands[0]->label;
+    bool several = first != last;
+    snprintf(label, LABEL_BYTES, "%.*s%s%.*s", LABEL_BYTES / 2 - 4, first, several ? " ... " : "",
+             LABEL_BYTES / 2 - 4, several ? last : "");
 }
 
 static VkResult queue_submit(vly_gpu *gpu, vly_gpu_commands *const *commands, uint32_t n,

@@ -319,7 +319,7 @@ static void pick(recorder *r)
 {
     const vly_model *m = r->m;
     const vly_geometry *g = &m->geometry;
-    uint32_t width = VLY_PICK_WIDTH(g);
+    uint32_t width = g->pick_width;
     vly_gpu_kernel *k =
         kernel(r, g->lane_form ? VLY_SHADER_pick_texel : VLY_SHADER_pick, &width, 1);
     struct vly_push_pick p = {

@@ -150,7 +150,7 @@ static vly_act_layout lay_out(const vly_model_config *c, const vly_geometry *g, 
     uint32_t blocks = vly_row_blocks(g, head_rows), block_rows = vly_block_rows(g);
     at.logits_stride = quads(blocks * block_rows);
     at.stats_stride = quads(2 * blocks);
-    uint32_t width = VLY_PICK_WIDTH(g);
+    uint32_t width = g->pick_width;
     at.scratch_words = 2 * width * ((blocks + width - 1) / width) * block_rows;
 
     at.norms = take(&at, (2ull * c->n_layer + 1) * at.x_stride);

@@ -85,10 +85,9 @@ struct vly_model {
 uint32_t vly_row_workgroups(const vly_geometry *geometry, uint32_t rows);
 uint32_t vly_row_blocks(const vly_geometry *geometry, uint32_t rows);
 uint32_t vly_block_rows(const vly_geometry *geometry);
-#define VLY_MAX_COUNTED          8u     /* tokens of a pass whose steps wait for counts */
-#define VLY_DOT_SHARED_BYTES     40960u /* of shared memory for x, where there are 48 KiB */
-#define VLY_MAX_SPLIT_WORKERS    16u    /* workgroups that share a token's attention */
-#define VLY_PICK_WIDTH(geometry) ((geometry)->pick_width)
+#define VLY_MAX_COUNTED       8u     /* tokens of a pass whose steps wait for counts */
+#define VLY_DOT_SHARED_BYTES  40960u /* of shared memory for x, where there are 48 KiB */
+#define VLY_MAX_SPLIT_WORKERS 16u    /* workgroups that share a token's attention */
 
 /* Uploads the activations' vectors. VLY_E_FORMAT names a tensor whose numbers are none. */
 int vly_vectors_upload(vly_model *model, vly_error *err);
