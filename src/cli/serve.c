@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/generate.h"
 
+#include <malloc.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -187,6 +188,15 @@ static int serve(void *arg, const vly_engine_options *models, vly_error *err)
     return vly_serve(&o->serve, &engine, err);
 }
 
+/* When large memory is freed, as by loading, glibc keeps ever larger pieces from then on: a server
+ * would grow by megabytes over its first thousands of requests, and keep them. */
+static void give_memory_back(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+#endif
+}
+
 int vly_cli_serve(int argc, char **argv)
 {
     const options default_values = defaults();
@@ -203,6 +213,7 @@ int vly_cli_serve(int argc, char **argv)
     if (!o.serve.socket && !o.serve.tcp && !getenv("LISTEN_FDS"))
         return vly_cli_usage_error(argv[0], "expected --socket PATH or --tcp PORT, got neither");
     vly_log_configure(o.models.verbosity ? VLY_LOG_DEBUG : VLY_LOG_INFO, o.serve.log_json);
+    give_memory_back();
     o.serve.draft_method = o.models.draft_method;
     o.serve.draft_max = o.models.draft_max;
     vly_error err;
