@@ -5,6 +5,7 @@
 #include "drafts/context.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define COPY_MATCH 8 /* so many tokens that match are no coincidence: the text is being copied */
 
@@ -20,6 +21,15 @@ typedef struct {
     bool reading;          /* the decision stands, and waits until the model has read */
     uint32_t n_reading;    /* tokens, in the step under way */
     vly_outcome read;      /* what reading took since the last block */
+    const vly_ids *written;
+    /* What n-grams would have proposed, which tells how good they are at no cost: the text met the
+     * first n_met of it, and goes on from `at`. */
+    struct {
+        vly_arm arm; /* VLY_ARM_NONE: nothing is watched */
+        uint32_t n_met;
+        size_t at;
+        uint32_t ids[VLY_MAX_DRAFT];
+    } watched;
 } draft_auto;
 
 static int read_text(vly_draft *draft, vly_draft_batch *batch, uint32_t most, uint32_t *n,
@@ -45,11 +55,16 @@ static bool model_can_draft(const draft_auto *d)
     return d->model && vly_draft_model_behind(d->model) != UINT32_MAX;
 }
 
+/* The arm of what n-grams proposed last. */
+static vly_arm ngram_arm(const draft_auto *d)
+{
+    return vly_draft_ngram_match(d->ngram) >= COPY_MATCH ? VLY_ARM_COPY : VLY_ARM_NGRAM;
+}
+
 /* Adds to the governor's input what there is to choose from. */
 static void offer(const draft_auto *d, uint32_t n_ngram, uint32_t k, vly_governor_input *in)
 {
-    bool copy = n_ngram > 0 && vly_draft_ngram_match(d->ngram) >= COPY_MATCH;
-    in->k_max[copy ? VLY_ARM_COPY : VLY_ARM_NGRAM] = n_ngram;
+    in->k_max[ngram_arm(d)] = n_ngram;
     if (!model_can_draft(d)) return;
     in->k_max[VLY_ARM_MODEL] = k;
     in->k_max[VLY_ARM_TEXT] = d->text ? k : 0;
@@ -115,12 +130,12 @@ static int settle(vly_draft *draft, uint32_t accepted, vly_error *err)
 static bool follow(vly_draft *draft, const vly_draft_ahead *ahead)
 {
     draft_auto *d = (draft_auto *)draft;
-    vly_governor_input in = {.left = ahead->left};
+    vly_arm arm = ahead->k > 0 ? VLY_ARM_MODEL : VLY_ARM_NONE;
+    vly_governor_input in = {.left = ahead->left, .ahead = {ahead->n_unread, arm, ahead->k}};
     if (d->reading) return false;
-    offer(d, vly_draft_ngram_find(d->ngram) ? ahead->k_max : 0, ahead->k_max, &in);
-    if (ahead->k == 0) return vly_governor_choose(&d->governor, &in).k == 0;
-    return vly_governor_keeps(&d->governor, &in, VLY_ARM_MODEL, ahead->k) &&
-           d->model->ops->follow(d->model, ahead);
+    offer(d, vly_draft_ngram_look_up(d->ngram) ? ahead->k_max : 0, ahead->k_max, &in);
+    return vly_governor_keeps(&d->governor, &in) &&
+           (ahead->k == 0 || d->model->ops->follow(d->model, ahead));
 }
 
 static void begin_ahead(vly_draft *draft, struct vly_blocks *blocks)
@@ -146,6 +161,24 @@ static void end_ahead(vly_draft *draft)
     d->model->ops->end_ahead(d->model);
 }
 
+/* Compares the tokens that the text grew by with what n-grams would have proposed. */
+static void watch_ngrams(draft_auto *d)
+{
+    const vly_ids *text = d->written;
+    for (bool hit; d->watched.arm != VLY_ARM_NONE && d->watched.at < text->len;) {
+        hit = d->watched.ids[d->watched.n_met] == text->data[d->watched.at++];
+        vly_governor_watch(&d->governor, d->watched.arm, d->watched.n_met++, hit);
+        if (!hit || d->watched.n_met == VLY_MAX_DRAFT) d->watched.arm = VLY_ARM_NONE;
+    }
+    if (d->watched.arm != VLY_ARM_NONE) return;
+    const uint32_t *ids = vly_draft_ngram_look_up(d->ngram);
+    if (!ids) return;
+    d->watched.arm = ngram_arm(d);
+    d->watched.n_met = 0;
+    d->watched.at = text->len;
+    memcpy(d->watched.ids, ids, sizeof d->watched.ids);
+}
+
 static void observe(vly_draft *draft, const vly_outcome *outcome)
 {
     draft_auto *d = (draft_auto *)draft;
@@ -155,9 +188,12 @@ static void observe(vly_draft *draft, const vly_outcome *outcome)
     o.read_ns = d->read.read_ns;
     d->read = (vly_outcome){0};
     vly_governor_learn(&d->governor, d->reading ? &plain : &d->decision, &o);
-    vly_log(VLY_LOG_DEBUG, "governor", "arm %d, %u drafted%s, %u accepted: %.3f ms",
+    /* What n-grams proposed themselves was counted there. */
+    if (o.n_drafted > 0 && !vly_arm_by_model(d->decision.arm)) d->watched.arm = VLY_ARM_NONE;
+    watch_ngrams(d);
+    vly_log(VLY_LOG_DEBUG, "governor", "arm %d, %u drafted%s, %u accepted: %.3f ms%s",
             (int)d->decision.arm, o.n_drafted, d->base.probing ? " as a probe" : "", o.n_accepted,
-            o.wall_ns * 1e-6);
+            o.wall_ns * 1e-6, o.first ? ", waited for the host" : "");
     if (!d->reading) d->decision = plain;
 }
 
@@ -213,6 +249,7 @@ int vly_draft_create_auto(const vly_draft_source *source, vly_draft **out, vly_e
     draft_auto *d = calloc(1, sizeof *d);
     if (!d) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for the draft");
     d->base = (vly_draft){.ops = &ops, .proposer = VLY_DRAFT_NONE};
+    d->written = source->text;
     vly_governor_init(&d->governor, source->profile ? source->profile : &d->own_profile,
                       source->sampled);
     int rc = vly_draft_create_ngram(source, &d->ngram, err);

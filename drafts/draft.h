@@ -120,8 +120,9 @@ uint32_t vly_draft_model_behind(const vly_draft *model);
 /* How many tokens before the last proposal match, of those looked at (VLY_NGRAM_LOOK at most). */
 #define VLY_NGRAM_LOOK 16
 uint32_t vly_draft_ngram_match(const vly_draft *ngram);
-/* Is there something to propose now? The match is then that of it. Not where memory is short. */
-bool vly_draft_ngram_find(vly_draft *ngram);
+/* What it would propose now, VLY_MAX_DRAFT tokens that stand until it is asked again; the match is
+ * then that of these. NULL where there is nothing, or memory is short. */
+const uint32_t *vly_draft_ngram_look_up(vly_draft *ngram);
 
 /* Can `method` be used, with or without a draft model? VLY_E_INVALID says why not. */
 int vly_draft_check(vly_draft_method method, bool has_model, vly_error *err);

@@ -101,31 +101,37 @@ uint32_t vly_draft_ngram_match(const vly_draft *draft)
     return ((const draft_ngram *)draft)->n_match;
 }
 
-bool vly_draft_ngram_find(vly_draft *draft)
+/* Draws up a proposal of k tokens; *n gets 0 where there is none. */
+static int look_up(draft_ngram *d, uint32_t k, uint32_t *n, vly_error *err)
 {
-    draft_ngram *d = (draft_ngram *)draft;
-    vly_error err;
-    size_t from = index_text(d, &err) ? 0 : find_continuation(d);
-    if (from) d->n_match = match_length(d, from);
-    return from != 0;
-}
-
-static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint32_t *n,
-                   vly_error *err)
-{
-    draft_ngram *d = (draft_ngram *)draft;
     *n = 0;
     int rc = index_text(d, err);
     size_t from = rc ? 0 : find_continuation(d), len = d->text->len;
     if (from == 0) return rc;
     d->n_match = match_length(d, from);
     /* Past its end the text goes on with the proposal itself: what repeats, repeats on. */
-    for (uint32_t j = 0; j < k; j++) {
+    for (uint32_t j = 0; j < k; j++)
         d->proposed[j] = from + j < len ? d->text->data[from + j] : d->proposed[from + j - len];
-        in->verify->token[in->first + j].id = d->proposed[j];
-    }
     *n = k;
     return 0;
+}
+
+const uint32_t *vly_draft_ngram_look_up(vly_draft *draft)
+{
+    draft_ngram *d = (draft_ngram *)draft;
+    uint32_t n;
+    vly_error err;
+    return look_up(d, VLY_MAX_DRAFT, &n, &err) == 0 && n > 0 ? d->proposed : NULL;
+}
+
+static int propose(vly_draft *draft, const vly_draft_input *in, uint32_t k, uint32_t *n,
+                   vly_error *err)
+{
+    draft_ngram *d = (draft_ngram *)draft;
+    int rc = look_up(d, k, n, err);
+    for (uint32_t j = 0; rc == 0 && j < *n; j++)
+        in->verify->token[in->first + j].id = d->proposed[j];
+    return rc;
 }
 
 static const uint32_t *proposed(vly_draft *draft)

@@ -56,16 +56,17 @@ static double mix(const vly_tally *tally, double prior, double weight)
 static void estimate(const vly_governor *g, vly_arm arm, uint32_t k, double *a)
 {
     const vly_tally *all = g->profile->accepted[g->sampled][arm];
-    double before = first_guess[arm], shift = 0, model[VLY_MAX_DRAFT];
-    /* It is the same model, whose text may be a little more acceptable than its tokens. */
+    double before = first_guess[arm], shift = 0, lead = 0, model[VLY_MAX_DRAFT];
+    /* It is the same model, whose text may be more acceptable than its tokens. */
     if (arm == VLY_ARM_TEXT) estimate(g, VLY_ARM_MODEL, k, model);
     for (uint32_t i = 0; i < k; i++) {
-        if (arm == VLY_ARM_TEXT) before = model[i];
+        if (arm == VLY_ARM_TEXT) before = clamp(model[i] + lead, 0, 1);
         double usual = mix(&all[i], before, POSITION_WEIGHT);
         /* A text whose first tokens are accepted more often than usual is easier behind, too. */
         double prior = clamp(usual + shift / 2, 0, 1);
         a[i] = clamp(mix(&g->accepted[arm][i], prior, g->trust[arm]), 0.005, 0.995);
         shift = a[i] - usual;
+        if (arm == VLY_ARM_TEXT) lead = usual - model[i];
         before = usual;
     }
 }
@@ -101,13 +102,39 @@ static double block_ns(const vly_governor *g, vly_arm arm, uint32_t k, const vly
     return verify + vly_profile_overhead_ns(p, arm) + k * p->step_ns[arm];
 }
 
+/* Waiting for the host, where another way than that of the blocks ahead is chosen. */
+static double leave_ns(const vly_governor *g, vly_arm arm, const vly_governor_input *in)
+{
+    return in->ahead.n > 0 && arm != in->ahead.arm ? vly_profile_leave_ns(g->profile) : 0;
+}
+
 /* Tokens per ns of blocks that are expected to decide so many; 0 where their time is not known. */
 static double score(const vly_governor *g, vly_arm arm, uint32_t k, const vly_governor_input *in,
                     double tokens)
 {
     double ns = block_ns(g, arm, k, in), blocks = clamp(in->left / tokens, 1, READ_BLOCKS);
     if (!(ns > 0)) return 0;
-    return (in->beside_decided + tokens) / (ns + read_ns(g, arm, in) / blocks);
+    double once = read_ns(g, arm, in) + leave_ns(g, arm, in);
+    return (in->beside_decided + tokens) / (ns + once / blocks);
+}
+
+/* The same of a block by n-grams that the text has to meet yet: with what the blocks ahead decide
+ * it goes on as the n-grams have it by the chance `met`, else one more block like those comes. */
+static double score_ahead(const vly_governor *g, vly_arm arm, uint32_t k,
+                          const vly_governor_input *in, double tokens, double met)
+{
+    double ns = block_ns(g, arm, k, in), row_ns = block_ns(g, in->ahead.arm, in->ahead.k, in);
+    double row = vly_governor_expect(g, in->ahead.arm, in->ahead.k);
+    if (!(ns > 0) || !(row_ns > 0)) return 0;
+    return (met * tokens + (1 - met) * row) /
+           (met * ns + (1 - met) * row_ns + leave_ns(g, arm, in));
+}
+
+/* Of what n-grams propose, the tokens that blocks ahead are expected to decide. */
+static uint32_t n_met_ahead(const vly_governor *g, vly_arm arm, const vly_governor_input *in)
+{
+    if (in->ahead.n == 0 || (arm != VLY_ARM_NGRAM && arm != VLY_ARM_COPY)) return 0;
+    return (uint32_t)lround(in->ahead.n * vly_governor_expect(g, in->ahead.arm, in->ahead.k));
 }
 
 /* The best k of an arm by its score; with `hope`, if acceptance is that many standard errors above
@@ -118,16 +145,19 @@ static vly_decision best_of_arm(const vly_governor *g, vly_arm arm, const vly_go
     double a[VLY_MAX_DRAFT];
     vly_decision best = {.arm = arm};
     uint32_t k_max = in->k_max[arm] < VLY_MAX_DRAFT ? in->k_max[arm] : VLY_MAX_DRAFT;
-    double tokens = 1, all = 1;
+    uint32_t n_met = n_met_ahead(g, arm, in);
+    double tokens = 1, all = 1, met = 1;
     estimate(g, arm, k_max, a);
     for (uint32_t i = 0; i < k_max && hope > 0; i++) {
         double tries = (double)g->accepted[arm][i].tries + g->trust[arm];
         a[i] = clamp(a[i] + hope * sqrt(a[i] * (1 - a[i]) / tries), 0, 0.99);
     }
-    for (uint32_t k = 0; k <= k_max; k++) {
-        if (k > 0) tokens += all *= a[k - 1];
-        if (k == 0 && arm != VLY_ARM_NONE) continue;
-        double s = score(g, arm, k, in, tokens);
+    for (uint32_t i = 0; i < n_met && i < k_max; i++) met *= a[i];
+    if (arm == VLY_ARM_NONE) return (vly_decision){.arm = arm, .score = score(g, arm, 0, in, 1)};
+    for (uint32_t k = 1; n_met + k <= k_max; k++) {
+        tokens += all *= a[n_met + k - 1];
+        double s =
+            n_met > 0 ? score_ahead(g, arm, k, in, tokens, met) : score(g, arm, k, in, tokens);
         if (s > best.score) best = (vly_decision){.arm = arm, .k = k, .score = s};
     }
     return best;
@@ -135,17 +165,20 @@ static vly_decision best_of_arm(const vly_governor *g, vly_arm arm, const vly_go
 
 /* ---- the choice ---- */
 
-/* Is the arm worth a probe now? It is where it might be the best with some luck, and of its lengths
+/* Is the arm worth a probe now? N-grams need none: what they would have proposed is known for
+ * nothing. The model is worth one where it might be the best with some luck, and of its lengths
  * the probe takes the one that loses least: each tells of the others. */
 static bool should_probe(const vly_governor *g, vly_arm arm, const vly_governor_input *in,
                          const vly_decision *best, vly_decision *probe)
 {
     const vly_profile *p = g->profile;
-    if (arm == VLY_ARM_NONE || in->k_max[arm] == 0 || g->idle[arm] < g->interval[arm]) return false;
+    if (!vly_arm_by_model(arm) || in->k_max[arm] == 0 || g->idle[arm] < g->interval[arm])
+        return false;
     if (best_of_arm(g, arm, in, HOPE).score < best->score * MARGIN) return false;
     *probe = best_of_arm(g, arm, in, 0);
     double gain = (in->beside_decided + vly_governor_expect(g, arm, probe->k)) / best->score;
-    double loss = block_ns(g, arm, probe->k, in) + read_ns(g, arm, in) - gain;
+    double loss = block_ns(g, arm, probe->k, in) + read_ns(g, arm, in) + 2 * leave_ns(g, arm, in) -
+                  gain; /* and to come back */
     probe->score = best->score;
     probe->probe = true;
     return loss <= 0 || p->probe_ns + loss <= VLY_PROBE_SHARE * p->elapsed_ns;
@@ -165,36 +198,29 @@ vly_decision vly_governor_choose(vly_governor *g, const vly_governor_input *in)
     return best;
 }
 
-bool vly_governor_keeps(vly_governor *g, const vly_governor_input *in, vly_arm arm, uint32_t k)
+bool vly_governor_keeps(vly_governor *g, const vly_governor_input *in)
 {
+    vly_arm arm = in->ahead.arm;
     vly_decision d = vly_governor_choose(g, in);
     if (d.probe || d.arm != arm) return false;
-    double now = score(g, arm, k, in, vly_governor_expect(g, arm, k));
-    return d.k == k || d.score <= KEEP * now;
+    double now = score(g, arm, in->ahead.k, in, vly_governor_expect(g, arm, in->ahead.k));
+    return d.k == in->ahead.k || d.score <= KEEP * now;
 }
 
 /* ---- learning ---- */
 
-static void count(vly_tally *tally, uint32_t n_drafted, uint32_t n_accepted, float decay)
+static void decay(vly_tally *tally, float keep)
 {
     for (uint32_t i = 0; i < VLY_MAX_DRAFT; i++) {
-        tally[i].tries *= decay;
-        tally[i].hits *= decay;
-    }
-    for (uint32_t i = 0; i < n_drafted && i <= n_accepted; i++) {
-        tally[i].tries += 1;
-        tally[i].hits += i < n_accepted;
+        tally[i].tries *= keep;
+        tally[i].hits *= keep;
     }
 }
 
 /* Before the first blocks of a sequence are counted in the profile's. */
 static void forget_earlier(vly_tally *tally)
 {
-    float keep = tally[0].tries > EARLIER_WEIGHT ? EARLIER_WEIGHT / tally[0].tries : 1;
-    for (uint32_t i = 0; i < VLY_MAX_DRAFT; i++) {
-        tally[i].tries *= keep;
-        tally[i].hits *= keep;
-    }
+    if (tally[0].tries > EARLIER_WEIGHT) decay(tally, EARLIER_WEIGHT / tally[0].tries);
 }
 
 /* Notices that the text is of another kind than what the estimates come from. */
@@ -206,12 +232,24 @@ static void watch_streak(vly_governor *g, vly_arm arm, bool hit)
     g->doubt[arm] *= hit ? a : 1 - a;
     g->trust[arm] = clamp(g->trust[arm] * 1.05, 0, PROFILE_WEIGHT);
     if (g->doubt[arm] > STREAK_CHANCE) return;
-    for (uint32_t i = 0; i < VLY_MAX_DRAFT; i++) {
-        g->accepted[arm][i].tries *= STREAK_KEEP;
-        g->accepted[arm][i].hits *= STREAK_KEEP;
-    }
+    decay(g->accepted[arm], STREAK_KEEP);
     g->trust[arm] *= (double)STREAK_KEEP;
     g->doubt[arm] = 1;
+}
+
+void vly_governor_watch(vly_governor *g, vly_arm arm, uint32_t i, bool hit)
+{
+    vly_tally *own = g->accepted[arm], *all = g->profile->accepted[g->sampled][arm];
+    if (i == 0) {
+        watch_streak(g, arm, hit);
+        if (own[0].tries == 0) forget_earlier(all);
+        decay(own, SEQUENCE_DECAY);
+        decay(all, PROFILE_DECAY);
+    }
+    own[i].tries += 1;
+    own[i].hits += hit;
+    all[i].tries += 1;
+    all[i].hits += hit;
 }
 
 void vly_governor_learn(vly_governor *g, const vly_decision *d, const vly_outcome *o)
@@ -225,7 +263,7 @@ void vly_governor_learn(vly_governor *g, const vly_decision *d, const vly_outcom
     p->elapsed_ns += ns;
     if (p->elapsed_ns * VLY_PROBE_SHARE > most) p->elapsed_ns = most / VLY_PROBE_SHARE;
     if (d->probe && d->score > 0) {
-        double loss = ns - (o->n_accepted + 1) / d->score;
+        double loss = ns + vly_profile_leave_ns(p) - (o->n_accepted + 1) / d->score;
         if (loss > 0) p->probe_ns += loss;
         g->idle[d->arm] = 0;
         uint32_t *interval = &g->interval[d->arm];
@@ -235,11 +273,8 @@ void vly_governor_learn(vly_governor *g, const vly_decision *d, const vly_outcom
             *interval *= 2;
     }
     if (arm == VLY_ARM_NONE) return;
-    vly_tally *own = g->accepted[arm], *all = p->accepted[g->sampled][arm];
-    watch_streak(g, arm, o->n_accepted > 0);
-    if (own[0].tries == 0) forget_earlier(all);
-    count(own, o->n_drafted, o->n_accepted, SEQUENCE_DECAY);
-    count(all, o->n_drafted, o->n_accepted, PROFILE_DECAY);
+    for (uint32_t i = 0; i < o->n_drafted && i <= o->n_accepted; i++)
+        vly_governor_watch(g, arm, i, i < o->n_accepted);
     g->idle[arm] = 0;
     if (!d->probe) g->interval[arm] = MIN_INTERVAL;
 }

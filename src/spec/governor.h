@@ -6,9 +6,9 @@
  *
  * where a_i is how often the i-th drafted token is accepted once those before it were. What is not
  * known of a sequence is taken from the profile of the engine, and what is not known there from
- * rough figures. A way that looks worse than another is tried again now and then, at intervals that
- * double while it stays worse, and only while what such probes cost is below VLY_PROBE_SHARE of all
- * time. Pure: no device, no clock. */
+ * rough figures. The model, where it looks worse than another way, is tried again now and then, at
+ * intervals that double while it stays worse, and only while what such probes cost is below
+ * VLY_PROBE_SHARE of all time; n-grams are watched instead. Pure: no device, no clock. */
 #ifndef VLY_SPEC_GOVERNOR_H
 #define VLY_SPEC_GOVERNOR_H
 
@@ -30,11 +30,20 @@ typedef struct {
 /* `profile` must outlive the governor. */
 void vly_governor_init(vly_governor *governor, vly_profile *profile, bool sampled);
 
+/* Blocks in flight that run ahead of the host, of `k` drafted tokens each by `arm`. To choose
+ * another way is to leave them, and to wait for the host; what they decide comes first. */
+typedef struct {
+    uint32_t n; /* 0: none */
+    vly_arm arm;
+    uint32_t k;
+} vly_ahead;
+
 /* What a block may be. */
 typedef struct {
     uint32_t k_max[VLY_N_ARMS]; /* drafted tokens at most; 0: the arm has nothing to propose */
     uint32_t behind;            /* tokens that the draft model has to read before it proposes */
     uint32_t left;              /* tokens that the text may still grow by */
+    vly_ahead ahead;            /* what it may follow */
     /* Other sequences in the same target pass: their tokens in it, and how many of these are
      * expected to be decided. 0 where the block is alone. */
     uint32_t beside_tok;
@@ -50,14 +59,17 @@ typedef struct {
 
 vly_decision vly_governor_choose(vly_governor *governor, const vly_governor_input *input);
 
-/* Would it go on with blocks of `k` > 0 tokens by `arm`, some of which are in flight? A little
- * better length is not worth waiting for these. */
-bool vly_governor_keeps(vly_governor *governor, const vly_governor_input *input, vly_arm arm,
-                        uint32_t k);
+/* Would it go on with blocks like those ahead, of which there are some? A little better length is
+ * not worth leaving them. */
+bool vly_governor_keeps(vly_governor *governor, const vly_governor_input *input);
 
 /* What came of it. The profile has to be told as well, of each block. */
 void vly_governor_learn(vly_governor *governor, const vly_decision *decision,
                         const vly_outcome *outcome);
+
+/* The text went on, or did not, with the i-th token that the arm would have proposed, those before
+ * it having been right: for what is not drafted, but known. */
+void vly_governor_watch(vly_governor *governor, vly_arm arm, uint32_t i, bool hit);
 
 /* Expected tokens of a block of k drafted tokens, the target's own included. */
 double vly_governor_expect(const vly_governor *governor, vly_arm arm, uint32_t k);

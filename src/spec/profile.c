@@ -101,7 +101,14 @@ static vly_arm timed_as(vly_arm arm)
 double vly_profile_overhead_ns(const vly_profile *p, vly_arm arm)
 {
     double ns = p->overhead_ns[timed_as(arm)];
-    return ns > 0 ? ns : p->overhead_ns[VLY_ARM_NONE];
+    if (ns > 0) return ns;
+    bool waits = arm != VLY_ARM_NONE && arm != VLY_ARM_MODEL && p->wait_ns > 0;
+    return waits ? p->wait_ns : p->overhead_ns[VLY_ARM_NONE];
+}
+
+double vly_profile_leave_ns(const vly_profile *p)
+{
+    return p->wait_ns > 0 ? fmax(p->wait_ns - p->overhead_ns[VLY_ARM_NONE], 0) : 0;
 }
 
 /* Of the time of draft steps, that without reading on before the first one. A step takes no less
@@ -125,12 +132,13 @@ void vly_profile_learn(vly_profile *p, vly_arm arm, const vly_outcome *o)
         if (!(draft > 0)) draft = o->wall_ns - vly_profile_verify_ns(p, o->n_tok);
         vly_profile_add_time(&p->step_ns[arm], drafted_ns(p, o, draft) / o->n_drafted);
     }
-    /* The first of a row tells no more of the others than blocks without a proposal do. */
-    double overhead = o->first ? p->overhead_ns[VLY_ARM_NONE] : o->wall_ns - device_ns;
-    double *mean = &p->overhead_ns[timed_as(arm)];
+    double overhead = o->wall_ns - device_ns;
+    if (!(o->n_tok > 0 && o->verify_ns > 0 && overhead > 0)) return;
+    double *mean = o->first ? &p->wait_ns : &p->overhead_ns[timed_as(arm)];
     /* A single block may have waited for another program. */
-    if (!(*mean > 0)) *mean = p->overhead_ns[VLY_ARM_NONE];
-    if (o->n_tok > 0 && o->verify_ns > 0 && overhead > 0) vly_profile_add_time(mean, overhead);
+    if (!(*mean > 0))
+        *mean = o->first ? fmin(overhead, o->verify_ns) : vly_profile_overhead_ns(p, arm);
+    vly_profile_add_time(mean, overhead);
 }
 
 /* A time of less than an hour. */
@@ -147,7 +155,7 @@ static bool is_tally(vly_tally t)
 static bool is_sane(const vly_profile *p)
 {
     bool ok = is_time(p->verify_ns) && is_time(p->feed_ns) && p->elapsed_ns >= 0 &&
-              p->elapsed_ns < 1e18 && p->probe_ns >= 0 && p->probe_ns < 1e18;
+              is_time(p->wait_ns) && p->elapsed_ns < 1e18 && p->probe_ns >= 0 && p->probe_ns < 1e18;
     for (uint32_t n = 0; n <= VLY_MAX_BATCH; n++)
         ok = ok && p->verify_ratio[n] >= 0 && p->verify_ratio[n] <= (float)MAX_RATIO &&
              p->ratio_tries[n] >= 0 && p->ratio_tries[n] < 1e6f;

@@ -44,6 +44,7 @@ typedef struct {
     double step_ns[VLY_N_ARMS];            /* for each drafted token */
     double feed_ns;                        /* for each token that the draft model has to read */
     double overhead_ns[VLY_N_ARMS];        /* of a block: see vly_profile_overhead_ns */
+    double wait_ns; /* the same of a block that waited for the host, though its like need not */
     /* Of drafted tokens whose predecessors were all accepted, those that were. */
     vly_tally accepted[VLY_N_ACCEPTANCES][VLY_N_ARMS][VLY_MAX_DRAFT];
     double elapsed_ns, probe_ns; /* time of blocks, and the part of it that probes took too much */
@@ -90,8 +91,13 @@ void vly_profile_add_time(double *mean, double ns);
  * that holds what no measurement gives. */
 bool vly_profile_load(vly_profile *profile, const void *data, size_t n_bytes);
 
-/* What a block takes beyond the device's work. */
+/* What a block takes beyond the device's work, in a row of such blocks: those without a proposal
+ * and those by the model may run ahead of the host, others wait for it. */
 double vly_profile_overhead_ns(const vly_profile *profile, vly_arm arm);
+
+/* What is lost each time that blocks which run ahead of the host are left, or begun: the wait for
+ * the host. 0 where no blocks do so. */
+double vly_profile_leave_ns(const vly_profile *profile);
 
 /* A target pass over n tokens: the least time of one that holds them and is ready; 0: none is. */
 double vly_profile_verify_ns(const vly_profile *profile, uint32_t n);
