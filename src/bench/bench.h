@@ -66,8 +66,7 @@ typedef enum {
 } vly_bench_kind;
 
 /* Parses the options that a bench takes, runs `measure`, prints its report; returns the exit
- * status. VLY_E_CANCELLED of `measure`: Ctrl-C ended it, and the report has what there was by then.
- */
+ * status. VLY_E_CANCELLED of `measure`: interrupted, and the report has what there was by then. */
 typedef int vly_bench_fn(const vly_bench_options *options, vly_report *report, vly_error *err);
 int vly_bench_main(vly_bench_kind kind, const char *summary, vly_bench_fn *measure, int argc,
                    char **argv);
@@ -77,8 +76,8 @@ int vly_bench_main(vly_bench_kind kind, const char *summary, vly_bench_fn *measu
 int vly_bench_end(int rc, const vly_report *report, const char *csv, const char *json,
                   vly_error *err);
 
-/* From now on the first Ctrl-C only makes the other function true; the next one has its usual
- * effect. */
+/* From now on the first Ctrl-C and the first SIGTERM only make the other function true; the next
+ * one has its usual effect. */
 void vly_bench_catch_interrupt(void);
 bool vly_bench_interrupted(void);
 

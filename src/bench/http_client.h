@@ -1,5 +1,5 @@
 /* HTTP/1.1 requests to one server, on a libuv loop; connections are kept and used again. Where
- * Ctrl-C is caught (vly_bench_catch_interrupt), it ends all that are under way. */
+ * interrupts are caught (vly_bench_catch_interrupt), one ends all that are under way. */
 #ifndef VLY_BENCH_HTTP_CLIENT_H
 #define VLY_BENCH_HTTP_CLIENT_H
 
@@ -33,7 +33,7 @@ int vly_http_client_send(vly_http_client *client, const char *path, vly_bytes bo
                          const vly_http_answer *answer, vly_error *err);
 
 /* The same, and runs the loop until the answer is there, whose body is appended to `out`. An answer
- * that is none, or of another status than 200, is VLY_E_IO; VLY_E_CANCELLED: Ctrl-C. */
+ * that is none, or of another status than 200, is VLY_E_IO; VLY_E_CANCELLED: interrupted. */
 int vly_http_client_fetch(vly_http_client *client, const char *path, vly_bytes body,
                           float timeout_s, vly_text *out, vly_error *err);
 

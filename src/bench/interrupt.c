@@ -1,4 +1,4 @@
-/* Ctrl-C, for benches that have something to tell or to put away when it comes. */
+/* Ctrl-C and SIGTERM, for benches that have something to tell or to put away when they come. */
 #include "bench/bench.h"
 
 #include <signal.h>
@@ -18,6 +18,7 @@ void vly_bench_catch_interrupt(void)
     sigemptyset(&action.sa_mask);
     interrupted = 0;
     sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
 }
 
 bool vly_bench_interrupted(void)

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <math.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@
 
 #define MOST_REPEAT 100
 #define MIB         1048576.0
+#define POLL_MS     50
 
 /* What a start tells, through a pipe. */
 typedef struct {
@@ -129,6 +131,7 @@ static int run_start(const vly_bench_options *o, const char *cache, start_result
     }
     if (child == 0) {
         signal(SIGINT, SIG_DFL);
+        signal(SIGTERM, SIG_DFL);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         /* Volley's cache and those of drivers. */
         setenv("XDG_CACHE_HOME", cache, 1);
@@ -140,6 +143,9 @@ static int run_start(const vly_bench_options *o, const char *cache, start_result
         _exit(written ? 0 : 1);
     }
     close(ends[1]);
+    struct pollfd ready = {.fd = ends[0], .events = POLLIN};
+    while (!vly_bench_interrupted() && poll(&ready, 1, POLL_MS) <= 0) continue;
+    if (vly_bench_interrupted()) kill(child, SIGKILL); /* it may take long */
     size_t got = 0;
     for (ssize_t n; got < sizeof *out; got += (size_t)n) {
         n = read(ends[0], (char *)out + got, sizeof *out - got);

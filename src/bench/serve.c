@@ -266,7 +266,7 @@ static int measure(bench *b, vly_report *report, vly_error *err)
         rc = measure_load(b, o->clients.data[i], 0, err);
     for (size_t i = 0; rc == 0 && i < o->rates.len; i++)
         rc = measure_load(b, 0, o->rates.data[i], err);
-    /* What Ctrl-C cut short tells nothing. */
+    /* What an interrupt cut short tells nothing. */
     size_t n_whole = rc == 0 ? b->n_results : b->n_results ? b->n_results - 1 : 0;
     if (rc == 0 || (rc == VLY_E_CANCELLED && n_whole))
         vly_serve_report(&b->source, b->results, n_whole, alone_ms, report);

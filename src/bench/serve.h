@@ -45,7 +45,7 @@ typedef struct {
 
 /* Starts this program's server for the models of `o`, with room for `n_parallel` requests of
  * `n_ctx` tokens, and waits until it is ready. Stop it in any case. VLY_E_IO (with the end of its
- * log, where it ended), VLY_E_CANCELLED (Ctrl-C). */
+ * log, where it ended), VLY_E_CANCELLED (interrupted). */
 int vly_bench_server_start(const vly_serve_bench *o, uint32_t n_parallel, uint32_t n_ctx,
                            vly_bench_server *out, vly_error *err);
 void vly_bench_server_stop(vly_bench_server *server);
@@ -115,7 +115,7 @@ typedef struct {
 } vly_load_result;
 
 /* Runs a load to its end. Requests that fail are counted; what ends the load is an error: no
- * memory, Ctrl-C (VLY_E_CANCELLED). Deinit in any case. */
+ * memory, an interrupt (VLY_E_CANCELLED). Deinit in any case. */
 int vly_load_run(vly_load_source *source, const vly_load *load, vly_load_result *out,
                  vly_error *err);
 void vly_load_result_deinit(vly_load_result *result);

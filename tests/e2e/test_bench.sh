@@ -70,8 +70,10 @@ says 'load: three starts' '[.rows[].start] == ["first", "second", "from memory"]
 says 'load: figures' '.rows | all(.ready_ms >= .open_ms + .weights_ms and .gb_per_s > 0 and
     .host_peak_mib > 1 and .device_peak_mib > 10)'
 says 'load: the third start finds the file in memory' '.rows[2].cached_percent == 100'
-check_exit 'load: Ctrl-C ends it' 130 timeout --foreground --preserve-status -s INT 1 \
-    "$volley" bench load -m "$root/models/stories15M-q8_0.gguf" -r 100
+for signal in INT TERM; do
+    check_exit "load: SIG$signal ends it" 130 timeout --foreground --preserve-status -s $signal 1 \
+        "$volley" bench load -m "$root/models/stories15M-q8_0.gguf" -r 100
+done
 check_equal 'load: it leaves nothing behind' '' "$(ls -d "$scratch"/volley-bench-* 2>/dev/null)"
 
 # ---- kernel

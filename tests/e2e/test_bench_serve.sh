@@ -51,6 +51,8 @@ check_exit 'Ctrl-C ends it' 130 timeout --foreground --preserve-status -s INT 5 
     "$volley" bench serve --synthetic $model --clients 2 -n 100000 --output-tokens 4
 check_equal 'Ctrl-C: a load that is not whole tells nothing' '' "$out"
 check_equal 'Ctrl-C: it says why' 'volley: interrupted' "$err"
+check_exit 'SIGTERM ends it' 130 timeout --foreground --preserve-status -s TERM 1 \
+    "$volley" bench serve --synthetic $model -n 100000
 check_equal 'nothing is left behind' '' "$(ls -d "$scratch"/volley-bench-* 2>/dev/null)"
 
 # ---- a server that runs
