@@ -303,12 +303,6 @@ vly_bytes vly_tokenizer_bytes(const vly_tokenizer *t, uint32_t id)
     return t->tokens[id].text;
 }
 
-bool vly_tokenizer_spells(const vly_tokenizer *t, uint8_t byte)
-{
-    return t->byte_id[byte] != VLY_NO_TOKEN ||
-           vly_piece_table_find(t, (const char *)&byte, 1) != VLY_NO_TOKEN;
-}
-
 bool vly_tokenizer_cuts(const vly_tokenizer *t, uint8_t before, uint8_t after)
 {
     if (t->cuts_lines && (before == '\n' || after == '\n')) return true;

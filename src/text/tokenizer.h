@@ -56,9 +56,6 @@ vly_bytes vly_tokenizer_piece(const vly_tokenizer *tokenizer, uint32_t id);
  * unknown tokens. Static. */
 vly_bytes vly_tokenizer_bytes(const vly_tokenizer *tokenizer, uint32_t id);
 
-/* Can text holding byte `byte` be spelled at all? (SmolLM2's vocabulary lacks 21 bytes.) */
-bool vly_tokenizer_spells(const vly_tokenizer *tokenizer, uint8_t byte);
-
 /* Does encoding put a dummy space before text (SentencePiece's add_space_prefix)? Then decoding
  * from the very start of a text drops that one space. */
 bool vly_tokenizer_space_prefix(const vly_tokenizer *tokenizer);

@@ -13,7 +13,8 @@ fuzz_obj    := $(patsubst %.c,build/fuzz/%.o,$(sort \
                  $(wildcard src/base/*.c src/gguf/*.c src/text/*.c src/sample/*.c src/store/*.c \
                  drafts/names.c $(addprefix src/model/,arch.c arch_json.c config.c repack.c rope.c tensors.c) \
                  $(addprefix src/serve/,api_error.c fields.c http.c openai_request.c \
-                 writer.c) tests/support/gguf_*.c tests/support/tokenizer_*.c)))
+                 writer.c) tests/support/gguf_*.c tests/support/tokenizer_*.c \
+                 tests/support/vocabulary.c)))
 
 build/fuzz/%.o: %.c
 	@mkdir -p $(@D)

@@ -1,42 +1,34 @@
 #include "tests/support/tokenizer_fuzz.h"
 
 #include "base/log.h"
-#include "text/tokenizer.h"
+#include "tests/support/vocabulary.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MAX_MODELS = 4, METADATA = 0xFF };
 
-static vly_tokenizer *open_model(const char *path)
-{
-    vly_gguf *gguf;
-    vly_tokenizer *t;
-    vly_error err;
-    if (vly_gguf_open(path, &gguf, &err) || vly_tokenizer_create(gguf, &t, &err)) {
-        fprintf(stderr, "%s: %s\n", path, err.message);
-        abort();
-    }
-    vly_gguf_close(gguf);
-    return t;
-}
+typedef struct {
+    vly_tokenizer *tokenizer;
+    bool spelled[256];
+} model;
 
 /* What comes back of `text`: no bytes that the vocabulary cannot spell; in SentencePiece U+2581 is
  * a space. */
-static void expect(const vly_tokenizer *t, const char *text, size_t n, vly_text *out)
+static void expect(const model *m, const char *text, size_t n, vly_text *out)
 {
+    const bool prefix = vly_tokenizer_space_prefix(m->tokenizer);
     for (size_t i = 0; i < n; i++) {
-        bool mark =
-            vly_tokenizer_space_prefix(t) && n - i >= 3 && memcmp(text + i, "\xE2\x96\x81", 3) == 0;
-        if (!mark && !vly_tokenizer_spells(t, (uint8_t)text[i])) continue;
+        bool mark = prefix && n - i >= 3 && memcmp(text + i, "\xE2\x96\x81", 3) == 0;
+        if (!mark && !m->spelled[(uint8_t)text[i]]) continue;
         if (vly_text_append(out, mark ? " " : text + i, 1)) abort();
         if (mark) i += 2;
     }
 }
 
-static void check_text(const vly_tokenizer *t, const char *text, size_t n, unsigned flags)
+static void check_text(const model *m, const char *text, size_t n, unsigned flags)
 {
+    const vly_tokenizer *t = m->tokenizer;
     vly_ids ids = {0};
     vly_text back = {0}, expected = {0};
     vly_error err;
@@ -45,7 +37,7 @@ static void check_text(const vly_tokenizer *t, const char *text, size_t n, unsig
         if (ids.data[i] >= vly_tokenizer_n_vocab(t)) abort();
     bool at_start = !(flags & VLY_ENCODE_CONTINUE);
     if (vly_tokenizer_decode(t, ids.data, ids.len, at_start, &back)) abort();
-    expect(t, text, n, &expected);
+    expect(m, text, n, &expected);
     /* Parsed control tokens are gone from the text, by design. */
     bool same = back.len == expected.len &&
                 (back.len == 0 || memcmp(back.data, expected.data, back.len) == 0);
@@ -103,15 +95,18 @@ static void check_metadata(const uint8_t *image, size_t n)
 
 void tokenizer_fuzz(const char *const *models, size_t n_models, const uint8_t *data, size_t n)
 {
-    static vly_tokenizer *tokenizers[MAX_MODELS];
+    static model opened[MAX_MODELS];
     if (n_models > MAX_MODELS) abort();
-    if (!tokenizers[0]) {
+    if (!opened[0].tokenizer) {
         vly_log_configure(VLY_LOG_ERROR, false);
-        for (size_t i = 0; i < n_models; i++) tokenizers[i] = open_model(models[i]);
+        for (size_t i = 0; i < n_models; i++) {
+            opened[i].tokenizer = vocabulary_open(models[i]);
+            vocabulary_bytes(opened[i].tokenizer, opened[i].spelled);
+        }
     }
     if (n == 0) return;
     if (data[0] == METADATA)
         check_metadata(data + 1, n - 1);
     else
-        check_text(tokenizers[data[0] / 8 % n_models], (const char *)data + 1, n - 1, data[0] % 8);
+        check_text(&opened[data[0] / 8 % n_models], (const char *)data + 1, n - 1, data[0] % 8);
 }

@@ -1,5 +1,6 @@
 /* Why drafted tokens were lost, on blocks made by hand from the words of a real vocabulary. */
 #include "spec/losses.h"
+#include "tests/support/vocabulary.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,12 +17,8 @@ static vly_stats stats;
 static int open_vocabulary(void **state)
 {
     (void)state;
-    vly_gguf *gguf;
-    vly_error err;
-    if (vly_gguf_open("models/stories15M-q8_0.gguf", &gguf, &err)) return -1;
-    int rc = vly_tokenizer_create(gguf, &tokenizer, &err);
-    vly_gguf_close(gguf);
-    return rc;
+    tokenizer = vocabulary_open("models/stories15M-q8_0.gguf");
+    return 0;
 }
 
 static int close_vocabulary(void **state)

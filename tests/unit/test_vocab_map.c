@@ -2,6 +2,7 @@
  */
 #include "spec/vocab_map.h"
 #include "tests/support/gguf_writer.h"
+#include "tests/support/vocabulary.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,27 +17,14 @@
 
 static vly_tokenizer *smol, *stories, *mistral_v1, *mistral_v3;
 
-static vly_tokenizer *load(const char *path)
-{
-    vly_gguf *gguf;
-    vly_tokenizer *tokenizer = NULL;
-    vly_error err;
-    if (vly_gguf_open(path, &gguf, &err) || vly_tokenizer_create(gguf, &tokenizer, &err)) {
-        print_error("%s: %s\n", path, err.message);
-        return NULL;
-    }
-    vly_gguf_close(gguf);
-    return tokenizer;
-}
-
 static int setup(void **state)
 {
     (void)state;
-    smol = load("models/smol-stories-11M-q8_0.gguf");
-    stories = load("models/stories15M-q8_0.gguf");
-    mistral_v1 = load("tests/data/tokenizers/mistral-v0.1.gguf");
-    mistral_v3 = load("tests/data/tokenizers/mistral-v0.3.gguf");
-    return smol && stories && mistral_v1 && mistral_v3 ? 0 : -1;
+    smol = vocabulary_open("models/smol-stories-11M-q8_0.gguf");
+    stories = vocabulary_open("models/stories15M-q8_0.gguf");
+    mistral_v1 = vocabulary_open("tests/data/tokenizers/mistral-v0.1.gguf");
+    mistral_v3 = vocabulary_open("tests/data/tokenizers/mistral-v0.3.gguf");
+    return 0;
 }
 
 static int teardown(void **state)

@@ -1,5 +1,6 @@
 /* The draft's tokens by their bytes: parts that come to be a word. */
 #include "spec/words.h"
+#include "tests/support/vocabulary.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,17 +14,6 @@
 #define STORIES "models/stories15M-q8_0.gguf"
 #define SMOL    "models/smol-stories-11M-q8_0.gguf"
 
-static vly_tokenizer *open_tokenizer(const char *path)
-{
-    vly_gguf *gguf;
-    vly_tokenizer *tokenizer = NULL;
-    vly_error err;
-    if (vly_gguf_open(path, &gguf, &err) || vly_tokenizer_create(gguf, &tokenizer, &err))
-        fail_msg("%s", err.message);
-    vly_gguf_close(gguf);
-    return tokenizer;
-}
-
 static void encode(const vly_tokenizer *t, const char *text, size_t len, vly_ids *ids)
 {
     vly_error err;
@@ -35,7 +25,7 @@ static void encode(const vly_tokenizer *t, const char *text, size_t len, vly_ids
  * where the tokenizer itself makes that of the whole. */
 static void check_vocabulary(const char *path)
 {
-    vly_tokenizer *t = open_tokenizer(path);
+    vly_tokenizer *t = vocabulary_open(path);
     vly_words words;
     vly_error err;
     vly_ids ids = {0};
@@ -78,7 +68,7 @@ static void tokens_are_found_by_their_parts(void **state)
 static void the_longest_end_is_taken(void **state)
 {
     (void)state;
-    vly_tokenizer *t = open_tokenizer(SMOL);
+    vly_tokenizer *t = vocabulary_open(SMOL);
     vly_words words;
     vly_error err;
     vly_ids ids = {0};
