@@ -6,14 +6,27 @@
 /* Polynomials over the bytes, so that the hash of two texts in a row follows from theirs. */
 static const uint32_t base[2] = {16777619u, 2246822519u};
 
+static void add_digit(struct vly_spelling *s, uint32_t digit)
+{
+    for (int j = 0; j < 2; j++) {
+        s->hash[j] = s->hash[j] * base[j] + digit;
+        s->power[j] *= base[j];
+    }
+}
+
 struct vly_spelling vly_words_spell(vly_bytes bytes)
 {
     struct vly_spelling s = {.power = {1, 1}};
-    for (size_t i = 0; i < bytes.len; i++)
-        for (int j = 0; j < 2; j++) {
-            s.hash[j] = s.hash[j] * base[j] + (uint8_t)bytes.data[i] + 1;
-            s.power[j] *= base[j];
-        }
+    for (size_t i = 0; i < bytes.len; i++) add_digit(&s, (uint8_t)bytes.data[i] + 1);
+    return s;
+}
+
+/* A token without bytes, as control tokens are, gets a digit that no byte has: no word goes across
+ * it. */
+static struct vly_spelling spell_token(vly_bytes bytes)
+{
+    struct vly_spelling s = vly_words_spell(bytes);
+    if (bytes.len == 0) add_digit(&s, 257);
     return s;
 }
 
@@ -71,7 +84,7 @@ int vly_words_init(const vly_tokenizer *draft, vly_words *w, vly_error *err)
     memset(w->slots, 0xff, w->n_slots * sizeof *w->slots); /* VLY_NO_ID */
     for (uint32_t id = 0; id < n; id++) {
         vly_bytes bytes = vly_tokenizer_bytes(draft, id);
-        w->spelling[id] = vly_words_spell(bytes);
+        w->spelling[id] = spell_token(bytes);
         if (bytes.len > 1) insert(w, id);
     }
     return 0;

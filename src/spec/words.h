@@ -16,7 +16,8 @@ typedef struct {
     uint32_t n_slots;
 } vly_words;
 
-/* Of all tokens of several bytes. VLY_E_HOST_MEMORY; deinit it in any case. */
+/* Of all tokens of several bytes; control tokens are no part of any. VLY_E_HOST_MEMORY; deinit it
+ * in any case. */
 int vly_words_init(const vly_tokenizer *draft, vly_words *words, vly_error *err);
 void vly_words_deinit(vly_words *words);
 

@@ -97,11 +97,34 @@ static void the_longest_end_is_taken(void **state)
     vly_tokenizer_destroy(t);
 }
 
+/* A control token has no bytes, and yet stands between what is before it and behind it. */
+static void words_end_at_control_tokens(void **state)
+{
+    (void)state;
+    vly_tokenizer *t = vocabulary_open(STORIES);
+    vly_words words;
+    vly_error err;
+    vly_ids ids = {0};
+    uint32_t control = 1, id = 0;
+    assert_int_equal(vly_words_init(t, &words, &err), 0);
+    assert_int_equal(vly_tokenizer_type(t, control), VLY_TOKEN_CONTROL);
+    encode(t, " the", 4, &ids);
+    assert_int_equal(ids.len, 1);
+    assert_int_equal(vly_words_join(&words, ids.data, 1, (vly_bytes){"re", 2}, &id), 1);
+    uint32_t tail[] = {ids.data[0], control};
+    assert_int_equal(vly_words_join(&words, tail, 2, (vly_bytes){"re", 2}, &id), 0);
+    assert_int_equal(vly_words_join(&words, &control, 1, (vly_bytes){" the", 4}, &id), 0);
+    vly_ids_free(&ids);
+    vly_words_deinit(&words);
+    vly_tokenizer_destroy(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_are_found_by_their_parts),
         cmocka_unit_test(the_longest_end_is_taken),
+        cmocka_unit_test(words_end_at_control_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
