@@ -6,8 +6,11 @@
 #   check_equal NAME EXPECTED ACTUAL
 #   check_match NAME PATTERN TEXT    passes when TEXT has a match of the extended regular expression
 #   skip NAME REASON
+#   wait_for COMMAND...              until it succeeds; fails after $patience seconds
 #
-# $volley is the program under test; $scratch a folder that goes away at the end.
+# $volley is the program under test; $scratch a folder that goes away at the end. $endless is a model
+# whose text no machine comes to the end of (minutes) before a test is done with it. No check asks how
+# fast something is: what must happen is waited for, what must not end meanwhile cannot.
 set -u
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 volley=${VOLLEY:-$root/build/release/volley}
@@ -15,6 +18,8 @@ scratch=$(mktemp -d)
 n_checks=0
 n_failed=0
 out='' err=''
+patience=1200 # for what comes in a moment, or never
+endless=synthetic:dim=64,layers=2,heads=4,kv_heads=2,ff=96,vocab=600,ctx=200000:q8_0
 
 finish() {
     local status=$?
@@ -30,12 +35,19 @@ pass() {
     echo "ok $n_checks - $1"
 }
 
-# fail NAME TEXT: the text says what was expected and what came.
+# fail NAME TEXT: the text says what was expected and what came; of a long one the middle is left out.
+# The log of the server that runs, or ran last, follows (serve_lib.sh).
 fail() {
     n_checks=$((n_checks + 1))
     n_failed=$((n_failed + 1))
     echo "not ok $n_checks - $1"
-    printf '%s\n' "$2" | tail -n 40 | sed 's/^/#   /'
+    {
+        printf '%s\n' "$2" | awk 'NR <= 5 { print; next } { last[NR] = $0; delete last[NR - 40] }
+            END { for (i = NR > 45 ? NR - 39 : 6; i <= NR; i++) print last[i] }'
+        [ ! -s "${server_log:-}" ] || { # without the questions whether it is ready
+            echo "$server_log:" && grep -v 'path=/health status=503' "$server_log" | tail -n 15
+        }
+    } | cut -c 1-4000 | sed 's/^/#   /'
 }
 
 skip() {
@@ -46,7 +58,27 @@ skip() {
 check() {
     local name=$1 text
     shift
-    if text=$("$@" 2>&1); then pass "$name"; else fail "$name" "$* failed:"$'\n'"$text"; fi
+    if text=$("$@" 2>&1); then
+        pass "$name"
+    else
+        fail "$name" "$* failed:"$'\n'"$text"$'\n'"$(show_files "$@")"
+    fi
+}
+
+# Of the words those that are files of the test's own, with what is in them: what jq -e looked at.
+show_files() {
+    local word
+    for word in "$@"; do
+        [[ $word == "$scratch"/* && -f $word ]] && echo "$word:" && head -c 4000 "$word" | tr -d '\0'
+    done
+}
+
+wait_for() {
+    local end=$((SECONDS + patience))
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $end ] || return 1
+        sleep 0.05
+    done
 }
 
 check_exit() {

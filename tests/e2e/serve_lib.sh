@@ -7,29 +7,25 @@
 #                            leaves the answer's body in $out and its status in $code
 #   metric NAME              the value of a metric, with its labels where it has some
 #
-# The server's lines are in $scratch/log.
+# The server's lines are in $server_log.
 socket=$scratch/v.sock
 server=''
+server_log=$scratch/log
 
 start_loading() {
-    "$volley" serve --socket "$socket" "$@" >"$scratch/stdout" 2>"$scratch/log" </dev/null &
+    "$volley" serve --socket "$socket" "$@" >"$scratch/stdout" 2>"$server_log" </dev/null &
     server=$!
 }
 
-# wait_for SECONDS COMMAND...: until it succeeds.
-wait_for() {
-    local tries=$(($1 * 20))
-    shift
-    while ! "$@" >/dev/null 2>&1; do
-        [ $((tries -= 1)) -gt 0 ] || return 1
-        sleep 0.05
-    done
+is_ready() {
+    curl -sf --unix-socket "$socket" http://volley/health
 }
 
 start_server() {
     start_loading "$@"
-    wait_for 120 curl -sf --unix-socket "$socket" http://volley/health && return
-    fail 'the server starts' "$(cat "$scratch/log")"
+    wait_for eval 'is_ready || ! kill -0 "$server"'
+    is_ready >/dev/null && return
+    fail 'the server starts' 'expected it to be ready'
     exit 1
 }
 
@@ -45,7 +41,7 @@ request() {
     local path=$1 body=${2:-}
     shift
     [ $# = 0 ] || shift
-    code=$(curl -s --max-time 120 --unix-socket "$socket" -o "$scratch/body" -w '%{http_code}' \
+    code=$(curl -s --max-time $patience --unix-socket "$socket" -o "$scratch/body" -w '%{http_code}' \
         ${body:+-d "$body"} "$@" "http://volley$path")
     out=$(tr -d '\0' <"$scratch/body")
 }

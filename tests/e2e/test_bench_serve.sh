@@ -48,7 +48,7 @@ check_match 'why' 'the server ended: .*none.gguf' "$err"
 check_exit 'wrong options of the server' 1 "$volley" bench serve --synthetic $model -- --no-such-option
 check_match 'wrong options: which' 'unknown option.*no-such-option' "$err"
 check_exit 'Ctrl-C ends it' 130 timeout --foreground --preserve-status -s INT 5 \
-    "$volley" bench serve --synthetic $model --clients 2 -n 100000 --output-tokens 4
+    "$volley" bench serve --synthetic $model --clients 2 -n 1000000 --output-tokens 4
 check_equal 'Ctrl-C: a load that is not whole tells nothing' '' "$out"
 check_equal 'Ctrl-C: it says why' 'volley: interrupted' "$err"
 check_exit 'SIGTERM ends it' 130 timeout --foreground --preserve-status -s TERM 1 \
@@ -60,9 +60,9 @@ check_equal 'nothing is left behind' '' "$(ls -d "$scratch"/volley-bench-* 2>/de
 echo key >"$scratch/keys"
 start_server -m "synthetic:$model" --tcp 0 --parallel 1 --queue 1 --draft-max 0 \
     --api-key-file "$scratch/keys"
-address=$(sed -n 's/.*listening on \(127.0.0.1:[0-9]*\)$/\1/p' "$scratch/log")
+address=$(sed -n 's/.*listening on \(127.0.0.1:[0-9]*\)$/\1/p' "$server_log")
 echo 'Any text will do: prompts are cut from its tokens.' >"$scratch/text"
-bench --socket "$socket" --api-key-file "$scratch/keys" --clients 6 -n 18 --output-tokens 20
+bench --socket "$socket" --api-key-file "$scratch/keys" --clients 6 -n 18 --output-tokens 200
 says 'what the queue has no room for fails' '.rows[0] | .failed > 0 and .failed < .requests'
 says 'failures by kind' '(.failures | map(.load)) == ["6 clients: status 429: queue_full"]
     and .failures[0].requests == .rows[0].failed'

@@ -73,27 +73,23 @@ check 'no history without a terminal' test ! -e "$scratch/state"
 
 # ---- Ctrl-C in a pipe ----
 
-wait_for() { # FILE PATTERN: at most 30 s
-    local i
-    for ((i = 0; i < 600; i++)); do
-        grep -qaE -- "$2" "$1" 2>/dev/null && return 0
-        sleep 0.05
-    done
-    echo "no match of $2 in $(cat "$1")"
-    return 1
+shows() { # FILE PATTERN
+    grep -qaE -- "$2" "$1"
 }
-# Bans every end, so that only Ctrl-C or the context ends an answer.
-endless=(chat -m $draft -d none --chat-template chatml --logit-bias 0:-inf --logit-bias 2:-inf)
+# Writes one word for ever, so that only Ctrl-C ends an answer.
+word=' ab'
+endless_chat=(chat -m "$endless" -d none --chat-template chatml
+    --logit-bias "$("$volley" tokenize -m "$endless" -p "$word"):1000")
 mkfifo "$scratch/in"
 : >"$scratch/out"
-"$volley" "${endless[@]}" <"$scratch/in" >"$scratch/out" 2>"$scratch/err" &
+"$volley" "${endless_chat[@]}" <"$scratch/in" >"$scratch/out" 2>"$scratch/err" &
 pid=$!
 exec 3>"$scratch/in"
 echo 'Tell me a story.' >&3
-wait_for "$scratch/out" '[a-z]{3}'
+wait_for shows "$scratch/out" "($word){3}"
 kill -INT $pid
 echo '/stats' >&3
-wait_for "$scratch/err" '^conversation  2 messages'
+wait_for shows "$scratch/err" '^conversation  2 messages'
 check_match 'Ctrl-C: the answer ends, the conversation goes on' '^conversation  2 messages' "$(cat "$scratch/err")"
 exec 3>&-
 status=0
@@ -106,38 +102,34 @@ if script -qec true /dev/null >/dev/null 2>&1 </dev/null; then
     rm "$scratch/in"
     mkfifo "$scratch/in"
     : >"$scratch/tty"
-    script -qefc "stty cols 100; '$volley' ${endless[*]}; echo status \$?" /dev/null \
+    script -qefc "stty cols 100; '$volley' ${endless_chat[*]}; echo status \$?" /dev/null \
         <"$scratch/in" >"$scratch/tty" 2>&1 &
     pid=$!
     exec 3>"$scratch/in"
+    # Types the keys once the program has asked for the line of this number.
+    n_lines=0
+    asked() { [ "$(grep -ca '^> ' "$scratch/tty")" -ge $n_lines ]; }
+    type_line() { n_lines=$((n_lines + 1)) && wait_for asked && type_keys "$1"; }
     type_keys() { printf '%b' "$1" >&3; }
-    wait_for "$scratch/tty" '^> '
-    check_match 'terminal: the model is named' 'smol-stories-11M. /help' "$(cat "$scratch/tty")"
-    type_keys '/tats\033[D\033[D\033[D\033[Ds\r' # four to the left
-    wait_for "$scratch/tty" 'conversation  0 messages'
-    check 'terminal: a line can be edited' sh -c '! grep -qa "unknown command" "$1"' sh "$scratch/tty"
-    type_keys 'Tell me a story.\r'
-    size=$(stat -c %s "$scratch/tty")
-    for ((i = 0; i < 600; i++)); do
-        [ "$(stat -c %s "$scratch/tty")" -gt $((size + 60)) ] && break
-        sleep 0.05
-    done
+    type_line '/tats\033[D\033[D\033[D\033[Ds\r' # four to the left
+    check_match 'terminal: the model is named' 'q8_0. /help' "$(cat "$scratch/tty")"
+    check 'terminal: a line can be edited' wait_for shows "$scratch/tty" 'conversation  0 messages'
+    check 'terminal: it is that line' sh -c '! grep -qa "unknown command" "$1"' sh "$scratch/tty"
+    type_line 'Tell me a story.\r'
+    wait_for shows "$scratch/tty" "($word){9}"
     type_keys '\003'
-    sleep 0.5
-    type_keys '/stats\r'
+    type_line '/stats\r'
     check 'terminal: Ctrl-C ends the answer and not the program' \
-        wait_for "$scratch/tty" 'conversation  2 messages'
+        wait_for shows "$scratch/tty" 'conversation  2 messages'
     check 'terminal: before its own end' sh -c '! grep -qa "context is full" "$1"' sh "$scratch/tty"
-    type_keys 'typed'
-    wait_for "$scratch/tty" '> typed'
+    type_line 'typed'
+    wait_for shows "$scratch/tty" '^> typed'
     type_keys '\003'
-    sleep 0.3
-    type_keys '\033[A\r' # the line before: /stats
-    sleep 0.5
-    check_equal 'terminal: Ctrl-C drops a line; the one before comes back' 3 \
-        "$(grep -ca '^conversation  ' "$scratch/tty")"
-    type_keys '\003'
-    check 'terminal: Ctrl-C on an empty line leaves' wait_for "$scratch/tty" 'status 0'
+    type_line '\033[A\r' # the line before: /stats
+    three_times() { [ "$(grep -ca '^conversation  ' "$scratch/tty")" = 3 ]; }
+    check 'terminal: Ctrl-C drops a line; the one before comes back' wait_for three_times
+    type_line '\003'
+    check 'terminal: Ctrl-C on an empty line leaves' wait_for shows "$scratch/tty" 'status 0'
     exec 3>&-
     wait $pid
     check_match 'terminal: the history is kept' 'Tell' "$(cat "$scratch/state/volley/history")"

@@ -443,6 +443,7 @@ static void expect_acceptance(vly_engine *e, float share)
     for (uint32_t n = 2; n <= VLY_MAX_BATCH; n++)
         if (p->ready[n]) vly_profile_set_ratio(p, n, 1.01);
     p->feed_ns = p->verify_ns / 1000;
+    memset(p->overhead_ns, 0, sizeof p->overhead_ns); /* whatever else the machine does */
 }
 
 /* With `auto`: a draft that is known to pay has read a long prompt by the first block; one that is

@@ -68,9 +68,11 @@ static void tell_stories(server_client *c, int n, int n_tokens)
 {
     char *expected[N_STORIES];
     for (int i = 0; i < N_STORIES; i++) expected[i] = run_story(i, n_tokens);
+    kill(server.pid, SIGSTOP); /* so that all are there when it begins */
     for (int i = 0; i < n; i++) post_story(&c[i], i, n_tokens);
+    kill(server.pid, SIGCONT);
     for (int i = 0; i < n; i++) {
-        assert_true(client_read_end(&c[i], 300));
+        assert_true(client_read_end(&c[i], PATIENCE_S));
         char *story = client_story(&c[i]);
         assert_string_equal(story, expected[i % N_STORIES]);
         free(story);
@@ -127,22 +129,21 @@ static void priorities_decide_who_is_next(void **state)
     int n_tokens[N];
     client_open(&first, &server);
     client_post(&first, "1.0", "/v1/completions",
-                "{\"prompt\":\"Once\",\"max_tokens\":200,\"priority\":\"low\",\"draft_max\":0}");
-    while (server_metric(&server, "num_requests_running") != 1) continue;
+                "{\"prompt\":\"Once\",\"ignore_eos\":true,\"priority\":\"low\"}");
+    server_wait_for(&server, "num_requests_running", 1);
     for (int i = 0; i < N; i++) {
         snprintf(body, sizeof body,
                  "{\"prompt\":\"The\",\"max_tokens\":%d,\"ignore_eos\":true,\"priority\":\"%s\"}",
                  10 + i, priorities[i]);
         client_open(&c[i], &server);
         client_post(&c[i], "1.0", "/v1/completions", body);
-        while (server_metric(&server, "num_requests_waiting") != i + 1) continue;
+        server_wait_for(&server, "num_requests_waiting", i + 1);
     }
-    for (int i = 0; i < N; i++) assert_true(client_read_end(&c[i], 120));
-    assert_true(client_read_end(&first, 60));
+    client_close(&first); /* whose turn would not end by itself */
+    for (int i = 0; i < N; i++) assert_true(client_read_end(&c[i], PATIENCE_S));
     server_expect_idle(&server);
     read_ends(N, n_tokens);
     for (int i = 0; i < N; i++) assert_int_equal(n_tokens[i], 10 + order[i]);
-    client_close(&first);
     for (int i = 0; i < N; i++) client_close(&c[i]);
 }
 
@@ -165,7 +166,7 @@ static void a_short_prompt_does_not_wait_for_long_ones(void **state)
     }
     kill(server.pid, SIGCONT);
     for (int i = 0; i < N; i++) {
-        assert_true(client_read_end(&c[i], 300));
+        assert_true(client_read_end(&c[i], PATIENCE_S));
         assert_int_equal(client_status(&c[i]), 200);
         client_close(&c[i]);
     }
@@ -189,7 +190,7 @@ static void ask(int n_requests)
     for (int i = 0; i < n_requests / N; i++) {
         for (int k = 0; k < N; k++) client_post(&c[k], "1.1", "/v1/completions", body);
         for (int k = 0; k < N; k++) {
-            assert_true(client_read_until(&c[k], "data: [DONE]", 1, 60));
+            assert_true(client_read_until(&c[k], "data: [DONE]", 1, PATIENCE_S));
             c[k].len = 0;
             c[k].data[0] = '\0';
         }
@@ -202,23 +203,60 @@ static void ask(int n_requests)
     server_expect_idle(&server);
 }
 
+static double resident_mib(void)
+{
+    return server_metric(&server, "resident_memory_bytes") / 1048576;
+}
+
+/* A leak of a kilobyte in a request would be one of a megabyte in each round; what memory is taken
+ * for good once is so in the first ones. The thread sanitizer keeps notes of what was used. */
 static void memory_does_not_grow(void **state)
 {
     (void)state;
-    double before, after, at_first = server_metric(&server, "resident_memory_bytes");
-    ask(200);
-    before = server_metric(&server, "resident_memory_bytes");
-    ask(1000);
-    after = server_metric(&server, "resident_memory_bytes");
-    print_message("# resident: %.2f MiB, after 200 requests %.2f, after 1200 %.2f\n",
-                  at_first / 1048576, before / 1048576, after / 1048576);
-    /* A leak of a kilobyte in a request would be one of a megabyte. The thread sanitizer keeps
-     * notes of what memory was used for. */
 #ifdef __SANITIZE_THREAD__
-    assert_true(after - before < 8 * 1048576);
+    const double most = 8;
 #else
-    assert_true(after - before < 1048576);
+    const double most = 1;
 #endif
+    double grown = most;
+    ask(200);
+    for (int round = 0; round < 4 && grown >= most; round++) {
+        double before = resident_mib();
+        ask(1000);
+        grown = resident_mib() - before;
+        print_message("# resident: %.2f MiB, after 1000 requests %.2f more\n", before, grown);
+    }
+    assert_true(grown < most);
+}
+
+/* ---- a long body ---- */
+
+/* It is read beside the loop: others are answered meanwhile. */
+static void a_long_body_holds_nobody_up(void **state)
+{
+    (void)state;
+    enum { LENGTH = 4000000 };
+    server_client reader, other;
+    char *body = malloc(LENGTH);
+    int n_answered = 0;
+    assert_non_null(body);
+    memset(body, 'a', LENGTH);
+    memcpy(body, "{\"content\":\"", 12);
+    strcpy(body + LENGTH - 3, "\"}");
+    client_open(&reader, &server);
+    client_post(&reader, "1.0", "/tokenize", body);
+    client_open(&other, &server);
+    while (!client_read_until(&reader, "HTTP/1.1 200 OK", 1, 0.001)) {
+        assert_false(reader.ended);
+        assert_true(client_send_text(&other, "GET /health HTTP/1.1\r\n\r\n"));
+        assert_true(client_read_until(&other, "{\"status\":\"ok\"}", ++n_answered, PATIENCE_S));
+    }
+    print_message("# %d others were answered while %d bytes were read\n", n_answered, LENGTH);
+    assert_true(n_answered >= 10); /* else one would be in front of it, and the next behind it */
+    client_close(&reader);
+    client_close(&other);
+    free(body);
+    server_expect_idle(&server);
 }
 
 /* ---- slow readers ---- */
@@ -235,15 +273,15 @@ static void a_slow_reader_pauses_alone(void **state)
     snprintf(body, sizeof body, LONG, 20);
     client_open(&slow, &server);
     client_post(&slow, "1.0", "/v1/completions", body);
-    while (server_metric(&server, "num_requests_paused") != 1) continue;
+    server_wait_for(&server, "num_requests_paused", 1);
     client_open(&quick, &server);
     client_post(&quick, "1.0", "/v1/completions",
                 "{\"prompt\":\"Once\",\"seed\":5,\"max_tokens\":60,\"ignore_eos\":true}");
-    assert_true(client_read_end(&quick, 300));
+    assert_true(client_read_end(&quick, PATIENCE_S));
     assert_int_equal(client_status(&quick), 200);
     assert_int_equal(server_metric(&server, "num_requests_paused"), 1);
     /* The slow one reads on and misses nothing. */
-    assert_true(client_read_until(&slow, "data: [DONE]", 1, 300));
+    assert_true(client_read_until(&slow, "data: [DONE]", 1, PATIENCE_S));
     char *a = client_story(&slow), *b = client_story(&quick);
     assert_true(strlen(a) > strlen(b));
     assert_memory_equal(a, b, strlen(b));
@@ -263,8 +301,8 @@ static void a_reader_that_stopped_is_cut_off(void **state)
     snprintf(body, sizeof body, LONG, 20);
     client_open(&c, &server);
     client_post(&c, "1.0", "/v1/completions", body);
-    while (server_metric(&server, "requests_total{outcome=\"cancelled\"}") == 0) continue;
-    assert_true(client_read_end(&c, 10));
+    server_wait_for(&server, "requests_total{outcome=\"cancelled\"}", 1);
+    assert_true(client_read_end(&c, PATIENCE_S));
     assert_null(strstr(c.data, "[DONE]"));
     client_close(&c);
     server_expect_idle(&server);
@@ -275,24 +313,19 @@ static void an_answer_takes_no_longer_than_allowed(void **state)
     (void)state;
     enum { N = 40 };
     static server_client c[N];
-    char body[256];
     for (int i = 0; i < N; i++) {
-        snprintf(body, sizeof body,
-                 "{\"prompt\":\"Once\",\"max_tokens\":2000,\"ignore_eos\":true,\"stream\":%s}",
-                 i % 2 ? "true" : "false");
         client_open(&c[i], &server);
-        client_post(&c[i], "1.0", "/v1/completions", body);
+        client_post(&c[i], "1.0", "/v1/completions",
+                    i % 2 ? "{\"prompt\":\"Once\",\"ignore_eos\":true,\"stream\":true}"
+                          : "{\"prompt\":\"Once\",\"ignore_eos\":true}");
     }
-    int n_timeouts = 0;
     for (int i = 0; i < N; i++) {
-        assert_true(client_read_end(&c[i], 120));
-        if (!strstr(c[i].data, "\"code\":\"timeout\"")) continue;
-        n_timeouts++;
+        assert_true(client_read_end(&c[i], PATIENCE_S));
+        assert_non_null(strstr(c[i].data, "\"code\":\"timeout\""));
         assert_true(client_status(&c[i]) == 504 ||
                     (strstr(c[i].data, "data: {\"error\":") && client_status(&c[i]) == 200));
         assert_null(strstr(c[i].data, "[DONE]"));
     }
-    assert_true(n_timeouts > 0);
     for (int i = 0; i < N; i++) client_close(&c[i]);
     server_expect_idle(&server);
 }
@@ -310,13 +343,13 @@ static int start(void **state)
 
 static const char *pair[] = {"--parallel", "16", "--queue", "64", NULL};
 static const char *few_pages[] = {"--parallel", "8", "--kv-memory", "2M", NULL};
-static const char *single[] = {"--parallel", "1", NULL};
+static const char *single[] = {"-m", ENDLESS_MODEL, "--parallel", "1", NULL};
 /* Nothing but what the test does may end an answer, on however slow a machine. */
 static const char *patient[] = {LONG_TEXTS, "--max-buffered",    "4096", "--write-timeout",
                                 "0",        "--request-timeout", "0",    NULL};
 static const char *cutting[] = {LONG_TEXTS, "--max-buffered",    "4096", "--write-timeout",
                                 "1",        "--request-timeout", "0",    NULL};
-static const char *hurried[] = {LONG_TEXTS, "--request-timeout", "1", NULL};
+static const char *hurried[] = {"-m", ENDLESS_MODEL, "--request-timeout", "1", NULL};
 
 #define TEST(test, options) cmocka_unit_test_prestate_setup_teardown(test, start, stop, options)
 
@@ -325,6 +358,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(many_clients_at_once, pair),
         TEST(memory_does_not_grow, pair),
+        TEST(a_long_body_holds_nobody_up, pair),
         TEST(page_shortage_changes_no_text, few_pages),
         TEST(priorities_decide_who_is_next, single),
         TEST(a_short_prompt_does_not_wait_for_long_ones, patient),

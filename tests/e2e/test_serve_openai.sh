@@ -14,6 +14,5 @@ while read -r result name; do
     if [ "$result" = pass ]; then pass "$name"; else fail "$name" "$(cat "$scratch/err")"; fi
 done <"$scratch/checks"
 check_equal 'all of them came to an end' 8 "$(wc -l <"$scratch/checks")"
-check 'nothing is held afterwards' wait_for 20 sh -c "curl -s --unix-socket '$socket' http://volley/metrics |
-    grep -q '^volley:num_requests_running 0$'"
+check 'nothing is held afterwards' wait_for eval '[ "$(metric num_requests_running)" = 0 ]'
 stop_server

@@ -34,9 +34,9 @@ done
 coproc lines { exec "$volley" tokenize -m $smol --jsonl; }
 to=${lines[1]} from=${lines[0]} pid=$lines_PID # unset once it has ended
 echo '{"text":"a"}' >&"$to"
-read -r -t 20 first <&"$from"
+read -r -t $patience first <&"$from"
 echo '{"text":"b"}' >&"$to"
-read -r -t 20 second <&"$from"
+read -r -t $patience second <&"$from"
 exec {to}>&-
 wait "$pid"
 check_equal "JSON lines: one by one" '{"ids":[81]} {"ids":[82]}' "$first $second"
@@ -62,10 +62,7 @@ if script -qec true /dev/null >/dev/null 2>&1 </dev/null; then
     pid=$!
     exec 3>"$scratch/keys"
     printf 'a\n\004' >&3
-    for ((i = 0; i < 300; i++)); do
-        grep -q '81 198' "$scratch/tty" && break
-        sleep 0.1
-    done
+    wait_for grep -q '81 198' "$scratch/tty"
     check_match "a terminal: the ids, while it stays" '81 198' "$(cat "$scratch/tty")"
     exec 3>&-
     wait $pid

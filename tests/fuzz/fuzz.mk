@@ -27,7 +27,7 @@ $(fuzz_names:%=build/fuzz/fuzz_%): build/fuzz/%: build/fuzz/tests/fuzz/%.o $(fuz
 $(fuzz_names:%=fuzz-%): fuzz-%: build/fuzz/fuzz_%
 	@mkdir -p build/fuzz/corpus/$*
 	@for seed in tests/fuzz/corpus/$*/*; do [ ! -e "$$seed" ] || cp "$$seed" build/fuzz/corpus/$*; done
-	$< -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=512 \
+	$< -max_total_time=$(FUZZ_SECONDS) -timeout=60 -rss_limit_mb=2048 -malloc_limit_mb=512 \
 	    -verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/$*- \
 	    $(patsubst %,-dict=%,$(wildcard tests/fuzz/$*.dict)) build/fuzz/corpus/$*
 	@echo 'ok - fuzz $*, $(FUZZ_SECONDS) seconds'

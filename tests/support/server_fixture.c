@@ -3,6 +3,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -86,7 +87,7 @@ static bool is_ready(const server_fixture *server)
     if (fd < 0) return false;
     server_client c = {.fd = fd};
     client_send_text(&c, "GET /health HTTP/1.0\r\n\r\n");
-    bool ready = client_read_end(&c, 10) && client_status(&c) == 200;
+    bool ready = client_read_end(&c, PATIENCE_S) && client_status(&c) == 200;
     client_close(&c);
     return ready;
 }
@@ -103,7 +104,7 @@ void server_start(server_fixture *server, const char *const *options, int passed
     server->pid = fork();
     if (server->pid == 0) run_program(server, options, passed_fd);
     assert_true(server->pid > 0);
-    double until = now_s() + 120;
+    double until = now_s() + PATIENCE_S;
     while (!is_ready(server)) {
         if (waitpid(server->pid, NULL, WNOHANG) == server->pid || now_s() > until) {
             show_log(server);
@@ -131,10 +132,13 @@ double server_metric(const server_fixture *server, const char *name)
 {
     char wanted[128];
     server_client c;
-    for (double until = now_s() + 30;; sleep_ms(20)) {
+    for (double until = now_s() + PATIENCE_S;; sleep_ms(20)) {
         client_open(&c, server);
         client_send_text(&c, "GET /metrics HTTP/1.0\r\n\r\n");
-        if (!client_read_end(&c, 60) || now_s() > until) fail_msg("no metrics");
+        if (!client_read_end(&c, PATIENCE_S) || now_s() > until) {
+            show_log(server);
+            fail_msg("no metrics");
+        }
         if (client_status(&c) == 200) break;
         client_close(&c); /* where there are too many connections still */
     }
@@ -146,21 +150,22 @@ double server_metric(const server_fixture *server, const char *name)
     return value;
 }
 
+void server_wait_for(const server_fixture *server, const char *name, double value)
+{
+    double got = NAN;
+    for (double until = now_s() + PATIENCE_S; now_s() < until; sleep_ms(5))
+        if ((got = server_metric(server, name)) == value) return;
+    show_log(server);
+    fail_msg("%s: expected %g, got %g", name, value, got);
+}
+
 void server_expect_idle(const server_fixture *server)
 {
-    static const char *const names[] = {"num_requests_running", "num_requests_waiting",
-                                        "num_requests_paused",
-                                        "kv_pages{model=\"target\",state=\"used\"}"};
-    const char *name = NULL;
-    for (double until = now_s() + 30; now_s() < until; sleep_ms(20)) {
-        name = NULL;
-        for (size_t i = 0; i < sizeof names / sizeof *names && !name; i++)
-            if (server_metric(server, names[i]) != 0) name = names[i];
-        if (!name && server_metric(server, "connections") != 1) name = "connections";
-        if (!name) return;
-    }
-    fail_msg("%s is %g and not as of a server that does nothing", name,
-             server_metric(server, name));
+    server_wait_for(server, "num_requests_running", 0);
+    server_wait_for(server, "num_requests_waiting", 0);
+    server_wait_for(server, "num_requests_paused", 0);
+    server_wait_for(server, "kv_pages{model=\"target\",state=\"used\"}", 0);
+    server_wait_for(server, "connections", 1);
 }
 
 /* ---- clients ---- */

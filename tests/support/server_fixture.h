@@ -7,6 +7,10 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#define PATIENCE_S 1200.0 /* for what comes in a moment, or never */
+/* A model whose text no machine comes to the end of, minutes, before a test is done with it. */
+#define ENDLESS_MODEL "synthetic:dim=64,layers=2,heads=4,kv_heads=2,ff=96,vocab=600,ctx=200000:q8_0"
+
 typedef struct {
     pid_t pid; /* 0: none runs */
     char folder[64], socket[96], log[96];
@@ -22,6 +26,8 @@ int server_stop(server_fixture *server, int signal_number);
 
 /* The value of a metric, with its labels where it has some; fails where there is none. */
 double server_metric(const server_fixture *server, const char *name);
+/* Waits until a metric is `value`; fails where that does not come. */
+void server_wait_for(const server_fixture *server, const char *name, double value);
 /* Waits until nothing runs, no page is held and no connection is open but the one that asks. */
 void server_expect_idle(const server_fixture *server);
 

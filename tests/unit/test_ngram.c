@@ -1,5 +1,4 @@
 /* The drafting method `ngram`, against a search through the whole text. */
-#include "base/clock.h"
 #include "drafts/draft.h"
 
 #include <setjmp.h>
@@ -9,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -138,29 +138,28 @@ static void test_same_as_searching(void **state)
     assert_true(found > 500);
 }
 
-/* Seconds to append `n` tokens, with a proposal after each. */
+/* Seconds of the processor to append `n` tokens, with a proposal after each. */
 static double seconds(fixture *f, uint32_t n, uint32_t n_ids)
 {
     uint32_t random = 1, n_proposed = 0;
-    uint64_t start = vly_clock_ns();
+    clock_t start = clock();
     for (uint32_t i = 0; i < n; i++) {
         random = random * 1664525 + 1013904223;
         push(f, n_ids ? (random >> 8) % n_ids : i);
         n_proposed += propose(f, 4);
     }
-    double took = (double)(vly_clock_ns() - start) * 1e-9;
+    double took = (double)(clock() - start) / CLOCKS_PER_SEC;
     print_message("%u tokens of %u: %.0f ns each, %u proposed\n", n, n_ids, took * 1e9 / n,
                   n_proposed);
     return took;
 }
 
-/* A search would look at 10^10 / 2 tokens. The limit leaves room for sanitizers and a busy machine.
- */
+/* A search would look at 10^12 / 8 tokens, minutes on any processor. */
 static void test_long_texts_take_linear_time(void **state)
 {
     const uint32_t n_ids[] = {1, 2, 50, 32000, 0};
     for (size_t i = 0; i < sizeof n_ids / sizeof *n_ids; i++) {
-        assert_true(seconds(*state, 100000, n_ids[i]) < 2);
+        assert_true(seconds(*state, 500000, n_ids[i]) < 8);
         teardown(state);
         setup(state);
     }
