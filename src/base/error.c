@@ -32,6 +32,11 @@ int vly_fail_within(vly_error *err, const char *format, ...)
     return err->code;
 }
 
+const char *vly_plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 const char *vly_error_name(int code)
 {
     switch (code) {

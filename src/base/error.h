@@ -14,4 +14,7 @@ int vly_fail(vly_error *err, int code, const char *format, ...)
 /* Puts "prefix: " before the message that `err` already holds; returns err->code. */
 int vly_fail_within(vly_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* What a count in a message puts behind its noun: "s", or "" for 1. */
+const char *vly_plural(uint64_t n);
+
 #endif

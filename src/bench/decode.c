@@ -135,11 +135,12 @@ static int measure(const vly_bench_options *o, vly_report *report, vly_error *er
         rc = vly_subject_profile(&s, VLY_PASS_LAYERS, (const uint32_t[]){1}, 1, report, err);
     if (rc == 0)
         vly_report_note(report,
-                        "tokens_per_s: by the clock, of %u stretches of %u tokens after the "
+                        "tokens_per_s: by the clock, of %u stretch%s of %u token%s after the "
                         "context (median, min, max); ms: between tokens; gpu_ms: of the engine's "
                         "blocks on the device; pass_ms: a pass submitted alone, layers, head and "
                         "pick its parts",
-                        o->n_repeat, o->n_tokens);
+                        o->n_repeat, o->n_repeat == 1 ? "" : "es", o->n_tokens,
+                        vly_plural(o->n_tokens));
     vly_subject_deinit(&s);
     return rc;
 }

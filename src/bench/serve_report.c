@@ -86,7 +86,7 @@ static double seconds(const vly_load_result *r)
 static void name_load(const vly_load *load, char *out, size_t n)
 {
     if (load->n_clients)
-        snprintf(out, n, "%u client%s", load->n_clients, load->n_clients > 1 ? "s" : "");
+        snprintf(out, n, "%u client%s", load->n_clients, vly_plural(load->n_clients));
     else
         snprintf(out, n, "%g per s", load->rate);
 }

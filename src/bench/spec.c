@@ -367,8 +367,8 @@ static int choose_prompts(vly_spec *s, vly_error *err)
     if (rc == 0) vly_prompts_select(&s->prompts, keep, s->options->limit);
     if (rc == 0 && s->prompts.n == 0)
         rc = vly_fail(err, VLY_E_CONTEXT,
-                      "none of %zu prompts fits a context of %u with %u tokens of text", n,
-                      vly_engine_get_info(s->engine)->n_ctx, s->options->n_tokens);
+                      "none of %zu prompt%s fits a context of %u with %u tokens of text", n,
+                      vly_plural(n), vly_engine_get_info(s->engine)->n_ctx, s->options->n_tokens);
     free(keep);
     free(folder);
     vly_text_free(&path);
@@ -395,8 +395,8 @@ static int run(vly_spec *s, vly_error *err)
     if (rc == 0 && vly_bench_interrupted()) {
         if (kv < kvs->len) n_done = 0; /* in another format it has nothing to be compared with */
         vly_prompts_truncate(&s->prompts, n_done);
-        return vly_fail(err, VLY_E_CANCELLED, "interrupted: %zu of %zu prompts were measured",
-                        n_done, n);
+        return vly_fail(err, VLY_E_CANCELLED, "interrupted: %zu of %zu prompt%s were measured",
+                        n_done, n, vly_plural(n));
     }
     if (rc == 0 && s->options->compare_rules) rc = vly_spec_compare_rules(s, err);
     return rc;

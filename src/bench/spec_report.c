@@ -347,8 +347,8 @@ void vly_spec_report(const vly_spec *s, vly_report *report)
     note_governor(s, report);
     if (!s->templated) vly_report_note(report, "prompts as they are: %s", s->untemplated.message);
     if (s->n_left_out)
-        vly_report_note(report, "%zu prompts left out: the context has no room for them",
-                        s->n_left_out);
+        vly_report_note(report, "%zu prompt%s left out: longer than the context has room for",
+                        s->n_left_out, vly_plural(s->n_left_out));
     vly_report_note(report, "low, high: 95%% confidence intervals over prompts, by Student's t: of "
                             "sums' ratios (tokens/s, length), and, paired, of the mean logarithm "
                             "of the speed-ups, whose geometric mean speed_up is");

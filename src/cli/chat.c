@@ -137,9 +137,9 @@ static void print_answers(const char *name, const vly_stats *s)
 {
     fprintf(stderr,
             "%-13s prompt %" PRIu32 " tokens, %" PRIu32 " of them cached; answer %" PRIu32
-            " tokens, %.1f tokens/s",
+            " token%s, %.1f tokens/s",
             name, s->prompt_tokens, s->n_cached_tokens, s->generated_tokens,
-            vly_cli_tokens_per_second(s));
+            vly_plural(s->generated_tokens), vly_cli_tokens_per_second(s));
     vly_cli_print_drafting(s);
     fputc('\n', stderr);
 }
@@ -150,8 +150,8 @@ static int show_stats(chat *c, const char *argument, vly_error *err)
     (void)err;
     uint32_t n_ctx = vly_engine_get_info(c->engine)->n_ctx;
     uint32_t n_used = c->n ? c->last.prompt_tokens + c->last.generated_tokens : 0;
-    fprintf(stderr, "conversation  %zu messages, %" PRIu32 " of %" PRIu32 " tokens\n", c->n, n_used,
-            n_ctx);
+    fprintf(stderr, "conversation  %zu message%s, %" PRIu32 " of %" PRIu32 " tokens\n", c->n,
+            vly_plural(c->n), n_used, n_ctx);
     if (c->n_answers) print_answers("last answer", &c->last);
     if (c->n_answers > 1) print_answers("all answers", &c->all);
     return 0;

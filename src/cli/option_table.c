@@ -204,9 +204,8 @@ static const vly_option_row *find_row(const vly_option_table *table, int got)
     return NULL;
 }
 
-/* The option that `text`, up to a '=', begins, of those behind *i, which becomes its row; NULL:
- * none.
- */
+/* The option that `text`, up to a '=', begins, of those behind row *i, which becomes its row; NULL
+ * where there is none. */
 static const char *next_match(const vly_option_table *table, const char *text, size_t *i)
 {
     size_t n = strcspn(text, "=");

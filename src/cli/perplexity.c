@@ -153,7 +153,7 @@ static int lay_windows(job *j, uint32_t length, vly_error *err)
                         length, stride);
     if (j->ids.len < length && j->ids.len < 2)
         return vly_fail(err, VLY_E_INVALID, "the text has %zu token%s; expected at least 2",
-                        j->ids.len, j->ids.len == 1 ? "" : "s");
+                        j->ids.len, vly_plural(j->ids.len));
     if (j->ids.len < length)
         return vly_fail(err, VLY_E_INVALID,
                         "the text has %zu tokens; expected at least %" PRIu32
@@ -193,7 +193,7 @@ static int print_result(const job *j, vly_error *err)
     if (!j->options->json) {
         printf("perplexity %.4f +/- %.4f, %zu window%s of %" PRIu32
                " tokens, %zu of %zu tokens counted\n",
-               perplexity(&j->sums), error_bar(&j->sums), w->n, w->n == 1 ? "" : "s", w->length,
+               perplexity(&j->sums), error_bar(&j->sums), w->n, vly_plural(w->n), w->length,
                j->sums.n, j->ids.len);
         return 0;
     }

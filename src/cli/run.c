@@ -26,8 +26,9 @@ static uint32_t effective_draft_max(const job *j)
 static void print_line(const job *j)
 {
     const vly_stats *s = &j->generation.stats;
-    fprintf(stderr, "%" PRIu32 " tokens, %.1f tokens/s, %" PRIu32 " blocks", s->generated_tokens,
-            vly_cli_tokens_per_second(s), s->blocks);
+    fprintf(stderr, "%" PRIu32 " token%s, %.1f tokens/s, %" PRIu32 " block%s", s->generated_tokens,
+            vly_plural(s->generated_tokens), vly_cli_tokens_per_second(s), s->blocks,
+            vly_plural(s->blocks));
     if (effective_draft_max(j) && (j->info->draft_name || s->drafted > 0))
         vly_cli_print_drafting(s);
     fprintf(stderr, ", seed %" PRIu64 "\n", j->seed);

@@ -74,14 +74,16 @@ static void print_drafts(const vly_engine_info *info, const vly_stats *s)
                 "draft          %" PRIu32 " of its %" PRIu32 " tokens are in the target's\n",
                 info->n_draft_mapped, info->n_draft_vocab);
     fprintf(stderr,
-            "drafted        %" PRIu32 " tokens, accepted %" PRIu32 ", acceptance rate %.3f\n",
-            s->drafted, s->accepted, vly_cli_acceptance_rate(s));
+            "drafted        %" PRIu32 " token%s, accepted %" PRIu32 ", acceptance rate %.3f\n",
+            s->drafted, vly_plural(s->drafted), s->accepted, vly_cli_acceptance_rate(s));
     for (int i = 0; i < VLY_N_DRAFT_METHODS; i++)
         if (s->drafted_by_method[i])
             fprintf(stderr,
-                    "  by %-10s %" PRIu32 " tokens, accepted %" PRIu32 ", in %" PRIu32 " blocks\n",
-                    vly_draft_method_name(i), s->drafted_by_method[i], s->accepted_by_method[i],
-                    s->blocks_by_method[i]);
+                    "  by %-10s %" PRIu32 " token%s, accepted %" PRIu32 ", in %" PRIu32
+                    " block%s\n",
+                    vly_draft_method_name(i), s->drafted_by_method[i],
+                    vly_plural(s->drafted_by_method[i]), s->accepted_by_method[i],
+                    s->blocks_by_method[i], vly_plural(s->blocks_by_method[i]));
     print_losses(s);
     print_positions(s);
 }
@@ -98,7 +100,8 @@ void vly_cli_print_drafting(const vly_stats *s)
 /* Of a prompt of one token nothing is read: the first pass that writes takes it in. */
 static void print_prompt(const vly_stats *s)
 {
-    fprintf(stderr, "prompt         %" PRIu32 " tokens in %.1f ms", s->prompt_tokens, s->prompt_ms);
+    fprintf(stderr, "prompt         %" PRIu32 " token%s in %.1f ms", s->prompt_tokens,
+            vly_plural(s->prompt_tokens), s->prompt_ms);
     if (s->prompt_tokens - s->n_cached_tokens > 1)
         fprintf(stderr, ", %.1f tokens/s", ratio(1000.0 * s->prompt_tokens, s->prompt_ms));
     fputc('\n', stderr);
@@ -114,8 +117,9 @@ void vly_cli_print_stats(const vly_engine_info *info, const vly_cli_generation *
     fprintf(stderr, "KV cache       target %.2f MiB, draft %.2f MiB, as %s\n",
             mib(s->kv_target_bytes), mib(s->kv_draft_bytes), kv_f16 ? "f16" : "int8");
     print_prompt(s);
-    fprintf(stderr, "text           %" PRIu32 " tokens in %.1f ms, %.1f tokens/s\n",
-            s->generated_tokens, s->generate_ms, vly_cli_tokens_per_second(s));
+    fprintf(stderr, "text           %" PRIu32 " token%s in %.1f ms, %.1f tokens/s\n",
+            s->generated_tokens, vly_plural(s->generated_tokens), s->generate_ms,
+            vly_cli_tokens_per_second(s));
     fprintf(stderr, "ended by       %s; context %" PRIu32 " tokens\n", vly_finish_name(g->finish),
             info->n_ctx);
     fprintf(stderr, "blocks         %" PRIu32 ", mean accepted length %.2f, %.1f bytes each\n",

@@ -111,8 +111,8 @@ static void print_rates(const vly_stats *with, const vly_stats *without)
 
 static void print_comparison(const job *j, const comparison *c)
 {
-    printf("seed %" PRIu64 ": %s, %zu tokens, ", c->seed, c->differs ? "DIFFERENT" : "identical",
-           c->with.tokens.len);
+    printf("seed %" PRIu64 ": %s, %zu token%s, ", c->seed, c->differs ? "DIFFERENT" : "identical",
+           c->with.tokens.len, vly_plural(c->with.tokens.len));
     print_rates(&c->with.stats, &c->without.stats);
     if (c->differs) {
         printf("  first difference: token %zu of the text, position %zu with the prompt\n",
@@ -132,8 +132,8 @@ static void print_sum(const job *j)
     if (j->n_different)
         printf("DIFFERENT for %" PRIu32 " of %" PRIu32 " seeds, ", j->n_different, j->n_compared);
     else
-        printf("identical for %" PRIu32 " seed%s, ", j->n_compared, j->n_compared == 1 ? "" : "s");
-    printf("%" PRIu32 " tokens, ", j->with.generated_tokens);
+        printf("identical for %" PRIu32 " seed%s, ", j->n_compared, vly_plural(j->n_compared));
+    printf("%" PRIu32 " token%s, ", j->with.generated_tokens, vly_plural(j->with.generated_tokens));
     print_rates(&j->with, &j->without);
 }
 

@@ -107,8 +107,9 @@ void vly_engine_admit(vly_engine *e)
             if (vly_sequence_begin(s, &err)) s->failure = err;
         } else if (!anyone_runs(e)) {
             vly_fail(&s->failure, VLY_E_DEVICE_MEMORY,
-                     "a text of %zu tokens needs %u pages of the KV cache, which has %u",
-                     s->text.len, pages_needed(s),
+                     "a text of %zu token%s needs %u page%s of the KV cache, which has %u",
+                     s->text.len, vly_plural(s->text.len), pages_needed(s),
+                     vly_plural(pages_needed(s)),
                      vly_kv_count_pages(vly_model_kv(e->target)).total);
         } else {
             return;

@@ -50,7 +50,8 @@ int vly_engine_logits(vly_engine *e, const uint32_t *ids, size_t n, size_t first
                       void *arg, vly_error *err)
 {
     if (e->n_sequences)
-        return vly_fail(err, VLY_E_BUSY, "%u sequences are running or waiting", e->n_sequences);
+        return vly_fail(err, VLY_E_BUSY, "expected no sequence to run or wait, got %u",
+                        e->n_sequences);
     if (n > e->info.n_ctx)
         return vly_fail(err, VLY_E_CONTEXT, "%zu tokens do not fit a context of %u", n,
                         e->info.n_ctx);

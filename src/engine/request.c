@@ -55,8 +55,8 @@ static int take_prompt(vly_sequence *s, const vly_request *r, vly_error *err)
     if (s->text.len >= e->info.n_ctx)
         return vly_fail(
             err, VLY_E_CONTEXT,
-            "the prompt has %zu tokens; the context of %u has room for %u and a token of text",
-            s->text.len, e->info.n_ctx, e->info.n_ctx - 1);
+            "the prompt has %zu token%s; the context of %u has room for %u and a token of text",
+            s->text.len, vly_plural(s->text.len), e->info.n_ctx, e->info.n_ctx - 1);
     s->stats.prompt_tokens = (uint32_t)s->text.len;
     /* Room for the whole text, so that no block has to make some. */
     uint32_t room = e->info.n_ctx - s->stats.prompt_tokens;
@@ -144,9 +144,9 @@ int vly_engine_start(vly_engine *e, const vly_request *request, vly_sequence **o
     int rc = check(e, request, err);
     if (rc) return rc;
     if (e->n_sequences >= (uint64_t)e->n_parallel + e->n_queued)
-        return vly_fail(err, VLY_E_BUSY,
-                        "%u sequences run or wait; no more than %u may run and %u wait",
-                        e->n_sequences, e->n_parallel, e->n_queued);
+        return vly_fail(
+            err, VLY_E_BUSY, "%u sequence%s there already; no more than %u may run and %u wait",
+            e->n_sequences, e->n_sequences == 1 ? " is" : "s are", e->n_parallel, e->n_queued);
     vly_sequence *s = calloc(1, sizeof *s);
     if (!s) return vly_fail(err, VLY_E_HOST_MEMORY, "no memory for a sequence");
     s->engine = e;

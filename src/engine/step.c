@@ -55,11 +55,11 @@ static void schedule(vly_engine *e)
         if (reserve(e) == 0) return;
         if (!vly_engine_preempt(e)) break;
     }
+    uint32_t n_pages = vly_kv_count_pages(vly_model_kv(e->target)).total;
     for (uint32_t i = 0; i < step->n; i++)
         vly_fail(&step->sequence[i]->failure, VLY_E_CONTEXT,
-                 "the KV cache's %u pages of %u tokens are too few for a text of %zu tokens",
-                 vly_kv_count_pages(vly_model_kv(e->target)).total, VLY_PAGE_TOKENS,
-                 step->sequence[i]->text.len);
+                 "the KV cache's %u page%s of %u tokens cannot hold a text of %zu tokens", n_pages,
+                 vly_plural(n_pages), VLY_PAGE_TOKENS, step->sequence[i]->text.len);
 }
 
 /* ---- Preparing ---- */

@@ -7,9 +7,9 @@ int vly_cursor_take(vly_cursor *cursor, uint64_t n, const char *field, const uin
 {
     if (n > vly_cursor_left(cursor))
         return vly_fail(err, VLY_E_FORMAT,
-                        "%s: expected %" PRIu64 " bytes at byte %" PRIu64
+                        "%s: expected %" PRIu64 " byte%s at byte %" PRIu64
                         ", but the file ends at byte %" PRIu64,
-                        field, n, cursor->at, cursor->n_bytes);
+                        field, n, vly_plural(n), cursor->at, cursor->n_bytes);
     *out = cursor->data + cursor->at;
     cursor->at += n;
     return 0;

@@ -140,8 +140,8 @@ static int fail_names(const finder *f, uint32_t n_unexpected, const char *unexpe
                  f->n_missing == 1 ? " is" : "s are", f->missing);
     if (n_unexpected == 0) return vly_fail(err, VLY_E_FORMAT, "%s: %s", path, missing);
     return vly_fail(err, VLY_E_FORMAT, "%s: %s%s%u tensor%s that architecture %s does not have: %s",
-                    path, missing, f->n_missing ? "; " : "", n_unexpected,
-                    n_unexpected == 1 ? "" : "s", arch, unexpected);
+                    path, missing, f->n_missing ? "; " : "", n_unexpected, vly_plural(n_unexpected),
+                    arch, unexpected);
 }
 
 static int find_all(finder *f, vly_tensors *out, vly_error *err)

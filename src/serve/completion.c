@@ -303,8 +303,8 @@ static int encode_prompt(start_job *s, const char *param)
     }
     if (limit == 0 || r->n_prompt_tokens <= limit) return 0;
     return vly_api_fail(&s->err, 400, "context_length_exceeded", param,
-                        "the prompt has %zu tokens; this server takes %u", r->n_prompt_tokens,
-                        limit);
+                        "the prompt has %zu token%s; this server takes %u", r->n_prompt_tokens,
+                        vly_plural(r->n_prompt_tokens), limit);
 }
 
 static const char *prompt_param(const start_job *s)

@@ -447,12 +447,14 @@ static bool too_many(const vly_server *server, const vly_peer *peer, vly_api_err
     uint32_t n = 0;
     if (o->max_connections && server->n_connections >= o->max_connections)
         return vly_api_fail(err, 503, "too_many_connections", NULL,
-                            "this server has its %u connections already", o->max_connections);
+                            "this server has its %u connection%s already", o->max_connections,
+                            vly_plural(o->max_connections));
     for (const vly_connection *c = server->connections; c; c = c->next)
         n += vly_peer_same(&c->peer, peer);
     return o->max_peer_connections && n >= o->max_peer_connections &&
            vly_api_fail(err, 429, "too_many_connections", NULL,
-                        "this client has its %u connections already", o->max_peer_connections);
+                        "this client has its %u connection%s already", o->max_peer_connections,
+                        vly_plural(o->max_peer_connections));
 }
 
 /* Says so, as far as that takes no waiting. */

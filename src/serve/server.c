@@ -78,8 +78,8 @@ void vly_server_drain(vly_server *s)
         return;
     }
     s->state = VLY_SERVER_DRAINING;
-    vly_log(VLY_LOG_INFO, "serve", "ending: %u connections, at most %g s", s->n_connections,
-            (double)o->drain_timeout_s);
+    vly_log(VLY_LOG_INFO, "serve", "ending: %u connection%s, at most %g s", s->n_connections,
+            vly_plural(s->n_connections), (double)o->drain_timeout_s);
     vly_notify_systemd("STOPPING=1");
     /* Who asks meanwhile is told of a failure. */
     if (!s->failure.code) close_listeners(s);

@@ -21,9 +21,9 @@ check_equal '--echo: the prompt comes first' 'Once upon a time, there was' "$out
 check_match 'without a draft the line says nothing of one' \
     '^3 tokens, [0-9.]+ tokens/s, 3 blocks, seed [0-9]+$' "$err"
 check_exit 'one token' 0 "$volley" run -p Once -n 1 --draft-method model
-check_match 'one token: nothing is drafted for it' '^1 tokens, .* 1 blocks, nothing drafted, seed' "$err"
+check_match 'one token: nothing is drafted for it' '^1 token, .* 1 block, nothing drafted, seed' "$err"
 check_exit 'an empty prompt' 0 "$volley" run -p '' -n 1 --stats
-check_match 'an empty prompt: the start token is not read by itself' '^prompt +1 tokens in [0-9.]+ ms$' \
+check_match 'an empty prompt: the start token is not read by itself' '^prompt +1 token in [0-9.]+ ms$' \
     "$err"
 check_exit '-m alone' 0 "$volley" run -v -m $target -p Once -n 1
 check_match '-m alone: no draft, and -v says so' 'no draft model' "$err"
@@ -117,6 +117,8 @@ check 'up to the end of the text: stop, without its token' jq -e '.finish_reason
     and (.tokens | length) > 5 and (.tokens | index(0)) == null' "$scratch/out"
 check_exit 'a prompt as long as the context' 1 "$volley" run -p 'Once upon a time' -c 5
 check_match 'a prompt as long as the context: both numbers' '5 tokens.*context of 5' "$err"
+check_exit 'one token as long as the context' 1 "$volley" run -p '' -c 1
+check_match 'one token as long as the context: one' 'has 1 token; the context of 1' "$err"
 
 check_exit 'a context beyond what the model was made for' 0 "$volley" run -p Once -n 1 -c 1000
 check_match 'is cut, and said to be' '-c 1000: .* at most 256 tokens, which is taken' "$err"
