@@ -13,7 +13,6 @@
 
 enum { N_VOCAB = 100, SLOT = 3, DRAFT_SLOT = 5 };
 
-static kernel_fixture fixture;
 static vly_gpu_buffer blocks_buffer, draft_results_buffer, recoded_buffer, words_buffer;
 static struct vly_step *step, *first, *further;
 static struct vly_results *results, *draft_results;
@@ -45,14 +44,14 @@ static void advance(void)
         .n_own = N_OWN,
     };
     const uint32_t width = (VLY_BLOCK_DRAFT + fixture.lanes) / fixture.lanes * fixture.lanes;
-    kernel_fixture_run(&fixture, VLY_SHADER_advance, &width, 1, &push, sizeof push, 1, 1, 1);
+    kernel_fixture_run(VLY_SHADER_advance, &width, 1, &push, sizeof push, 1, 1, 1);
 }
 
 /* A block of `n` drafted tokens at position 31, whose draft took in the tokens 40 and 41. Token i
  * of the target is draft's 200 + i and, but for a few, 300 + i behind it. */
 static void begin(uint32_t n, uint32_t left)
 {
-    kernel_fixture_reset(&fixture);
+    kernel_fixture_reset();
     memset(step, 0, sizeof *step);
     memset(first, 0, 2 * sizeof *first);
     memset(results, 0xff, sizeof *results);
@@ -366,14 +365,13 @@ static int create(uint64_t n_bytes, vly_gpu_memory memory, vly_gpu_buffer *out)
 
 static int setup(void **state)
 {
-    (void)state;
-    if (kernel_fixture_open(&fixture) || create(sizeof *blocks, VLY_GPU_READBACK, &blocks_buffer) ||
+    if (kernel_fixture_open(state) || create(sizeof *blocks, VLY_GPU_READBACK, &blocks_buffer) ||
         create(sizeof *draft_results, VLY_GPU_READBACK, &draft_results_buffer) ||
         create(N_VOCAB * sizeof *recoded, VLY_GPU_STEP, &recoded_buffer) ||
         create(sizeof *words, VLY_GPU_STEP, &words_buffer))
         return -1;
-    step = kernel_fixture_target(&fixture);
-    first = kernel_fixture_step(&fixture);
+    step = kernel_fixture_target();
+    first = kernel_fixture_step();
     further = first + 1;
     results = fixture.results.mapped;
     draft_results = draft_results_buffer.mapped;
@@ -385,12 +383,10 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    (void)state;
     vly_gpu_buffer *buffers[] = {&blocks_buffer, &draft_results_buffer, &recoded_buffer,
                                  &words_buffer};
     for (int i = 0; i < 4; i++) vly_gpu_buffer_destroy(fixture.gpu, buffers[i]);
-    kernel_fixture_close(&fixture);
-    return 0;
+    return kernel_fixture_close(state);
 }
 
 int main(void)

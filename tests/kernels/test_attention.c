@@ -14,8 +14,6 @@
 
 #include <cmocka.h>
 
-static kernel_fixture fixture;
-
 /* ---- What is stored ---- */
 
 /* K (0) or V (1) of a position and head as its page has it: its values to `out`
@@ -135,7 +133,7 @@ static void check_batches(attention_case *o, const float *const *alone)
     for (uint32_t turn = 0; turn < n_turns; pos += sizes[turn++]) {
         uint32_t n = sizes[turn];
         uint32_t n_other = other + 16 - n < ATTENTION_N_POS ? 16 - n : ATTENTION_N_POS - other;
-        attention_case_clear_step(&fixture);
+        attention_case_clear_step();
         attention_case_add_tokens(o, 2, other, n_other);
         attention_case_add_tokens(o, 0, pos, n);
         o->s.workers = 1 + turn % 3;
@@ -146,7 +144,7 @@ static void check_batches(attention_case *o, const float *const *alone)
         other += n_other;
     }
     for (; other < ATTENTION_N_POS; other++) { /* the rest, so that its pages can be compared */
-        attention_case_clear_step(&fixture);
+        attention_case_clear_step();
         attention_case_add_tokens(o, 2, other, 1);
         attention_case_attend(o, false);
     }
@@ -160,7 +158,7 @@ static void check_prompt(const attention_case *o, const float *const *alone)
     for (int chunk = 0; chunk < 2; start = ends[chunk++]) {
         uint32_t n = ends[chunk] - start;
         for (uint32_t slot = 0; slot < ATTENTION_N_SLOTS; slot += 2) {
-            attention_case_clear_step(&fixture);
+            attention_case_clear_step();
             attention_case_add_tokens(o, slot, start, n);
             attention_case_store(o);
             attention_case_attend(o, true);
@@ -172,7 +170,7 @@ static void check_prompt(const attention_case *o, const float *const *alone)
 
 static void check_shape(attention_shape s, uint64_t seed)
 {
-    attention_case o = attention_case_make(&fixture, s, seed);
+    attention_case o = attention_case_make(s, seed);
     size_t n_kv_bytes = (size_t)13 * o.page_quads * 16;
     attention_case_forget_pages(&o);
     float *alone[ATTENTION_N_SLOTS] = {attention_case_one_by_one(&o, 0), NULL,
@@ -264,7 +262,7 @@ static void lose_unseen(const attention_case *o, uint32_t slot, uint32_t pos)
 
 static void check_window(attention_shape s, uint32_t window)
 {
-    attention_case o = attention_case_make(&fixture, s, window);
+    attention_case o = attention_case_make(s, window);
     o.push.window = window;
     attention_case_forget_pages(&o);
     float *alone[ATTENTION_N_SLOTS] = {attention_case_one_by_one(&o, 0), NULL,
@@ -278,7 +276,7 @@ static void check_window(attention_shape s, uint32_t window)
 
     attention_case_forget_pages(&o);
     for (uint32_t pos = 0; pos < ATTENTION_N_POS; pos++) {
-        attention_case_clear_step(&fixture);
+        attention_case_clear_step();
         attention_case_add_tokens(&o, 2, pos, 1);
         attention_case_attend(&o, false);
         expect_same(&o, 0, alone[2], pos, "with pages lost before its window");
@@ -309,23 +307,23 @@ static void test_rollback(void **state)
 {
     (void)state;
     attention_case o =
-        attention_case_make(&fixture, (attention_shape){true, true, 48, 2, 1, 1, 1, 512, 1}, 99);
+        attention_case_make((attention_shape){true, true, 48, 2, 1, 1, 1, 512, 1}, 99);
     attention_case_forget_pages(&o);
     float *alone = attention_case_one_by_one(&o, 0);
     uint8_t *pages = copy_of(fixture.kv.mapped, (size_t)13 * o.page_quads * 16);
     for (uint32_t pos = 0; pos + 16 <= ATTENTION_N_POS; pos++) {
         /* 16 tokens of the other text from here, of which none stays. */
-        attention_case_clear_step(&fixture);
-        struct vly_step *step = kernel_fixture_step(&fixture);
+        attention_case_clear_step();
+        struct vly_step *step = kernel_fixture_step();
         attention_case_add_tokens(&o, 2, pos, 16);
         for (uint32_t i = 0; i < 16; i++) step->token[i].slot = 0;
         attention_case_attend(&o, false);
-        attention_case_clear_step(&fixture);
+        attention_case_clear_step();
         attention_case_add_tokens(&o, 0, pos, 3);
         attention_case_attend(&o, false);
         for (uint32_t i = 0; i < 3; i++) expect_same(&o, i, alone, pos + i, "after a rollback");
     }
-    attention_case_clear_step(&fixture);
+    attention_case_clear_step();
     attention_case_add_tokens(&o, 0, ATTENTION_N_POS - 16, 16);
     attention_case_attend(&o, false);
     assert_memory_equal(fixture.kv.mapped, pages, (size_t)13 * o.page_quads * 16);
@@ -340,7 +338,7 @@ static void test_extreme_scores(void **state)
 {
     (void)state;
     attention_case o =
-        attention_case_make(&fixture, (attention_shape){true, false, 48, 1, 3, 3, 2, 64, 2}, 7);
+        attention_case_make((attention_shape){true, false, 48, 1, 3, 3, 2, 64, 2}, 7);
     for (uint32_t pos = 0; pos < ATTENTION_N_POS; pos++)
         for (uint32_t d = 0; d < 3 * o.s.head_dim; d++)
             o.qkv[0][(size_t)pos * o.n_qkv + d] *= 200.0f;
@@ -349,19 +347,6 @@ static void test_extreme_scores(void **state)
     for (uint32_t i = 0; i < ATTENTION_N_POS * o.n_out; i++) assert_true(fabsf(alone[i]) < 7.0f);
     free(alone);
     attention_case_free(&o);
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    return kernel_fixture_open(&fixture);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    kernel_fixture_close(&fixture);
-    return 0;
 }
 
 int main(void)
@@ -375,5 +360,5 @@ int main(void)
         cmocka_unit_test(test_rollback),
         cmocka_unit_test(test_extreme_scores),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, kernel_fixture_open, kernel_fixture_close);
 }

@@ -14,8 +14,6 @@
 
 #include <cmocka.h>
 
-static kernel_fixture fixture;
-
 enum { LANE, GROUP, DOT, N_FORMS };
 static const char *const form_names[] = {"lane", "group", "dot"};
 
@@ -77,7 +75,7 @@ static void place_outputs(operands *o, uint64_t *random)
     if (s->role == VLY_ROLE_QKV) p->row_base = 2 * o->head_dim;
     p->out_stride += ceil_div(p->row_base, 4);
     uint32_t out_quads = o->n_padded * p->out_stride;
-    o->out_begin = p->out_quad = kernel_fixture_take(&fixture, out_quads);
+    o->out_begin = p->out_quad = kernel_fixture_take(out_quads);
     if (s->role == VLY_ROLE_QKV) {
         /* Heads of K or Q and then rows of V, which are not rotated: rows are counted from row 0 of
          * Q, K and V together. */
@@ -85,13 +83,13 @@ static void place_outputs(operands *o, uint64_t *random)
         p->extra[1] = o->head_dim;
     } else if (s->role == VLY_ROLE_ADD) {
         o->old = numbers(random, (size_t)out_quads * 4);
-        memcpy(kernel_fixture_act(&fixture, p->out_quad), o->old, out_quads * (size_t)16);
-        p->extra[0] = kernel_fixture_take(&fixture, out_quads);
-        p->extra[2] = kernel_fixture_take(&fixture, (size_t)o->n_padded * next);
+        memcpy(kernel_fixture_act(p->out_quad), o->old, out_quads * (size_t)16);
+        p->extra[0] = kernel_fixture_take(out_quads);
+        p->extra[2] = kernel_fixture_take((size_t)o->n_padded * next);
         p->extra[3] = next;
     } else if (s->role == VLY_ROLE_LOGITS) {
         p->extra[1] = next * 2;
-        p->extra[0] = kernel_fixture_take(&fixture, (size_t)VLY_MAX_COLUMNS * 2 * p->extra[1]);
+        p->extra[0] = kernel_fixture_take((size_t)VLY_MAX_COLUMNS * 2 * p->extra[1]);
     }
     o->out_end = fixture.act_used;
 }
@@ -125,8 +123,8 @@ static operands operands_make(shape s, uint64_t seed)
     o.head_dim = s.rows >= 32 ? 16 : 2;
     o.rotated = (s.rows - 1) / o.head_dim * o.head_dim;
 
-    kernel_fixture_reset(&fixture);
-    kernel_fixture_take(&fixture, 3);
+    kernel_fixture_reset();
+    kernel_fixture_take(3);
     struct vly_push_matvec *p = &o.push;
     o.w = reference_matrix_make(&random, s.format, s.rows, s.k);
     p->weights_quad = 5;
@@ -145,9 +143,9 @@ static operands operands_make(shape s, uint64_t seed)
 
     o.x = numbers(&random, (size_t)o.n_padded * s.k);
     p->in_stride = p->blocks * 8 + 1;
-    p->in_quad = kernel_fixture_take(&fixture, (size_t)o.n_padded * p->in_stride);
+    p->in_quad = kernel_fixture_take((size_t)o.n_padded * p->in_stride);
     for (uint32_t t = 0; t < o.n_padded; t++) {
-        float *x = kernel_fixture_act(&fixture, p->in_quad + t * p->in_stride);
+        float *x = kernel_fixture_act(p->in_quad + t * p->in_stride);
         memset(x, 0, p->blocks * 128);
         memcpy(x, o.x + (size_t)t * s.k, s.k * sizeof(float));
     }
@@ -155,26 +153,26 @@ static operands operands_make(shape s, uint64_t seed)
     /* Parts of sums of squares: any positive numbers, as far as this kernel is concerned. */
     float *norm = numbers(&random, (size_t)o.n_padded * 12);
     for (uint32_t i = 0; i < o.n_padded * 12; i++) norm[i] = norm[i] * norm[i] * 20.0f;
-    p->norm_quad = kernel_fixture_put(&fixture, norm, (size_t)o.n_padded * 12);
+    p->norm_quad = kernel_fixture_put(norm, (size_t)o.n_padded * 12);
     p->norm_parts = o.norm_parts;
     p->norm_epsilon = EPSILON;
     p->dim = 288;
     free(norm);
     o.rope = numbers(&random, 64 * 16);
-    p->extra[2] = kernel_fixture_put(&fixture, o.rope, 64 * 16);
+    p->extra[2] = kernel_fixture_put(o.rope, 64 * 16);
     o.norm_weights = numbers(&random, s.rows);
-    uint32_t norm_weights_quad = kernel_fixture_put(&fixture, o.norm_weights, s.rows);
+    uint32_t norm_weights_quad = kernel_fixture_put(o.norm_weights, s.rows);
     /* Of every other operand, and as for row_base, from row 0 of Q, K and V together. */
     uint32_t bias_base = s.role == VLY_ROLE_QKV ? 2 * o.head_dim : 0;
     o.bias = numbers(&random, bias_base + s.rows);
     if (seed % 2 && s.role != VLY_ROLE_LOGITS)
-        p->bias_quad = kernel_fixture_put(&fixture, o.bias, bias_base + s.rows);
+        p->bias_quad = kernel_fixture_put(o.bias, bias_base + s.rows);
     else
         memset(o.bias, 0, (bias_base + s.rows) * sizeof *o.bias);
     place_outputs(&o, &random);
     if (s.role == VLY_ROLE_ADD) p->extra[1] = norm_weights_quad;
 
-    struct vly_step *step = kernel_fixture_step(&fixture);
+    struct vly_step *step = kernel_fixture_step();
     memset(step, 0, sizeof *step);
     step->n_tok = s.role == VLY_ROLE_LOGITS ? 2 * VLY_MAX_COLUMNS : s.n_tok;
     step->n_rows = s.role == VLY_ROLE_LOGITS ? s.n_tok : 0;
@@ -212,11 +210,11 @@ static void compute(operands *o, uint32_t columns)
     uint8_t *kept = malloc(before);
     assert_non_null(kept);
     memcpy(kept, fixture.act.mapped, before);
-    kernel_fixture_run(&fixture, (vly_shader_id)shader_of(s->format, s->form), constants,
+    kernel_fixture_run((vly_shader_id)shader_of(s->format, s->form), constants,
                        n_constants[s->form], &o->push, sizeof o->push, o->x_blocks,
                        ceil_div(s->n_tok, columns), 1);
     assert_memory_equal(fixture.act.mapped, kept, before);
-    const float *behind = kernel_fixture_act(&fixture, o->out_end);
+    const float *behind = kernel_fixture_act(o->out_end);
     for (int i = 0; i < 4096; i++) assert_true(isnan(behind[i]));
     free(kept);
 }
@@ -237,7 +235,7 @@ static void expect_near(const operands *o, const char *what, uint32_t i, uint32_
 static double factor_of(const operands *o, uint32_t token)
 {
     if (!o->norm_parts) return 1.0;
-    const float *norm = kernel_fixture_act(&fixture, o->push.norm_quad + token * o->norm_parts);
+    const float *norm = kernel_fixture_act(o->push.norm_quad + token * o->norm_parts);
     double squares = 0.0;
     for (uint32_t i = 0; i < 4 * o->norm_parts; i++) squares += (double)norm[i];
     return reference_norm_factor(squares, o->push.dim, (double)EPSILON);
@@ -246,9 +244,9 @@ static double factor_of(const operands *o, uint32_t token)
 static void check_add(const operands *o, uint32_t i, const double *y, const double *size)
 {
     const struct vly_push_matvec *p = &o->push;
-    const float *x = kernel_fixture_act(&fixture, p->out_quad + i * p->out_stride);
-    const float *xn = kernel_fixture_act(&fixture, p->extra[0] + i * p->out_stride);
-    const float *squares = kernel_fixture_act(&fixture, p->extra[2] + i * p->extra[3]);
+    const float *x = kernel_fixture_act(p->out_quad + i * p->out_stride);
+    const float *xn = kernel_fixture_act(p->extra[0] + i * p->out_stride);
+    const float *squares = kernel_fixture_act(p->extra[2] + i * p->extra[3]);
     const float *old = o->old + (size_t)i * p->out_stride * 4;
     for (uint32_t r = 0; r < o->s.rows; r++) {
         expect_near(o, "x", i, r, x[r], (double)old[r] + y[r], size[r]);
@@ -265,9 +263,9 @@ static void check_add(const operands *o, uint32_t i, const double *y, const doub
 static void check_logits(const operands *o, uint32_t i, const double *y, const double *size)
 {
     const struct vly_push_matvec *p = &o->push;
-    const float *logits = kernel_fixture_act(&fixture, p->out_quad + i * p->out_stride);
-    const float *stats = kernel_fixture_act(&fixture, p->extra[0] + i * p->extra[1]);
-    const struct vly_step *step = kernel_fixture_step(&fixture);
+    const float *logits = kernel_fixture_act(p->out_quad + i * p->out_stride);
+    const float *stats = kernel_fixture_act(p->extra[0] + i * p->extra[1]);
+    const struct vly_step *step = kernel_fixture_step();
     double t = (double)step->sampling[step->token[o->token[i]].slot].temperature;
     for (uint32_t r = 0; r < p->rows_used; r++)
         expect_near(o, "logit", i, r, logits[r], y[r], size[r]);
@@ -298,7 +296,7 @@ static void check_no_more_tokens(const operands *o)
         quad = p->extra[0];
         stride = p->extra[1];
     }
-    const float *first = kernel_fixture_act(&fixture, quad + o->s.n_tok * stride);
+    const float *first = kernel_fixture_act(quad + o->s.n_tok * stride);
     for (uint32_t i = 0; i < VLY_MAX_COLUMNS * stride * 4; i++) assert_true(isnan(first[i]));
 }
 
@@ -319,8 +317,7 @@ static void check(const operands *o)
             y[r] += bias;
             size[r] += fabs(bias);
         }
-        const float *out =
-            kernel_fixture_act(&fixture, p->out_quad + i * p->out_stride) + p->row_base;
+        const float *out = kernel_fixture_act(p->out_quad + i * p->out_stride) + p->row_base;
         if (s->role == VLY_ROLE_QKV) {
             for (uint32_t r = 0; r < s->rows; r += 2) {
                 const float *cs = o->rope + o->pos[i] * o->head_dim + r % o->head_dim / 2 * 2;
@@ -405,7 +402,7 @@ static float *written(const operands *o)
     size_t n = (size_t)(o->out_end - o->out_begin) * 16;
     float *copy = malloc(n);
     assert_non_null(copy);
-    memcpy(copy, kernel_fixture_act(&fixture, o->out_begin), n);
+    memcpy(copy, kernel_fixture_act(o->out_begin), n);
     return copy;
 }
 
@@ -429,7 +426,7 @@ static void check_columns(shape s, const uint32_t *columns, size_t n_columns, ui
             o = operands_make(s, seed);
             compute(&o, columns[i]);
             size_t n = (size_t)(o.out_end - o.out_begin) * 16;
-            if (memcmp(alone, kernel_fixture_act(&fixture, o.out_begin), n) != 0)
+            if (memcmp(alone, kernel_fixture_act(o.out_begin), n) != 0)
                 fail_msg("%s %s, %s: other bits of %u tokens with %u columns than with 1",
                          vly_format_by_id(s.format)->name, form_names[s.form], role_names[s.role],
                          s.n_tok, columns[i]);
@@ -477,19 +474,6 @@ static void test_formats_dot(void **state)
     check_formats(DOT);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return kernel_fixture_open(&fixture);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    kernel_fixture_close(&fixture);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -498,5 +482,5 @@ int main(void)
         cmocka_unit_test(test_formats_group),
         cmocka_unit_test(test_formats_dot),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, kernel_fixture_open, kernel_fixture_close);
 }

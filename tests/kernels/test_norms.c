@@ -13,8 +13,6 @@
 
 #include <cmocka.h>
 
-static kernel_fixture fixture;
-
 enum { N_TOK = 5, N_POS = 40 };
 #define EPSILON 0.01f
 
@@ -40,7 +38,7 @@ static double factor_of(const float *x, uint32_t n)
 
 static struct vly_step *step_of(uint32_t n_tok)
 {
-    struct vly_step *step = kernel_fixture_step(&fixture);
+    struct vly_step *step = kernel_fixture_step();
     memset(step, 0, sizeof *step);
     step->n_tok = n_tok;
     for (uint32_t t = 0; t < n_tok; t++) step->token[t].pos = (t * 17 + 3) % N_POS;
@@ -86,12 +84,12 @@ static void check_qk(uint32_t head_dim, uint32_t n_head, uint32_t n_head_kv, boo
     float *x = numbers(&random, (size_t)N_TOK * n), *weights = numbers(&random, n_weights);
     float *rope = numbers(&random, (size_t)N_POS * head_dim);
     for (uint32_t i = 0; i < head_dim; i++) x[i] *= 1e-3f; /* epsilon counts here */
-    kernel_fixture_reset(&fixture);
+    kernel_fixture_reset();
     struct vly_push_qk_norm p = {
         .act = fixture.act.address,
         .step = fixture.step.address,
-        .weights_quad = kernel_fixture_put(&fixture, weights, n_weights),
-        .rope_quad = kernel_fixture_put(&fixture, rope, (size_t)N_POS * head_dim),
+        .weights_quad = kernel_fixture_put(weights, n_weights),
+        .rope_quad = kernel_fixture_put(rope, (size_t)N_POS * head_dim),
         .qkv_stride = stride,
         .n_head = n_head,
         .n_head_kv = n_head_kv,
@@ -99,18 +97,17 @@ static void check_qk(uint32_t head_dim, uint32_t n_head, uint32_t n_head_kv, boo
         .whole = whole,
         .norm_epsilon = EPSILON,
     };
-    p.qkv_quad = kernel_fixture_take(&fixture, (size_t)(N_TOK + 2) * stride);
+    p.qkv_quad = kernel_fixture_take((size_t)(N_TOK + 2) * stride);
     const struct vly_step *step = step_of(N_TOK);
     for (uint32_t t = 0; t < N_TOK; t++)
-        memcpy(kernel_fixture_act(&fixture, p.qkv_quad + t * stride), x + (size_t)t * n,
-               n * sizeof *x);
+        memcpy(kernel_fixture_act(p.qkv_quad + t * stride), x + (size_t)t * n, n * sizeof *x);
     /* Rows of workgroups for more tokens than the step has. */
-    kernel_fixture_run(&fixture, VLY_SHADER_qk_norm, &fixture.lanes, 1, &p, sizeof p,
+    kernel_fixture_run(VLY_SHADER_qk_norm, &fixture.lanes, 1, &p, sizeof p,
                        whole ? 2 : n_head + n_head_kv, N_TOK + 2, 1);
     for (uint32_t t = 0; t < N_TOK; t++)
         check_token(&p, x + (size_t)t * n, weights, rope + (size_t)step->token[t].pos * head_dim,
-                    kernel_fixture_act(&fixture, p.qkv_quad + t * stride));
-    const float *behind = kernel_fixture_act(&fixture, p.qkv_quad + N_TOK * stride);
+                    kernel_fixture_act(p.qkv_quad + t * stride));
+    const float *behind = kernel_fixture_act(p.qkv_quad + N_TOK * stride);
     for (uint32_t i = 0; i < 2 * stride * 4; i++) assert_true(isnan(behind[i]));
     free(x);
     free(weights);
@@ -154,17 +151,17 @@ static void check_post(uint32_t dim, bool half)
     uint32_t stride = dim / 4 + 2, squares_stride = 3;
     float *x = numbers(&random, (size_t)N_TOK * dim), *y = numbers(&random, (size_t)N_TOK * dim);
     float *weights = numbers(&random, dim), *next = numbers(&random, dim);
-    kernel_fixture_reset(&fixture);
+    kernel_fixture_reset();
     struct vly_push_post_norm p = {
         .act = fixture.act.address,
         .step = fixture.step.address,
         .stride = stride,
-        .weights_quad = kernel_fixture_put(&fixture, weights, dim),
-        .next_quad = kernel_fixture_put(&fixture, next, dim),
-        .y_quad = kernel_fixture_take(&fixture, (size_t)N_TOK * stride),
-        .x_quad = kernel_fixture_take(&fixture, (size_t)N_TOK * stride),
-        .xn_quad = kernel_fixture_take(&fixture, (size_t)N_TOK * stride),
-        .squares_quad = kernel_fixture_take(&fixture, (size_t)(N_TOK + 1) * squares_stride),
+        .weights_quad = kernel_fixture_put(weights, dim),
+        .next_quad = kernel_fixture_put(next, dim),
+        .y_quad = kernel_fixture_take((size_t)N_TOK * stride),
+        .x_quad = kernel_fixture_take((size_t)N_TOK * stride),
+        .xn_quad = kernel_fixture_take((size_t)N_TOK * stride),
+        .squares_quad = kernel_fixture_take((size_t)(N_TOK + 1) * squares_stride),
         .squares_stride = squares_stride,
         .dim = dim,
         .norm_epsilon = EPSILON,
@@ -172,17 +169,15 @@ static void check_post(uint32_t dim, bool half)
     uint32_t xn_stride = half ? (dim + 63) / 64 * 8 : stride;
     step_of(N_TOK);
     for (uint32_t t = 0; t < N_TOK; t++) {
-        memcpy(kernel_fixture_act(&fixture, p.x_quad + t * stride), x + (size_t)t * dim,
-               dim * sizeof *x);
-        memcpy(kernel_fixture_act(&fixture, p.y_quad + t * stride), y + (size_t)t * dim,
-               dim * sizeof *y);
+        memcpy(kernel_fixture_act(p.x_quad + t * stride), x + (size_t)t * dim, dim * sizeof *x);
+        memcpy(kernel_fixture_act(p.y_quad + t * stride), y + (size_t)t * dim, dim * sizeof *y);
     }
     const uint32_t constants[] = {fixture.lanes, half};
-    kernel_fixture_run(&fixture, VLY_SHADER_post_norm, constants, 2, &p, sizeof p, N_TOK + 1, 1, 1);
+    kernel_fixture_run(VLY_SHADER_post_norm, constants, 2, &p, sizeof p, N_TOK + 1, 1, 1);
     for (uint32_t t = 0; t < N_TOK; t++) {
-        const float *got = kernel_fixture_act(&fixture, p.x_quad + t * stride);
-        const float *xn = kernel_fixture_act(&fixture, p.xn_quad + t * xn_stride);
-        const float *squares = kernel_fixture_act(&fixture, p.squares_quad + t * squares_stride);
+        const float *got = kernel_fixture_act(p.x_quad + t * stride);
+        const float *xn = kernel_fixture_act(p.xn_quad + t * xn_stride);
+        const float *squares = kernel_fixture_act(p.squares_quad + t * squares_stride);
         double factor = factor_of(y + (size_t)t * dim, dim);
         for (uint32_t i = 0; i < dim; i++) {
             double added = (double)y[(size_t)t * dim + i] * factor * (double)weights[i];
@@ -195,7 +190,7 @@ static void check_post(uint32_t dim, bool half)
         assert_true(fabs((double)squares[0] - sum) < 1e-5 * sum);
         for (uint32_t i = 1; i < squares_stride * 4; i++) assert_true(squares[i] == 0.0f);
     }
-    assert_true(isnan(*kernel_fixture_act(&fixture, p.squares_quad + N_TOK * squares_stride)));
+    assert_true(isnan(*kernel_fixture_act(p.squares_quad + N_TOK * squares_stride)));
     free(x);
     free(y);
     free(weights);
@@ -211,19 +206,6 @@ static void test_added(void **state)
     check_post(100, true);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return kernel_fixture_open(&fixture);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    kernel_fixture_close(&fixture);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,5 +213,5 @@ int main(void)
         cmocka_unit_test(test_all_heads_together),
         cmocka_unit_test(test_added),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, kernel_fixture_open, kernel_fixture_close);
 }

@@ -14,8 +14,6 @@
 
 #include <cmocka.h>
 
-static kernel_fixture fixture;
-
 enum { NOISE_SHIFT = 1000, N_ROWS = 16 };
 
 /* Rows of logits as a head leaves them, and how each is picked from. */
@@ -60,8 +58,8 @@ static void place(problem *p)
 {
     uint32_t blocks = (p->n_vocab + p->block_rows - 1) / p->block_rows;
     uint32_t padded = blocks * p->block_rows;
-    kernel_fixture_reset(&fixture);
-    kernel_fixture_take(&fixture, 5);
+    kernel_fixture_reset();
+    kernel_fixture_take(5);
     p->push = (struct vly_push_pick){
         .act = fixture.act.address,
         .step = fixture.step.address,
@@ -72,22 +70,20 @@ static void place(problem *p)
         .block_rows = p->block_rows,
         .scratch_stride = 2 * p->width * ((blocks + p->width - 1) / p->width) * p->block_rows,
     };
-    p->push.logits_quad = kernel_fixture_take(&fixture, (size_t)p->n_rows * p->push.logits_stride);
-    p->push.stats_quad = kernel_fixture_take(&fixture, (size_t)p->n_rows * p->push.stats_stride);
-    uint32_t scratch =
-        kernel_fixture_take(&fixture, (size_t)p->n_rows * p->push.scratch_stride / 4 + 1);
+    p->push.logits_quad = kernel_fixture_take((size_t)p->n_rows * p->push.logits_stride);
+    p->push.stats_quad = kernel_fixture_take((size_t)p->n_rows * p->push.stats_stride);
+    uint32_t scratch = kernel_fixture_take((size_t)p->n_rows * p->push.scratch_stride / 4 + 1);
     p->push.scratch = fixture.act.address + scratch * UINT64_C(16);
 
-    struct vly_step *step = kernel_fixture_step(&fixture);
+    struct vly_step *step = kernel_fixture_step();
     memset(step, 0, sizeof *step);
     memset(fixture.results.mapped, 0xff, fixture.results.n_bytes);
     step->n_tok = N_ROWS;
     step->n_rows = p->n_rows;
     for (uint32_t r = 0; r < p->n_rows; r++) {
         const float *row = p->logits + (size_t)r * p->n_vocab;
-        float *logits =
-            kernel_fixture_act(&fixture, p->push.logits_quad + r * p->push.logits_stride);
-        float *stats = kernel_fixture_act(&fixture, p->push.stats_quad + r * p->push.stats_stride);
+        float *logits = kernel_fixture_act(p->push.logits_quad + r * p->push.logits_stride);
+        float *stats = kernel_fixture_act(p->push.stats_quad + r * p->push.stats_stride);
         const vly_sampling *how = &p->how[r];
         for (uint32_t i = 0; i < padded; i++) logits[i] = i < p->n_vocab ? row[i] : -INFINITY;
         for (uint32_t b = 0; b < blocks; b++) {
@@ -114,10 +110,9 @@ static void place(problem *p)
 static void run(const problem *p)
 {
     /* One workgroup more than there are rows. */
-    kernel_fixture_run(&fixture, p->texel ? VLY_SHADER_pick_texel : VLY_SHADER_pick, &p->width, 1,
-                       &p->push, sizeof p->push, p->n_rows + (p->push.draft ? 0 : 1), 1, 1);
-    for (int i = 4; i < 16; i++)
-        assert_true(isnan(kernel_fixture_act(&fixture, fixture.act_used)[i]));
+    kernel_fixture_run(p->texel ? VLY_SHADER_pick_texel : VLY_SHADER_pick, &p->width, 1, &p->push,
+                       sizeof p->push, p->n_rows + (p->push.draft ? 0 : 1), 1, 1);
+    for (int i = 4; i < 16; i++) assert_true(isnan(kernel_fixture_act(fixture.act_used)[i]));
 }
 
 /* ---- Comparing picks ---- */
@@ -193,7 +188,7 @@ static void check(const problem *p)
 static void compute_and_check(problem *p)
 {
     place(p);
-    struct vly_step before = *kernel_fixture_step(&fixture);
+    struct vly_step before = *kernel_fixture_step();
     run(p);
     assert_memory_equal(&before, fixture.step.mapped, sizeof before);
     check(p);
@@ -326,7 +321,7 @@ static void check_ranks(bool texel, float temperature)
         p.logits[i] = floorf(reference_normal(&random) * 50.0f) / 8.0f; /* with ties */
     for (uint32_t r = 0; r < N_ROWS; r++) p.how[r].temperature = temperature;
     place(&p);
-    struct vly_step *step = kernel_fixture_step(&fixture);
+    struct vly_step *step = kernel_fixture_step();
     step->sampling[SLOT] = step->sampling[1];
     for (uint32_t r = 0; r < N_ROWS; r++) {
         step->row[r] = r;
@@ -387,7 +382,7 @@ static void check_draft(bool texel, float temperature)
     p.push.target = fixture.target.address;
     p.push.row_id = fixture.table.address;
     p.push.row_target = fixture.table.address + sizeof own;
-    struct vly_step *step = kernel_fixture_step(&fixture);
+    struct vly_step *step = kernel_fixture_step();
     step->sampling[SLOT] = step->sampling[1];
     /* The first draft step may have taken two tokens: the last pick and the one before it. What
      * comes next is written to another step buffer, and then to itself. */
@@ -402,7 +397,7 @@ static void check_draft(bool texel, float temperature)
     next->row[0] = 0;
     next->sampling[SLOT] = step->sampling[SLOT];
     memset(fixture.target.mapped, 0xab, fixture.target.n_bytes);
-    struct vly_step first = *step, expected = *next, target = *kernel_fixture_target(&fixture);
+    struct vly_step first = *step, expected = *next, target = *kernel_fixture_target();
     const struct vly_results *results = fixture.results.mapped;
     uint32_t n_other = 0;
     for (uint32_t j = 0; j < N_DRAFTED; j++) {
@@ -484,7 +479,7 @@ static void draw(const vly_sampling *how, bool by_seed, bool texel, float *row, 
         p.how[r] = *how;
     }
     place(&p);
-    struct vly_step *step = kernel_fixture_step(&fixture);
+    struct vly_step *step = kernel_fixture_step();
     for (uint32_t i = 0; i < N_DRAWS; i += N_ROWS) {
         for (uint32_t r = 0; r < N_ROWS; r++) {
             step->token[token_of(r)].pos = by_seed ? 12 : i + r;
@@ -549,19 +544,6 @@ static void test_distribution_texel(void **state)
     check_distribution(true);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    return kernel_fixture_open(&fixture);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    kernel_fixture_close(&fixture);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -570,5 +552,5 @@ int main(void)
         cmocka_unit_test(test_ranks),        cmocka_unit_test(test_draft_steps),
         cmocka_unit_test(test_distribution), cmocka_unit_test(test_distribution_texel),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, kernel_fixture_open, kernel_fixture_close);
 }

@@ -23,19 +23,19 @@ uint32_t attention_case_page_of(uint32_t slot, uint32_t pos)
 
 uint8_t *attention_case_page_at(const attention_case *o, uint32_t page)
 {
-    return (uint8_t *)o->fixture->kv.mapped + (size_t)page * o->page_quads * 16;
+    return (uint8_t *)fixture.kv.mapped + (size_t)page * o->page_quads * 16;
 }
 
-attention_case attention_case_make(kernel_fixture *fixture, attention_shape s, uint64_t seed)
+attention_case attention_case_make(attention_shape s, uint64_t seed)
 {
-    attention_case o = {.fixture = fixture, .s = s};
+    attention_case o = {.s = s};
     o.n_out = s.n_head_kv * s.group * s.head_dim;
     o.n_qkv = o.n_out + 2 * s.n_head_kv * s.head_dim;
     uint32_t head_bytes = 2 * VLY_PAGE_TOKENS * s.head_dim * (s.int8 ? 1 : 2);
     if (s.int8) head_bytes += 2 * VLY_PAGE_TOKENS * 2;
     o.head_quads = head_bytes / 16;
     o.page_quads = ATTENTION_N_LAYER * s.n_head_kv * o.head_quads;
-    assert_true(13ull * o.page_quads * 16 <= fixture->kv.n_bytes);
+    assert_true(13ull * o.page_quads * 16 <= fixture.kv.n_bytes);
 
     for (int slot = 0; slot < ATTENTION_N_SLOTS; slot += 2) {
         o.qkv[slot] = malloc((size_t)ATTENTION_N_POS * o.n_qkv * sizeof(float));
@@ -47,21 +47,21 @@ attention_case attention_case_make(kernel_fixture *fixture, attention_shape s, u
         memset(zero, 0, o.n_qkv * sizeof *zero);
         for (uint32_t i = 0; i < o.n_qkv; i++) small[i] *= 0x1p-16f;
     }
-    struct vly_page *table = fixture->table.mapped;
+    struct vly_page *table = fixture.table.mapped;
     memset(table, 0xff, ATTENTION_N_SLOTS * ATTENTION_PAGES_STRIDE * sizeof *table);
     for (uint32_t slot = 0; slot < ATTENTION_N_SLOTS; slot += 2)
         for (uint32_t i = 0; i * VLY_PAGE_TOKENS < ATTENTION_N_POS; i++) {
             uint32_t quad = attention_case_page_of(slot, i * VLY_PAGE_TOKENS) * o.page_quads;
-            uint64_t address = fixture->kv.address + quad * UINT64_C(16);
+            uint64_t address = fixture.kv.address + quad * UINT64_C(16);
             table[slot * ATTENTION_PAGES_STRIDE + i] = (struct vly_page){
                 .address_lo = (uint32_t)address, .address_hi = (uint32_t)(address >> 32), quad, 0};
         }
-    kernel_fixture_reset(fixture);
-    kernel_fixture_take(fixture, 7);
+    kernel_fixture_reset();
+    kernel_fixture_take(7);
     o.push = (struct vly_push_attention){
-        .act = fixture->act.address,
-        .step = fixture->step.address,
-        .pages = fixture->table.address,
+        .act = fixture.act.address,
+        .step = fixture.step.address,
+        .pages = fixture.table.address,
         .pages_stride = ATTENTION_PAGES_STRIDE,
         .qkv_stride = o.n_qkv / 4 + 1,
         .out_stride = o.n_out / 4 + 2,
@@ -71,17 +71,16 @@ attention_case attention_case_make(kernel_fixture *fixture, attention_shape s, u
         .head_quads = o.head_quads,
         .scale = 1.0f / sqrtf((float)s.head_dim),
     };
-    o.push.qkv_quad = kernel_fixture_take(fixture, (size_t)ATTENTION_N_POS * o.push.qkv_stride);
-    o.push.out_quad = kernel_fixture_take(fixture, (size_t)ATTENTION_N_POS * o.push.out_stride);
+    o.push.qkv_quad = kernel_fixture_take((size_t)ATTENTION_N_POS * o.push.qkv_stride);
+    o.push.out_quad = kernel_fixture_take((size_t)ATTENTION_N_POS * o.push.out_stride);
     if (!s.texel) {
         uint32_t n_counters = VLY_MAX_COLUMNS * o.push.n_head;
         o.push.max_splits = (ATTENTION_N_POS + s.split - 1) / s.split;
-        o.push.partial_quad =
-            kernel_fixture_take(fixture, (size_t)VLY_MAX_COLUMNS * o.push.n_head *
-                                             o.push.max_splits * (s.head_dim / 4 + 1));
-        o.counters_quad = kernel_fixture_take(fixture, n_counters / 4);
-        memset(kernel_fixture_act(fixture, o.counters_quad), 0, n_counters * sizeof(uint32_t));
-        o.push.counters = fixture->act.address + o.counters_quad * UINT64_C(16);
+        o.push.partial_quad = kernel_fixture_take((size_t)VLY_MAX_COLUMNS * o.push.n_head *
+                                                  o.push.max_splits * (s.head_dim / 4 + 1));
+        o.counters_quad = kernel_fixture_take(n_counters / 4);
+        memset(kernel_fixture_act(o.counters_quad), 0, n_counters * sizeof(uint32_t));
+        o.push.counters = fixture.act.address + o.counters_quad * UINT64_C(16);
     }
     return o;
 }
@@ -94,25 +93,25 @@ void attention_case_free(attention_case *o)
 
 void attention_case_forget_pages(const attention_case *o)
 {
-    memset(o->fixture->kv.mapped, 0xff, (size_t)13 * o->page_quads * 16);
+    memset(fixture.kv.mapped, 0xff, (size_t)13 * o->page_quads * 16);
 }
 
 /* Adds tokens pos .. pos + n - 1 of `slot` to the step. */
 void attention_case_add_tokens(const attention_case *o, uint32_t slot, uint32_t pos, uint32_t n)
 {
-    struct vly_step *step = kernel_fixture_step(o->fixture);
+    struct vly_step *step = kernel_fixture_step();
     uint32_t first = step->n_tok;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t t = step->n_tok++;
         step->token[t] = (struct vly_step_token){.pos = pos + i, .slot = slot, .first = first};
-        memcpy(kernel_fixture_act(o->fixture, o->push.qkv_quad + t * o->push.qkv_stride),
+        memcpy(kernel_fixture_act(o->push.qkv_quad + t * o->push.qkv_stride),
                o->qkv[slot] + (size_t)(pos + i) * o->n_qkv, o->n_qkv * sizeof(float));
     }
 }
 
-void attention_case_clear_step(kernel_fixture *fixture)
+void attention_case_clear_step(void)
 {
-    memset(fixture->step.mapped, 0, fixture->step.n_bytes);
+    memset(fixture.step.mapped, 0, fixture.step.n_bytes);
 }
 
 void attention_case_store(const attention_case *o)
@@ -120,9 +119,9 @@ void attention_case_store(const attention_case *o)
     static const vly_shader_id shaders[2][2] = {
         {VLY_SHADER_store_f16, VLY_SHADER_store_f16_texel},
         {VLY_SHADER_store_int8, VLY_SHADER_store_int8_texel}};
-    uint32_t constants[] = {o->fixture->lanes, o->s.head_dim};
-    kernel_fixture_run(o->fixture, shaders[o->s.int8][o->s.texel], constants, 2, &o->push,
-                       sizeof o->push, o->s.n_head_kv, kernel_fixture_step(o->fixture)->n_tok, 1);
+    uint32_t constants[] = {fixture.lanes, o->s.head_dim};
+    kernel_fixture_run(shaders[o->s.int8][o->s.texel], constants, 2, &o->push, sizeof o->push,
+                       o->s.n_head_kv, kernel_fixture_step()->n_tok, 1);
 }
 
 void attention_case_attend(const attention_case *o, bool stored)
@@ -130,7 +129,7 @@ void attention_case_attend(const attention_case *o, bool stored)
     static const vly_shader_id shaders[2][2] = {
         {VLY_SHADER_attention_f16, VLY_SHADER_attention_f16_texel},
         {VLY_SHADER_attention_int8, VLY_SHADER_attention_int8_texel}};
-    uint32_t lanes = o->fixture->lanes, parts = attention_case_parts_of(&o->s), share = 1;
+    uint32_t lanes = fixture.lanes, parts = attention_case_parts_of(&o->s), share = 1;
     while (share < parts && share < lanes) share *= 2;
     uint32_t rounds = (parts + share - 1) / share;
     uint32_t lane_constants[] = {lanes, o->s.head_dim, o->s.heads, share, rounds};
@@ -143,18 +142,17 @@ void attention_case_attend(const attention_case *o, bool stored)
                             rounds,
                             lanes,
                             o->s.split};
-    kernel_fixture_run(
-        o->fixture, shaders[o->s.int8][o->s.texel], o->s.texel ? lane_constants : constants,
-        o->s.texel ? 5 : 8, &o->push, sizeof o->push, o->push.n_head / o->s.heads,
-        kernel_fixture_step(o->fixture)->n_tok, stored || o->s.texel ? 1 : o->s.workers);
+    kernel_fixture_run(shaders[o->s.int8][o->s.texel], o->s.texel ? lane_constants : constants,
+                       o->s.texel ? 5 : 8, &o->push, sizeof o->push, o->push.n_head / o->s.heads,
+                       kernel_fixture_step()->n_tok, stored || o->s.texel ? 1 : o->s.workers);
     /* Counters are ready for the next step. */
     for (uint32_t i = 0; !o->s.texel && i < VLY_MAX_COLUMNS * o->push.n_head; i++)
-        assert_true(kernel_fixture_act(o->fixture, o->counters_quad)[i] == 0.0f);
+        assert_true(kernel_fixture_act(o->counters_quad)[i] == 0.0f);
 }
 
 const float *attention_case_output(const attention_case *o, uint32_t token)
 {
-    return kernel_fixture_act(o->fixture, o->push.out_quad + token * o->push.out_stride);
+    return kernel_fixture_act(o->push.out_quad + token * o->push.out_stride);
 }
 
 /* Every token in a step of its own: outputs [ATTENTION_N_POS][n_out], to be freed. */
@@ -163,7 +161,7 @@ float *attention_case_one_by_one(const attention_case *o, uint32_t slot)
     float *out = malloc((size_t)ATTENTION_N_POS * o->n_out * sizeof *out);
     assert_non_null(out);
     for (uint32_t pos = 0; pos < ATTENTION_N_POS; pos++) {
-        attention_case_clear_step(o->fixture);
+        attention_case_clear_step();
         attention_case_add_tokens(o, slot, pos, 1);
         attention_case_attend(o, false);
         memcpy(out + (size_t)pos * o->n_out, attention_case_output(o, 0), o->n_out * sizeof *out);

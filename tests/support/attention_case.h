@@ -27,16 +27,15 @@ typedef struct {
 
 /* Two sequences, in slots 0 and 2, of ATTENTION_N_POS tokens each. */
 typedef struct {
-    kernel_fixture *fixture;
     attention_shape s;
     float *qkv[ATTENTION_N_SLOTS]; /* [ATTENTION_N_POS][n_qkv] */
     uint32_t n_qkv, n_out, head_quads, page_quads, counters_quad;
     struct vly_push_attention push;
 } attention_case;
 
-/* Random tokens, some of them zero or very small; no page holds any yet. `fixture` must outlive it.
- */
-attention_case attention_case_make(kernel_fixture *fixture, attention_shape shape, uint64_t seed);
+/* Random tokens, some of them zero or very small; no page holds any yet. Empties the activations of
+ * `fixture`. */
+attention_case attention_case_make(attention_shape shape, uint64_t seed);
 void attention_case_free(attention_case *o);
 
 /* Parts of 16 bytes of a token's K or V. */
@@ -47,7 +46,7 @@ uint8_t *attention_case_page_at(const attention_case *o, uint32_t page);
 void attention_case_forget_pages(const attention_case *o);
 
 /* Empties the step; adds tokens pos .. pos + n - 1 of `slot` to it. */
-void attention_case_clear_step(kernel_fixture *fixture);
+void attention_case_clear_step(void);
 void attention_case_add_tokens(const attention_case *o, uint32_t slot, uint32_t pos, uint32_t n);
 
 /* Puts the step's K and V into pages. */

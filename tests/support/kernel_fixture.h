@@ -21,31 +21,31 @@ typedef struct {
     vly_gpu_buffer table;   /* page table, or row tables of a draft's head */
     vly_gpu_buffer results; /* a vly_results */
     vly_gpu_views *views;   /* of weights, act, kv */
-    uint32_t act_used;      /* quads that fixture_take has given away */
+    uint32_t act_used;      /* quads that kernel_fixture_take has given away */
 } kernel_fixture;
 
-/* Opens the device (VLY_TEST_DEVICE chooses another than the default) and makes the buffers. 0, or
- * -1 after a message: then the group cannot run. `kernel_fixture_close` undoes it. */
-int kernel_fixture_open(kernel_fixture *fixture);
-void kernel_fixture_close(kernel_fixture *fixture);
+/* That of the test, between these two, which are a cmocka setup and teardown of a group: they open
+ * the device (VLY_TEST_DEVICE chooses another than the default) and make the buffers. */
+extern kernel_fixture fixture;
+int kernel_fixture_open(void **state);
+int kernel_fixture_close(void **state);
 
 /* All of act is free again, and NaN. So a value that nobody wrote is noticed where it is used. */
-void kernel_fixture_reset(kernel_fixture *fixture);
+void kernel_fixture_reset(void);
 
 /* The first of `n_quads` free quads (16 bytes) of act. Fails the test where there are not so many.
  */
-uint32_t kernel_fixture_take(kernel_fixture *fixture, size_t n_quads);
+uint32_t kernel_fixture_take(size_t n_quads);
 /* The same, filled with `n` floats; the rest of the last quad is zero. */
-uint32_t kernel_fixture_put(kernel_fixture *fixture, const float *values, size_t n);
+uint32_t kernel_fixture_put(const float *values, size_t n);
 
 /* The host's view of quad `quad` of act, and the step buffers. */
-float *kernel_fixture_act(const kernel_fixture *fixture, uint32_t quad);
-struct vly_step *kernel_fixture_step(const kernel_fixture *fixture);
-struct vly_step *kernel_fixture_target(const kernel_fixture *fixture);
+float *kernel_fixture_act(uint32_t quad);
+struct vly_step *kernel_fixture_step(void);
+struct vly_step *kernel_fixture_target(void);
 
 /* Dispatches x * y * z workgroups and waits. Constant 0 is the width. Fails the test on errors. */
-void kernel_fixture_run(kernel_fixture *fixture, vly_shader_id shader, const uint32_t *constants,
-                        uint32_t n_constants, const void *push, uint32_t push_bytes, uint32_t x,
-                        uint32_t y, uint32_t z);
+void kernel_fixture_run(vly_shader_id shader, const uint32_t *constants, uint32_t n_constants,
+                        const void *push, uint32_t push_bytes, uint32_t x, uint32_t y, uint32_t z);
 
 #endif
