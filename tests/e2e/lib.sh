@@ -3,6 +3,9 @@
 #
 #   check NAME COMMAND...            passes when the command exits 0; its output is shown if it fails
 #   check_exit NAME STATUS COMMAND.. passes when the command exits STATUS; leaves $out and $err behind
+#   check_signal NAME STATUS SIGNAL WHEN COMMAND..
+#                                    the same of one that is sent the signal once the shell command
+#                                    WHEN succeeds, which may ask for the process $pid
 #   check_equal NAME EXPECTED ACTUAL
 #   check_match NAME PATTERN TEXT    passes when TEXT has a match of the extended regular expression
 #   skip NAME REASON
@@ -85,6 +88,23 @@ check_exit() {
     local name=$1 expected=$2 status=0
     shift 2
     "$@" >"$scratch/out" 2>"$scratch/err" </dev/null || status=$?
+    check_status "$@"
+}
+
+check_signal() {
+    local name=$1 expected=$2 signal=$3 when=$4 status=0 pid
+    shift 4
+    : >"$scratch/out" # WHEN may look at it
+    "$@" >"$scratch/out" 2>"$scratch/err" </dev/null &
+    pid=$!
+    wait_for eval "$when || ! kill -0 $pid"
+    kill -"$signal" $pid
+    wait $pid || status=$?
+    check_status "$@"
+}
+
+# The last part of these two, whose variables it takes; of the command.
+check_status() {
     # Variables of the shell hold no NUL bytes; tests of binary output read the files.
     out=$(tr -d '\0' <"$scratch/out") err=$(tr -d '\0' <"$scratch/err")
     if [ $status = "$expected" ]; then

@@ -83,7 +83,7 @@ check 'a forced length: it is reached, where k allows' jq -e '.forced_length == 
 check_match 'a forced length: the text is said to be worthless' 'worthless' "$out"
 check 'a forced length: in the page too' grep -q worthless "$scratch/html"
 
-check_exit 'Ctrl-C ends it' 130 timeout --foreground --preserve-status -s INT 3 \
+check_signal 'Ctrl-C ends it' 130 INT 'grep -q gguf /proc/$pid/maps' \
     "$volley" bench spec "${pair[@]}" -n 60 -k 1,2 --temp 1 --seeds 1000 --limit 0 --csv "$scratch/cut"
 check_match 'and it says where' 'interrupted: [0-9] of 6 prompts were measured' "$err"
 # So late that something was measured, on whatever machine, and long before the end.

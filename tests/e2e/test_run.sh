@@ -232,15 +232,9 @@ check 'verify --json: one object' jq -e '.identical and .model == "stories15M"
 # ---- signals ----
 
 # A background job of a script ignores Ctrl-C unless the program asks for it.
-: >"$scratch/out"
-"$volley" run -m "$endless" -p Once --ignore-eos >"$scratch/out" 2>"$scratch/err" </dev/null &
-pid=$!
-wait_for test -s "$scratch/out"
-kill -INT $pid
-status=0
-wait $pid || status=$?
-check_equal 'Ctrl-C: exit status 130' 130 $status
-check_match 'Ctrl-C: the statistics' '^[0-9]+ tokens, .*, seed [0-9]+$' "$(cat "$scratch/err")"
+check_signal 'Ctrl-C: exit status 130' 130 INT 'test -s "$scratch/out"' \
+    "$volley" run -m "$endless" -p Once --ignore-eos
+check_match 'Ctrl-C: the statistics' '^[0-9]+ tokens, .*, seed [0-9]+$' "$err"
 check 'Ctrl-C: before the end' test "$(sed 's/ .*//' "$scratch/err")" -lt 199000
 
 "$volley" run -m "$endless" -p Once --ignore-eos 2>"$scratch/err" | head -c 5 >"$scratch/out"
