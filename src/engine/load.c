@@ -116,6 +116,20 @@ static int find_pages(vly_engine *e, loader *l, uint32_t n_ctx, const memory_nee
     return measure(e, l, n_ctx, fit, &need, err);
 }
 
+typedef struct {
+    char text[24];
+} amount;
+
+/* "1.5 MiB", or in KiB what a number without its unit may allow. */
+static amount amount_of(uint64_t n_bytes)
+{
+    amount a;
+    const bool small = n_bytes < UINT64_C(1) << 20;
+    snprintf(a.text, sizeof a.text, "%.1f %s", mib(n_bytes) * (small ? 1024 : 1),
+             small ? "KiB" : "MiB");
+    return a;
+}
+
 static int too_large(vly_engine *e, loader *l, const memory_need *need, const memory_need *have,
                      uint32_t n_ctx, const memory_need *smallest, const vly_model_memory *t,
                      const vly_model_memory *d, vly_error *err)
@@ -126,7 +140,7 @@ static int too_large(vly_engine *e, loader *l, const memory_need *need, const me
     if (n_ctx)
         snprintf(would, sizeof would, "a context of %u tokens would fit", n_ctx);
     else if (smallest->caches > have->caches)
-        snprintf(would, sizeof would, "the least of any use are %.1f MiB", mib(smallest->caches));
+        snprintf(would, sizeof would, "it needs at least %s", amount_of(smallest->caches).text);
     else if (e->draft_file && smallest->all - draft <= have->all)
         snprintf(would, sizeof would, "the target without the draft would fit");
     else
@@ -134,8 +148,8 @@ static int too_large(vly_engine *e, loader *l, const memory_need *need, const me
                  mib(have->all > others ? have->all - others : 0));
     if (need->caches > have->caches)
         return vly_fail(err, VLY_E_DEVICE_MEMORY,
-                        "the KV cache for %u tokens takes %.1f MiB, and may take %.1f MiB; %s",
-                        t->n_ctx, mib(need->caches), mib(have->caches), would);
+                        "the KV cache for %u tokens takes %s, and may take %s; %s", t->n_ctx,
+                        amount_of(need->caches).text, amount_of(have->caches).text, would);
     return vly_fail(err, VLY_E_DEVICE_MEMORY,
                     "%.1f MiB of device memory are needed and %s has %.1f MiB available: target "
                     "weights %.1f, draft weights %.1f, activations and staging %.1f, KV cache for "

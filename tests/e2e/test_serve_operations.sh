@@ -53,6 +53,7 @@ refused 'no such folder' 'none/v.sock|scratch|No such file' --socket "$scratch/n
 refused 'TCP beyond loopback without keys' 'other machines' --tcp 0.0.0.0:0
 refused 'an address that is none' 'expected PORT' --tcp localhost:http
 refused 'an address of too many digits' 'expected PORT' --tcp "$(printf '1%.0s' {1..80}):0"
+refused 'caches of a few bytes' 'may take 4\.9 KiB; it needs at least [0-9.]+ KiB' --socket "$socket" --kv-memory 5000
 refused 'a file of keys that is not there' 'No such file' --socket "$socket" --api-key-file "$scratch/none"
 : >"$scratch/keys"
 refused 'a file without keys' 'expected a key' --socket "$socket" --api-key-file "$scratch/keys"
