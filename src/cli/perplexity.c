@@ -48,12 +48,27 @@ static double perplexity(const sums *s)
     return exp(mean(s));
 }
 
-/* The standard error: that of the mean of -log p, through the exponential. */
-static double error_bar(const sums *s)
+/* The standard error: that of the mean of -log p, through the exponential. NAN: one token tells
+ * none. */
+static double standard_error(const sums *s)
 {
     double variance = s->nll2 / (double)s->n - mean(s) * mean(s);
-    if (s->n < 2 || variance < 0) return 0;
-    return perplexity(s) * sqrt(variance / (double)(s->n - 1));
+    if (s->n < 2) return NAN;
+    return variance < 0 ? 0 : perplexity(s) * sqrt(variance / (double)(s->n - 1));
+}
+
+typedef struct {
+    char text[640]; /* of the largest doubles */
+} figure;
+
+/* "2.7435 +/- 0.1806". */
+static figure figure_of(const sums *s)
+{
+    figure f;
+    int n = snprintf(f.text, sizeof f.text, "%.4f", perplexity(s));
+    if (s->n > 1)
+        snprintf(f.text + n, sizeof f.text - (size_t)n, " +/- %.4f", standard_error(s));
+    return f;
 }
 
 /* ---- computing ---- */
@@ -88,8 +103,8 @@ static void show_progress(job *j, size_t done)
     double elapsed_s = vly_progress_line_seconds(&j->progress);
     double left_s = elapsed_s / (double)done * (double)(j->windows.n - done);
     char line[160];
-    snprintf(line, sizeof line, "window %zu of %zu: perplexity %.4f +/- %.4f, %.0f s left", done,
-             j->windows.n, perplexity(&j->sums), error_bar(&j->sums), left_s);
+    snprintf(line, sizeof line, "window %zu of %zu: perplexity %s, %.0f s left", done, j->windows.n,
+             figure_of(&j->sums).text, left_s);
     if (vly_progress_line_is_due(&j->progress))
         vly_progress_line_show(&j->progress, "%s", line);
     else if (tenth && !j->progress.on_terminal)
@@ -191,16 +206,14 @@ static int print_result(const job *j, vly_error *err)
 {
     const windows *w = &j->windows;
     if (!j->options->json) {
-        printf("perplexity %.4f +/- %.4f, %zu window%s of %" PRIu32
-               " tokens, %zu of %zu tokens counted\n",
-               perplexity(&j->sums), error_bar(&j->sums), w->n, vly_plural(w->n), w->length,
-               j->sums.n, j->ids.len);
+        printf("perplexity %s, %zu window%s of %" PRIu32 " tokens, %zu of %zu tokens counted\n",
+               figure_of(&j->sums).text, w->n, vly_plural(w->n), w->length, j->sums.n, j->ids.len);
         return 0;
     }
     cJSON *json = cJSON_CreateObject();
     vly_cli_json_add_name(json, "model", vly_engine_get_info(j->engine)->target_name);
     vly_cli_json_add_real(json, "perplexity", perplexity(&j->sums), 6);
-    vly_cli_json_add_real(json, "standard_error", error_bar(&j->sums), 6);
+    vly_cli_json_add_real(json, "standard_error", standard_error(&j->sums), 6);
     vly_cli_json_add_real(json, "mean_nll", mean(&j->sums), 8);
     vly_cli_json_add_count(json, "ctx", w->length);
     vly_cli_json_add_count(json, "stride", w->stride);

@@ -42,6 +42,9 @@ check_exit 'that window fits' 0 "$volley" perplexity -p 'Once upon a time' -c 5
 check_exit 'two tokens' 0 "$volley" perplexity -p 'Once upon a time' -c 2 --json
 check_equal 'two tokens: the second of each counts' 2 "$(jq .counted_tokens <<<"$out")"
 check_exit 'an empty text' 1 "$volley" perplexity -p ''
+check_exit 'one token that counts' 0 "$volley" perplexity -p Once -c 2
+check_match 'one token that counts tells no error' '^perplexity 1\.[0-9]+, 1 window of 2 tokens, 1 of 2 tokens counted$' "$out"
+check_equal 'nor does it as JSON' null "$("$volley" perplexity -p Once -c 2 --json 2>/dev/null | jq .standard_error)"
 check_exit 'a window of more than the context' 1 "$volley" perplexity -f $text -c 257
 check_match 'a window of more than the context: both numbers' 'at most .* 256 tokens, got 257' "$err"
 check_exit 'a stride of a whole window' 1 "$volley" perplexity -f $text -c 64 --stride 64
