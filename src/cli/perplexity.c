@@ -66,8 +66,7 @@ static figure figure_of(const sums *s)
 {
     figure f;
     int n = snprintf(f.text, sizeof f.text, "%.4f", perplexity(s));
-    if (s->n > 1)
-        snprintf(f.text + n, sizeof f.text - (size_t)n, " +/- %.4f", standard_error(s));
+    if (s->n > 1) snprintf(f.text + n, sizeof f.text - (size_t)n, " +/- %.4f", standard_error(s));
     return f;
 }
 
@@ -102,7 +101,7 @@ static void show_progress(job *j, size_t done)
     bool tenth = done * 10 / j->windows.n > (done - 1) * 10 / j->windows.n;
     double elapsed_s = vly_progress_line_seconds(&j->progress);
     double left_s = elapsed_s / (double)done * (double)(j->windows.n - done);
-    char line[160];
+    char line[1024];
     snprintf(line, sizeof line, "window %zu of %zu: perplexity %s, %.0f s left", done, j->windows.n,
              figure_of(&j->sums).text, left_s);
     if (vly_progress_line_is_due(&j->progress))
