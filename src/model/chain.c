@@ -1,6 +1,7 @@
 /* Chained steps (shaders/chain.glsl): tried when a model is loaded, with bounded waits, and kept
  * only where they work, which is to leave the same bits, and are faster than barriers. */
 #include "base/log.h"
+#include "base/stats.h"
 #include "model/model_internal.h"
 
 #include <math.h>
@@ -124,17 +125,9 @@ static int run_all(vly_model *m, trial *t, vly_error *err)
 
 static void discard(const trial *t)
 {
-    for (int i = 0; i < N_CHAINS; i++)
-        if (t->layers[i]) vly_gpu_commands_destroy(t->layers[i]);
-    for (int i = 0; i < 2; i++)
-        if (t->mark[i]) vly_gpu_commands_destroy(t->mark[i]);
+    for (int i = 0; i < N_CHAINS; i++) vly_gpu_commands_destroy(t->layers[i]);
+    for (int i = 0; i < 2; i++) vly_gpu_commands_destroy(t->mark[i]);
     free(t->xn);
-}
-
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 /* What a kind takes, barriers taking 1; infinitely much where it cannot be or does not work. */
@@ -143,8 +136,7 @@ static double share(const trial *t, int kind)
     double of[ROUNDS];
     if (!t->layers[kind] || t->differs[kind]) return INFINITY;
     for (int i = 0; i < ROUNDS; i++) of[i] = t->us[kind][i] / t->us[0][i];
-    qsort(of, ROUNDS, sizeof *of, compare);
-    return of[ROUNDS / 2];
+    return vly_median(of, ROUNDS);
 }
 
 int vly_chain_choose(vly_model *m, vly_error *err)
