@@ -12,4 +12,11 @@ static inline uint64_t vly_clock_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+typedef struct {
+    char text[48];
+} vly_utc;
+
+/* The time of day as logs have it: "2026-01-31T23:59:59.999Z". */
+vly_utc vly_clock_utc(void);
+
 #endif

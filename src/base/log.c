@@ -1,5 +1,7 @@
 #include "base/log.h"
 
+#include "base/clock.h"
+
 #include <cjson/cJSON.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,6 +34,7 @@ void vly_log(vly_log_level level, const char *subsystem, const char *format, ...
         return;
     }
     cJSON *line = cJSON_CreateObject();
+    cJSON_AddStringToObject(line, "time", vly_clock_utc().text);
     cJSON_AddStringToObject(line, "level", level_names[level]);
     cJSON_AddStringToObject(line, "subsystem", subsystem);
     cJSON_AddStringToObject(line, "message", text);

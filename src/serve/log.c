@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 /* Fields of a line, as JSON or as name=value. */
 typedef struct {
@@ -45,18 +44,6 @@ static void add_real(line *l, const char *key, double value, int decimals)
     vly_writer_real(&l->out, value, decimals);
 }
 
-static void add_time(line *l)
-{
-    struct timespec now;
-    struct tm utc;
-    char text[48];
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    size_t n = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(text + n, sizeof text - n, ".%03ldZ", now.tv_nsec / 1000000);
-    add_text(l, "time", text);
-}
-
 static void add_peer(line *l, const vly_peer *peer)
 {
     if (peer->is_unix) {
@@ -89,7 +76,7 @@ static void add_completion(line *l, const vly_request_record *r)
 void vly_log_request(const vly_server *server, const vly_request_record *r)
 {
     line l = {.json = server->options->log_json};
-    add_time(&l);
+    add_text(&l, "time", vly_clock_utc().text);
     add_text(&l, "level", "info");
     add_text(&l, "subsystem", "serve");
     add_text(&l, "event", "request");

@@ -75,6 +75,8 @@ refused 'a server is there already, which writes' 'another server is listening' 
 go_on
 check 'and goes on' ended_well
 request /v1/completions '{"prompt":"a","max_tokens":1}'
+check 'every line of the log tells when it was written' sh -c \
+    'grep "^{" "$1" | jq -es "length > 3 and all(.time | test(\"^20..-.*[.][0-9]{3}Z\"))" >/dev/null' sh "$server_log"
 check 'lines of the log are JSON' sh -c 'grep "^{" "$1" | jq -es "
     map(select(.event == \"request\" and .path == \"/v1/completions\"))
     | length == 2 and all(.status == 200 and .outcome == \"length\" and .uid >= 0 and .pid > 0
