@@ -223,9 +223,10 @@ static int option_error(const vly_option_table *table, int got, char **argv)
 {
     const char *command = argv[0], *argument = argv[optind - 1];
     if (got == ':') return vly_cli_usage_error(command, "option '%s' needs a value", argument);
-    if (optopt && strncmp(argument, "--", 2) != 0)
-        return vly_cli_usage_error(command, "unknown option '-%c'", optopt);
-    if (optopt) return vly_cli_usage_error(command, "option '%s' takes no value", argument);
+    /* Of single letters only those without a row come here. */
+    if (optopt && find_row(table, optopt))
+        return vly_cli_usage_error(command, "option '%s' takes no value", argument);
+    if (optopt) return vly_cli_usage_error(command, "unknown option '-%c'", optopt);
     size_t i = SIZE_MAX;
     const char *first = next_match(table, argument + 2, &i);
     const char *second = first ? next_match(table, argument + 2, &i) : NULL;

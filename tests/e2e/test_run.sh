@@ -164,6 +164,8 @@ usage run "option '--draft-m=3' may be --draft-max or --draft-method" --draft-m=
 usage run "unknown option '--=3'" --=3
 usage run "option '--echo=3' takes no value" --echo=3
 usage run "unknown option '-Z'" -Z
+usage run "unknown option '-Z'" --echo -Zn 5
+usage run "option '--verbose=3' takes no value" --verbose=3
 usage run "option '-n' needs a value" -n
 for value in 0 -0.1 1.01 nan; do usage run 'above 0 and at most 1' --top-p "$value"; done
 for value in -0.1 1.01; do usage run '0 to 1,' --min-p "$value"; done
