@@ -69,7 +69,7 @@ bench load -m "$root/models/stories15M-q8_0.gguf" -r 1
 says 'load: three starts' '[.rows[].start] == ["first", "second", "from memory"]'
 says 'load: figures' '.rows | all(.ready_ms >= .open_ms + .weights_ms and .gb_per_s > 0 and
     .host_peak_mib > 1 and .device_peak_mib > 10)'
-says 'load: the third start finds the file in memory' '.rows[2].cached_percent == 100'
+says 'load: the third start finds the file in memory' '.rows[2].cached_percent > 90'
 for signal in INT TERM; do
     check_signal "load: SIG$signal ends it" 130 $signal 'ls -d "$scratch"/volley-bench-*' \
         "$volley" bench load -m "$root/models/stories15M-q8_0.gguf" -r 100

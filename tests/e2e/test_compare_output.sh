@@ -13,7 +13,7 @@ cat >"$scratch/peer/bin/llama-server" <<'END'
 [ "$1" != --version ] || { echo 'version: 7 (abc)'; exit; }
 echo "server $*" >>"$log"
 touch "$TMPDIR/alive"
-exec sleep 600
+exec sleep 3600
 END
 cat >"$scratch/peer/bin/llama-perplexity" <<'END'
 #!/usr/bin/env bash
