@@ -259,14 +259,11 @@ static int check_draft(vly_cli_generator command, const char *name, const vly_cl
     if (use == VLY_MODEL_UNUSED && o->draft && !none)
         return vly_cli_usage_error(name, "'--draft-method %s' uses no draft, got '-d %s'", method,
                                    o->draft);
-    if (use != VLY_MODEL_NEEDED) return 0;
-    if (none && method)
-        return vly_cli_usage_error(name, "'--draft-method %s' needs a draft, got '-d none'",
-                                   method);
-    if (none) return vly_cli_usage_error(name, "expected a draft to compare with, got '-d none'");
-    if (o->target && !o->draft)
-        return vly_cli_usage_error(name, "option '-m' needs a draft besides: '-d' is missing");
-    return 0;
+    if (use != VLY_MODEL_NEEDED || (o->draft ? !none : !o->target)) return 0;
+    const char *what = none ? "got '-d none'" : "'-d' is missing beside '-m'";
+    if (method)
+        return vly_cli_usage_error(name, "'--draft-method %s' needs a draft: %s", method, what);
+    return vly_cli_usage_error(name, "expected a draft to compare with: %s", what);
 }
 
 /* Fills in what was not said of drafting. verify is to compare texts that were drafted, so it does

@@ -134,7 +134,7 @@ for command in run verify; do
     usage $command 'uses no draft' -d $draft --draft-method ngram
     usage $command 'needs a draft' -d none --draft-method chain
     usage $command 'needs a draft' -d none --draft-method text
-    usage $command "'-d' is missing" -m $target --draft-method model
+    usage $command "'--draft-method model' needs a draft: '-d' is missing" -m $target --draft-method model
 done
 
 # ---- what auto keeps for later runs ----
