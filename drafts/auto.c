@@ -237,7 +237,8 @@ static int create_model(draft_auto *d, const vly_draft_source *source, vly_error
 static void want_early(draft_auto *d, const vly_draft_source *source)
 {
     vly_governor_input in = {.left = source->left, .behind = (uint32_t)source->text->len};
-    if (source->left == 0 || in.behind <= VLY_MAX_BATCH) return;
+    /* A text has more tokens of the draft's than of the target's, two for one and more. */
+    if (source->left == 0 || in.behind <= VLY_MAX_BATCH / 2) return;
     in.k_max[VLY_ARM_MODEL] = VLY_MAX_DRAFT;
     in.k_max[VLY_ARM_TEXT] = d->text ? VLY_MAX_DRAFT : 0;
     d->decision = vly_governor_choose(&d->governor, &in);
