@@ -10,7 +10,7 @@
 # CONFIG          the configurations to test, instead of each suite's own
 # TESTS           run only those whose names, or ends of names behind a '/', this pattern matches:
 #                 '*serve*', test_serve_many, e2e/test_run.sh
-# TEST_SECONDS    the longest that one program may take (3600): what hangs is ended, not what is slow
+# TEST_SECONDS    the longest that one program may take (1200): what hangs is ended, not what is slow
 # FUZZ_SECONDS    how long each fuzzer runs (30)
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -46,7 +46,7 @@ run_test() {
     local name=$1 log=$scratch/${1//\//-} started=$SECONDS status passed=0 failed=1 skipped=0
     shift
     echo "$passed $failed $skipped" >"$log.count" # until there is a result
-    timeout -k 10 "${TEST_SECONDS:-3600}" "$@" </dev/null >"$log.out" 2>"$log.err"
+    timeout -k 10 "${TEST_SECONDS:-1200}" "$@" </dev/null >"$log.out" 2>"$log.err"
     status=$?
     read -r passed failed skipped <<<"$(awk -v status=$status "$count" "$log.out" || echo 0 1 0)"
     echo "$passed $failed $skipped" >"$log.count"
@@ -56,7 +56,7 @@ run_test() {
     [ "$failed" = 0 ] && return
     {
         echo "=== $name: exit status $status: $*"
-        [ $status = 124 ] && echo "out of time after ${TEST_SECONDS:-3600} s"
+        [ $status = 124 ] && echo "out of time after ${TEST_SECONDS:-1200} s"
         [ $status -gt 128 ] && echo "ended by signal $((status - 128))"
         [ $status -lt 124 ] || tail -n 3 "$log.out" # how far it came
         awk "$failures" "$log.out"

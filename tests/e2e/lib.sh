@@ -21,7 +21,7 @@ scratch=$(mktemp -d)
 n_checks=0
 n_failed=0
 out='' err=''
-patience=1200 # for what comes in a moment, or never
+patience=400 # for what comes in a moment, or never
 endless=synthetic:dim=64,layers=2,heads=4,kv_heads=2,ff=96,vocab=600,ctx=200000:q8_0
 
 finish() {

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#define PATIENCE_S 1200.0 /* for what comes in a moment, or never */
+#define PATIENCE_S 400.0 /* for what comes in a moment, or never */
 /* A model whose text no machine comes to the end of, minutes, before a test is done with it. */
 #define ENDLESS_MODEL "synthetic:dim=64,layers=2,heads=4,kv_heads=2,ff=96,vocab=600,ctx=200000:q8_0"
 
