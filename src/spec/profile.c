@@ -134,10 +134,15 @@ void vly_profile_learn(vly_profile *p, vly_arm arm, const vly_outcome *o)
     }
     double overhead = o->wall_ns - device_ns;
     if (!(o->n_tok > 0 && o->verify_ns > 0 && overhead > 0)) return;
-    double *mean = o->first ? &p->wait_ns : &p->overhead_ns[timed_as(arm)];
+    if (o->first) {
+        if (!(p->wait_ns > 0)) p->wait_ns = fmin(overhead, o->verify_ns);
+        vly_profile_add_time(&p->wait_ns, overhead);
+        /* It tells no more of the others in its row than blocks without a proposal do. */
+        overhead = p->overhead_ns[VLY_ARM_NONE];
+    }
+    double *mean = &p->overhead_ns[timed_as(arm)];
     /* A single block may have waited for another program. */
-    if (!(*mean > 0))
-        *mean = o->first ? fmin(overhead, o->verify_ns) : vly_profile_overhead_ns(p, arm);
+    if (!(*mean > 0)) *mean = vly_profile_overhead_ns(p, arm);
     vly_profile_add_time(mean, overhead);
 }
 

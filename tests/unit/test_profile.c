@@ -138,6 +138,24 @@ static void test_overheads(void **state)
     expect_near(vly_profile_overhead_ns(&p, VLY_ARM_NONE), 40);
     expect_near(vly_profile_overhead_ns(&p, VLY_ARM_MODEL), 40);
     expect_near(p.step_ns[VLY_ARM_MODEL], 300);
+    /* Which is what it costs to leave a row. */
+    assert_true(p.wait_ns > 500 && p.wait_ns < 600); /* of 600 and 500, in turns */
+    expect_near(vly_profile_leave_ns(&p), p.wait_ns - 40);
+    assert_true(vly_profile_overhead_ns(&p, VLY_ARM_TEXT) == p.wait_ns);
+}
+
+static void test_leaving_is_free_where_nothing_runs_ahead(void **state)
+{
+    (void)state;
+    vly_profile p = {0};
+    vly_outcome plain = {.n_tok = 1, .verify_ns = 1000, .wall_ns = 1040};
+    for (int i = 0; i < 10; i++) vly_profile_learn(&p, VLY_ARM_NONE, &plain);
+    expect_near(vly_profile_leave_ns(&p), 0);
+    expect_near(vly_profile_overhead_ns(&p, VLY_ARM_TEXT), 40);
+    plain.first = true; /* the very first one may wait for much that no other does */
+    plain.wall_ns = 1e7;
+    vly_profile_learn(&p, VLY_ARM_NONE, &plain);
+    assert_true(p.wait_ns > 0 && p.wait_ns < 1.1 * plain.verify_ns);
 }
 
 static void test_loading(void **state)
@@ -179,6 +197,7 @@ int main(void)
         cmocka_unit_test(test_a_level_is_that_of_both_models),
         cmocka_unit_test(test_reading_is_no_drafting),
         cmocka_unit_test(test_overheads),
+        cmocka_unit_test(test_leaving_is_free_where_nothing_runs_ahead),
         cmocka_unit_test(test_loading),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
