@@ -147,13 +147,13 @@ static vly_decision best_of_arm(const vly_governor *g, vly_arm arm, const vly_go
     uint32_t k_max = in->k_max[arm] < VLY_MAX_DRAFT ? in->k_max[arm] : VLY_MAX_DRAFT;
     uint32_t n_met = n_met_ahead(g, arm, in);
     double tokens = 1, all = 1, met = 1;
+    if (arm == VLY_ARM_NONE) return (vly_decision){.arm = arm, .score = score(g, arm, 0, in, 1)};
     estimate(g, arm, k_max, a);
     for (uint32_t i = 0; i < k_max && hope > 0; i++) {
         double tries = (double)g->accepted[arm][i].tries + g->trust[arm];
         a[i] = clamp(a[i] + hope * sqrt(a[i] * (1 - a[i]) / tries), 0, 0.99);
     }
     for (uint32_t i = 0; i < n_met && i < k_max; i++) met *= a[i];
-    if (arm == VLY_ARM_NONE) return (vly_decision){.arm = arm, .score = score(g, arm, 0, in, 1)};
     for (uint32_t k = 1; n_met + k <= k_max; k++) {
         tokens += all *= a[n_met + k - 1];
         double s =

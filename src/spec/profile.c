@@ -108,7 +108,7 @@ double vly_profile_overhead_ns(const vly_profile *p, vly_arm arm)
 
 double vly_profile_leave_ns(const vly_profile *p)
 {
-    return p->wait_ns > 0 ? fmax(p->wait_ns - p->overhead_ns[VLY_ARM_NONE], 0) : 0;
+    return fmax(p->wait_ns - p->overhead_ns[VLY_ARM_NONE], 0);
 }
 
 /* Of the time of draft steps, that without reading on before the first one. A step takes no less
