@@ -48,7 +48,8 @@ fail() {
         printf '%s\n' "$2" | awk 'NR <= 5 { print; next } { last[NR] = $0; delete last[NR - 40] }
             END { for (i = NR > 45 ? NR - 39 : 6; i <= NR; i++) print last[i] }'
         [ ! -s "${server_log:-}" ] || { # without the questions whether it is ready
-            echo "$server_log:" && grep -v 'path=/health status=503' "$server_log" | tail -n 15
+            echo "$server_log:"
+            grep -Ev 'path=/health status=503|"path":"/health","status":503' "$server_log" | tail -n 15
         }
     } | cut -c 1-4000 | sed 's/^/#   /'
 }
@@ -69,10 +70,13 @@ check() {
 }
 
 # Of the words those that are files of the test's own, with what is in them: what jq -e looked at.
+# Not the server's log, of which `fail` shows the end.
 show_files() {
     local word
     for word in "$@"; do
-        [[ $word == "$scratch"/* && -f $word ]] && echo "$word:" && head -c 4000 "$word" | tr -d '\0'
+        [[ $word == "$scratch"/* && $word != "${server_log:-}" && -f $word ]] || continue
+        echo "$word:"
+        head -c 4000 "$word" | tr -d '\0'
     done
 }
 

@@ -74,7 +74,8 @@ begin_held_stream
 refused 'a server is there already, which writes' 'another server is listening' --socket "$socket"
 go_on
 check 'and goes on' ended_well
-request /v1/completions '{"prompt":"a","max_tokens":1}'
+request /v1/completions '{"prompt":"a","max_tokens":1,"ignore_eos":true}'
+check_equal 'and answers' 200 "$code"
 check 'every line of the log tells when it was written' sh -c \
     'grep "^{" "$1" | jq -es "length > 3 and all(.time | test(\"^20..-.*[.][0-9]{3}Z\"))" >/dev/null' sh "$server_log"
 check 'lines of the log are JSON' sh -c 'grep "^{" "$1" | jq -es "
