@@ -104,7 +104,7 @@ struct vly_draft {
 typedef int vly_draft_create_fn(const vly_draft_source *source, vly_draft **out, vly_error *err);
 
 /* The create functions of all methods, those of drafts/methods.def and: */
-#define VLY_DRAFT_METHOD(id, name, create, model_use, summary) vly_draft_create_fn create;
+#define VLY_DRAFT_METHOD(id, name, create, ...) vly_draft_create_fn create;
 #include "drafts/methods.def"
 #undef VLY_DRAFT_METHOD
 

@@ -2,7 +2,7 @@
 #include "drafts/draft.h"
 
 static vly_draft_create_fn *const creators[] = {
-#define VLY_DRAFT_METHOD(id, name, create, model_use, summary) [VLY_DRAFT_##id] = create,
+#define VLY_DRAFT_METHOD(id, name, create, ...) [VLY_DRAFT_##id] = create,
 #include "drafts/methods.def"
 #undef VLY_DRAFT_METHOD
 };

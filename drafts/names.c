@@ -4,9 +4,10 @@
 static const struct {
     const char *name;
     vly_draft_model_use model_use;
+    uint32_t default_max;
 } methods[] = {
-#define VLY_DRAFT_METHOD(id, name, create, model_use, summary)                                     \
-    [VLY_DRAFT_##id] = {name, VLY_MODEL_##model_use},
+#define VLY_DRAFT_METHOD(id, name, create, model_use, default_max, summary)                        \
+    [VLY_DRAFT_##id] = {name, VLY_MODEL_##model_use, default_max},
 #include "drafts/methods.def"
 #undef VLY_DRAFT_METHOD
 };
@@ -24,5 +25,6 @@ vly_draft_model_use vly_draft_method_model_use(vly_draft_method method)
 
 uint32_t vly_draft_method_default_max(vly_draft_method method)
 {
-    return method == VLY_DRAFT_DEFAULT || method == VLY_DRAFT_AUTO ? VLY_MAX_DRAFT : 4;
+    if (method == VLY_DRAFT_DEFAULT) method = VLY_DRAFT_AUTO;
+    return vly_draft_method_name(method) ? methods[method].default_max : 0;
 }

@@ -176,7 +176,7 @@ int vly_engine_apply_template(const vly_engine *engine, const vly_chat_message *
 /* How tokens are drafted. What is drafted changes the speed, never the text. */
 typedef enum {
     VLY_DRAFT_DEFAULT, /* VLY_DRAFT_AUTO */
-#define VLY_DRAFT_METHOD(id, name, create, model_use, summary) VLY_DRAFT_##id,
+#define VLY_DRAFT_METHOD(id, name, ...) VLY_DRAFT_##id,
 #include "drafts/methods.def"
 #undef VLY_DRAFT_METHOD
     VLY_N_DRAFT_METHODS
@@ -189,8 +189,9 @@ const char *vly_draft_method_name(vly_draft_method method);
 typedef enum { VLY_MODEL_UNUSED, VLY_MODEL_OPTIONAL, VLY_MODEL_NEEDED } vly_draft_model_use;
 vly_draft_model_use vly_draft_method_model_use(vly_draft_method method); /* default: that of auto */
 
-/* The draft_max that is good for most: VLY_MAX_DRAFT for auto, which takes less by itself, else 4.
- */
+/* The draft_max that is good for most: 4 for what a model drafts, 8 for n-grams, which cost
+ * nothing, VLY_MAX_DRAFT for auto, which takes less by itself; 0 for none and for what is no
+ * method. */
 uint32_t vly_draft_method_default_max(vly_draft_method method);
 /* A draft_max that asks for it. */
 #define VLY_DRAFT_MAX_DEFAULT UINT32_MAX

@@ -80,12 +80,15 @@ static int parse_kv(const vly_option_row *row, const char *text, void *options)
 
 #define AT(field) offsetof(vly_cli_options, field)
 
-#define VLY_DRAFT_METHOD(id, name, create, model_use, summary) "|" name
+#define DRAFT_MAX_HELP                                                                             \
+    "tokens that are drafted at a time: always K, by default 4, with ngram 8; "                    \
+    "with auto at most K, by default " VLY_HELP_NUMBER(VLY_MAX_DRAFT)
+#define VLY_DRAFT_METHOD(id, name, ...) "|" name
 static const char method_names[] =
 #include "drafts/methods.def"
     ;
 #undef VLY_DRAFT_METHOD
-#define VLY_DRAFT_METHOD(id, name, create, model_use, summary) name ": " summary "; "
+#define VLY_DRAFT_METHOD(id, name, create, model_use, default_max, summary) name ": " summary "; "
 static const char method_help[] = "what is drafted. "
 #include "drafts/methods.def"
                                   "by default auto, for verify model";
@@ -161,12 +164,9 @@ static const vly_option_row rows[] = {
     {VERIFY, 0, "seeds", NULL, "N", &vly_option_count, AT(n_seeds), 1, 1000000,
      "how many seeds to try"},
     {RUN | CHAT, 0, "draft-max", NULL, "K", &vly_cli_draft_max_type, AT(draft_max), 0,
-     VLY_MAX_DRAFT,
-     "tokens that are drafted at a time: always K, by default 4; with auto at most K, by "
-     "default " VLY_HELP_NUMBER(VLY_MAX_DRAFT) "; 0: decode plainly"},
+     VLY_MAX_DRAFT, DRAFT_MAX_HELP "; 0: decode plainly"},
     {VERIFY, 0, "draft-max", NULL, "K", &vly_cli_draft_max_type, AT(draft_max), 1, VLY_MAX_DRAFT,
-     "tokens that are drafted at a time: always K, by default 4; with auto at most K, by "
-     "default " VLY_HELP_NUMBER(VLY_MAX_DRAFT)},
+     DRAFT_MAX_HELP},
     {WRITE, 0, "draft-method", NULL, method_names + 1, &vly_cli_method_type, AT(draft_method), 0, 0,
      method_help},
     {LOGITS, 0, "top", NULL, "N", &vly_option_count, AT(n_top), 1, 1000,

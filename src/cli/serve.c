@@ -125,9 +125,8 @@ static const vly_option_row rows[] = {
     {1, 0, "arch", NULL, "FILE", TEXT, MODEL(arch), 0, 0, VLY_HELP_ARCH},
     {1, 0, "device", NULL, "D", TEXT, MODEL(device), 0, 0, VLY_HELP_DEVICE},
     {1, 0, "draft-max", NULL, "K", &vly_cli_draft_max_type, MODEL(draft_max), 0, VLY_MAX_DRAFT,
-     "tokens that are drafted at a time, with auto at most (4, with auto " VLY_HELP_NUMBER(
-         VLY_MAX_DRAFT) "), where a request does "
-                        "not say"},
+     "tokens that are drafted at a time, with auto at most (4, with ngram 8, with "
+     "auto " VLY_HELP_NUMBER(VLY_MAX_DRAFT) "), where a request does not say"},
     {1, 0, "draft-method", NULL, "METHOD", &vly_cli_method_type, MODEL(draft_method), 0, 0,
      "what is drafted, where a request does not say; see 'volley run --help'"},
     {1, 0, "request-timeout", NULL, "S", REAL, SERVE(request_timeout_s), 0, MAX_S,

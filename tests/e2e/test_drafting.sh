@@ -41,7 +41,7 @@ run -p "$dialog" -n 30 --temp 0 --draft-method ngram
 check 'ngram: no draft model is loaded' jq -e '.draft == null and .stats.kv_bytes.draft == 0' \
     "$scratch/run"
 check 'ngram: and still drafts' jq -e '.stats | .drafted > 0 and .accepted > 0
-    and (.accepted_by_position | length == 4 and add > 0)' "$scratch/run"
+    and (.accepted_by_position | length == 8 and add > 0)' "$scratch/run"
 run -d none -p 'Once upon a time' -n 8 --temp 0 --draft-method ngram
 check 'ngram: nothing where nothing occurred before' jq -e '.stats.drafted == 0' "$scratch/run"
 run -p 'Once upon a time' -n 8 --temp 0 --draft-method chain
