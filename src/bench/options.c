@@ -251,9 +251,9 @@ static int parse(vly_bench_kind bench, const char *summary, int argc, char **arg
     snprintf(name, sizeof name, "bench %s", argv[0]);
     snprintf(intro, sizeof intro, "usage: volley %s %s[OPTION...]\n\nMeasures %s.\n\n", name,
              bench == SPEC ? "" : "(-m MODEL | --synthetic SHAPE:FORMAT) ", summary);
-    snprintf(outro, sizeof outro,
-             "%s\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n",
-             bench == SPEC ? "\nCtrl-C ends it, and tells of the prompts until then.\n" : "");
+    snprintf(
+        outro, sizeof outro, "%s\nExit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n",
+        bench == SPEC ? "\nCtrl-C or SIGTERM ends it, and tells of the prompts until then.\n" : "");
     if (set_defaults(bench, o)) return vly_cli_usage_error(name, "no memory for its options");
     const vly_bench_options defaults = *o;
     const vly_option_table table = {.rows = rows,

@@ -127,15 +127,14 @@ static int parse(int argc, char **argv, vly_serve_bench *o)
 {
     static char name[] = "bench serve";
     const vly_serve_bench default_values = *o;
-    const vly_option_table table = {.rows = rows,
-                                    .n_rows = sizeof rows / sizeof *rows,
-                                    .command = 1,
-                                    .intro = intro,
-                                    .outro =
-                                        "\nCtrl-C ends it, and tells of the loads until then.\n\n"
-                                        "Exit status: 0 done, 1 failed, 2 wrong usage, 130 "
-                                        "interrupted.\n",
-                                    .default_values = &default_values};
+    const vly_option_table table = {
+        .rows = rows,
+        .n_rows = sizeof rows / sizeof *rows,
+        .command = 1,
+        .intro = intro,
+        .outro = "\nCtrl-C or SIGTERM ends it, and tells of the loads until then.\n\n"
+                 "Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n",
+        .default_values = &default_values};
     int n = 1;
     while (n < argc && strcmp(argv[n], "--") != 0) n++;
     o->server_options = argv + n + 1;
