@@ -4,11 +4,10 @@
 // them, and depend on nothing else in the step.
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
-#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #define VLY_TEXEL 0
 #define HALF_X 1
+#include "matrix.glsl"
 #include "common.glsl"
 #include "matvec.glsl"
 #include "tile_layouts.glsl"
@@ -110,7 +109,7 @@ void main()
 {
     uint block_column = gl_WorkGroupID.y * WIDE;
     if (block_column >= n_columns()) return;
-    [[unroll]] for (uint i = 0; i < ROW_TILES * GROUPS; i++) sum[i] = matrix_sum(0.0);
+    [[unroll]] for (uint i = 0; i < ROW_TILES * GROUPS; i++) sum[i] = MATRIX_ZERO;
     for (uint c = gl_SubgroupID; c < WIDE && block_column + c < n_columns(); c += gl_NumSubgroups) {
         float factor = norm_factor(block_column + c);
         if (subgroupElect()) shared_factor[c] = factor;

@@ -10,11 +10,10 @@
 // can lie as the lanes want them, and unpacking one needs no shared memory.
 #version 460
 #extension GL_GOOGLE_include_directive : require
-#extension GL_KHR_cooperative_matrix : require
-#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #define VLY_TEXEL 0
 #define HALF_X 1
 #define TAGS   1
+#include "matrix.glsl"
 #include "common.glsl"
 #include "matvec.glsl"
 #include "tile_layouts.glsl"
@@ -125,7 +124,7 @@ void multiply(tile_unit u, uint unit)
 // All units of a tile, whose first are loaded: where one was multiplied, the next one takes its place.
 void multiply_tile(uint tile)
 {
-    [[unroll]] for (uint c = 0; c < GROUPS; c++) sum[c] = matrix_sum(0.0);
+    [[unroll]] for (uint c = 0; c < GROUPS; c++) sum[c] = MATRIX_ZERO;
     for (uint base = gl_SubgroupID; base < units; base += WARPS * DEPTH) {
         uint further = base + WARPS * DEPTH;
         [[unroll]] for (uint d = 0; d < DEPTH; d++) {

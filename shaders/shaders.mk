@@ -21,9 +21,9 @@ include $(spv_dir)/rules.mk
 
 # Shaders for matrix units: compilers that do not know GL_KHR_cooperative_matrix yet take what a newer one
 # made of them, shaders/spirv/<name>.spv; `make spirv` with such a GLSLC makes these again.
-matrix_shaders := matvec_tile matvec_tile_chained matmul_tile matrix_probe
-matrix_sources := shaders/matvec_tile.comp shaders/matmul_tile.comp shaders/matrix_probe.comp shaders/common.glsl \
-                  shaders/shared.h shaders/matvec.glsl shaders/chain.glsl shaders/tile_layouts.glsl
+matrix_shaders := matvec_tile matvec_tile_chained matmul_tile attention_tile_int8 attention_tile_f16 matrix_probe
+matrix_sources := $(addprefix shaders/,matvec_tile.comp matmul_tile.comp attention_tile.comp matrix_probe.comp \
+                    common.glsl shared.h matrix.glsl matvec.glsl chain.glsl tile_layouts.glsl kv.glsl)
 matrix_spv     := $(matrix_shaders:%=$(spv_dir)/%.spv)
 ifneq ($(shell printf '\043version 460\n\043extension GL_KHR_cooperative_matrix : require\nvoid main(){}' | \
          $(GLSLC) -fshader-stage=compute -o - - >/dev/null 2>&1 && echo known),known)
@@ -46,13 +46,17 @@ spirv: ## compile the shaders for matrix units into shaders/spirv (needs a new g
 $(spv_dir)/embedded.o: private CFLAGS += -DVLY_SPV_DIR='"$(spv_dir)"'
 $(spv_dir)/embedded.o: $(spv_files)
 
-# The kernel of tests/kernels/test_gpu.c, which includes it as numbers.
-shader_headers := $(spv_dir)/test_gpu.inc
-$(spv_dir)/test_gpu.inc: tests/kernels/test_gpu.comp shaders/shaders.mk
+# Kernels of tests, which include them as numbers: one of their own, and attention_tile.comp by what stands for
+# matrix units (shaders/matrix.glsl).
+shader_headers := $(addprefix $(spv_dir)/,test_gpu.inc attention_emulated_int8.inc attention_emulated_f16.inc)
+$(spv_dir)/test_gpu.inc: source := tests/kernels/test_gpu.comp
+$(spv_dir)/attention_emulated_int8.inc: source := -DMATRIX_EMULATED -DKV_INT8=1 -Itests/kernels shaders/attention_tile.comp
+$(spv_dir)/attention_emulated_f16.inc: source := -DMATRIX_EMULATED -DKV_INT8=0 -Itests/kernels shaders/attention_tile.comp
+$(shader_headers): shaders/shaders.mk
 	@mkdir -p $(@D)
-	$(call say,GLSLC) $(GLSLC) $(glslc_flags) -mfmt=num -o $@ $<
+	$(call say,GLSLC) $(GLSLC) $(glslc_flags) -MD -MF $(@:.inc=.d) -MT $@ -mfmt=num -o $@ $(source)
 
 # A source that is gone is not an error: the shader is compiled again without it.
 shaders/%.glsl shaders/%.h shaders/%.comp: ;
 
--include $(spv_files:.spv=.d) $(spv_dir)/embedded.d
+-include $(spv_files:.spv=.d) $(shader_headers:.inc=.d) $(spv_dir)/embedded.d

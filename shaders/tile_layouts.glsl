@@ -3,10 +3,6 @@
 // neighbours at a time, k = 0 .. 3: weights 2 j and 2 j + 8 of row g, then of row g + 8.
 layout(constant_id = VLY_MATVEC_LAYOUT) const uint LAYOUT = 0;
 
-#define matrix_w   coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseA>
-#define matrix_x   coopmat<float16_t, gl_ScopeSubgroup, 16, 8, gl_MatrixUseB>
-#define matrix_sum coopmat<float, gl_ScopeSubgroup, 16, 8, gl_MatrixUseAccumulator>
-
 const bool WITH_MINIMUM = LAYOUT == VLY_TILE_Q4M || LAYOUT == VLY_TILE_Q5M;
 const bool WIDE_SCALES = WITH_MINIMUM || LAYOUT == VLY_TILE_Q6;
 const uint PLANES = LAYOUT == VLY_TILE_F16 ? 4 : LAYOUT == VLY_TILE_Q8 ? 2 : 1;
@@ -16,11 +12,6 @@ struct tile_unit {
     uvec2 high;    // bits above the fourth
     uvec4 scale;   // of row g, of row g + 8
 };
-
-f16vec2 halves(uint u)
-{
-    return unpackFloat2x16(u);
-}
 
 uint tiles()
 {

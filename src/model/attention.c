@@ -55,6 +55,29 @@ static void store(recorder *r, const struct vly_push_attention *p)
                              p->n_head_kv, r->n, 1);
 }
 
+#define TILE_ROWS  16u /* tokens of a subgroup on matrix units */
+#define TILE_HEADS 4u  /* subgroups of a workgroup, a head each */
+
+/* Prompts on matrix units, which attention_tile.comp is for. */
+static bool takes_tiles(const recorder *r)
+{
+    uint32_t head_dim = r->m->config.head_dim;
+    return r->prompt && r->m->geometry.tile_form && head_dim % 32 == 0 && head_dim <= 256;
+}
+
+static void attend_tiles(recorder *r, const struct vly_push_attention *p)
+{
+    const vly_geometry *g = &r->m->geometry;
+    uint32_t constants[] = {TILE_HEADS * g->lanes, r->m->config.head_dim, g->tile_form};
+    bool int8 = vly_kv_get_shape(r->m->kv)->int8;
+    vly_gpu_kernel *k = kernel(
+        r, int8 ? VLY_SHADER_attention_tile_int8 : VLY_SHADER_attention_tile_f16, constants, 3);
+    if (k)
+        vly_gpu_cmd_dispatch(r->commands, k, NULL, p, sizeof *p,
+                             (p->n_head + TILE_HEADS - 1) / TILE_HEADS,
+                             (r->n + TILE_ROWS - 1) / TILE_ROWS, 1);
+}
+
 static void attend(recorder *r, const struct vly_push_attention *p, bool stored)
 {
     const vly_model *m = r->m;
@@ -126,5 +149,8 @@ void vly_attention_record(recorder *r, uint32_t layer, struct vly_chain chain)
         store(r, &p);
         barrier(r);
     }
-    attend(r, &p, stored);
+    if (takes_tiles(r))
+        attend_tiles(r, &p);
+    else
+        attend(r, &p, stored);
 }

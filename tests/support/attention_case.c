@@ -168,3 +168,75 @@ float *attention_case_one_by_one(const attention_case *o, uint32_t slot)
     }
     return out;
 }
+
+/* K (0) or V (1) of a position and head as its page has it: its values to `out`
+ * [head_dim]; the bytes are those that quantising the step's values gives. */
+static void read_stored(const attention_case *o, uint32_t slot, uint32_t pos, uint32_t kv_head,
+                        uint32_t which, float *out)
+{
+    uint32_t dim = o->s.head_dim, i = pos % VLY_PAGE_TOKENS;
+    const uint8_t *head = attention_case_page_at(o, attention_case_page_of(slot, pos)) +
+                          (size_t)(ATTENTION_LAYER * o->s.n_head_kv + kv_head) * o->head_quads * 16;
+    const float *fresh =
+        o->qkv[slot] + (size_t)pos * o->n_qkv + o->n_out + (which * o->s.n_head_kv + kv_head) * dim;
+    if (o->s.int8) {
+        const int8_t *q = (const int8_t *)head + (which * VLY_PAGE_TOKENS + i) * dim;
+        uint16_t scale, expected_scale = reference_kv_scale(fresh, dim);
+        int8_t expected[256];
+        memcpy(&scale, head + 2 * VLY_PAGE_TOKENS * dim + (which * VLY_PAGE_TOKENS + i) * 2, 2);
+        assert_int_equal(scale, expected_scale);
+        reference_kv_quantize(fresh, dim, vly_f16_to_f32(scale), expected);
+        for (uint32_t d = 0; d < dim; d++) {
+            /* A division that is off by an ulp may tip a value that lies between two
+             * quants. */
+            float exact = fresh[d] / vly_f16_to_f32(scale);
+            bool between = fabsf(fabsf(exact - floorf(exact)) - 0.5f) < 1e-4f;
+            assert_in_range(abs(q[d] - expected[d]), 0, between ? 1 : 0);
+            out[d] = (float)q[d] * vly_f16_to_f32(scale);
+        }
+    } else {
+        const uint8_t *v = head + (size_t)(which * VLY_PAGE_TOKENS + i) * dim * 2;
+        for (uint32_t d = 0; d < dim; d++) {
+            uint16_t half;
+            memcpy(&half, v + 2 * d, 2);
+            out[d] = vly_f16_to_f32(half);
+            assert_true(out[d] == vly_f16_to_f32(vly_f32_to_f16(fresh[d])));
+        }
+    }
+}
+
+uint32_t attention_case_first_seen(const attention_case *o, uint32_t pos)
+{
+    return o->push.window && pos >= o->push.window ? pos + 1 - o->push.window : 0;
+}
+
+void attention_case_check(const attention_case *o, uint32_t slot, const float *got,
+                          double tolerance)
+{
+    uint32_t dim = o->s.head_dim;
+    float *k = malloc((size_t)2 * ATTENTION_N_POS * dim * sizeof *k),
+          *v = k + (size_t)ATTENTION_N_POS * dim;
+    double expected[256];
+    assert_non_null(k);
+    for (uint32_t kv_head = 0; kv_head < o->s.n_head_kv; kv_head++) {
+        for (uint32_t pos = 0; pos < ATTENTION_N_POS; pos++) {
+            read_stored(o, slot, pos, kv_head, 0, k + (size_t)pos * dim);
+            read_stored(o, slot, pos, kv_head, 1, v + (size_t)pos * dim);
+        }
+        for (uint32_t h = kv_head * o->s.group; h < (kv_head + 1) * o->s.group; h++)
+            for (uint32_t pos = 0; pos < ATTENTION_N_POS; pos++) {
+                const float *out = got + (size_t)pos * o->n_out + h * dim;
+                size_t from = attention_case_first_seen(o, pos), n = pos + 1 - from;
+                reference_attention(o->qkv[slot] + (size_t)pos * o->n_qkv + h * dim, k + from * dim,
+                                    v + from * dim, (uint32_t)n, dim, (double)o->push.scale,
+                                    expected);
+                for (uint32_t d = 0; d < dim; d++)
+                    if (!(fabs((double)out[d] - expected[d]) <= tolerance))
+                        fail_msg("%s%s, head %u of %u, position %u, dimension %u: %.8g, "
+                                 "not %.8g",
+                                 o->s.int8 ? "int8" : "f16", o->s.texel ? " texel" : "", h, dim,
+                                 pos, d, (double)out[d], expected[d]);
+            }
+    }
+    free(k);
+}

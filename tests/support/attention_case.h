@@ -58,4 +58,11 @@ const float *attention_case_output(const attention_case *o, uint32_t token);
 /* Every token in a step of its own: outputs [ATTENTION_N_POS][n_out], to be freed. */
 float *attention_case_one_by_one(const attention_case *o, uint32_t slot);
 
+/* Of the positions up to `pos`, the first that its token sees. */
+uint32_t attention_case_first_seen(const attention_case *o, uint32_t pos);
+/* The pages of `slot` hold what they should, and outputs [ATTENTION_N_POS][n_out] are, but for
+ * `tolerance`, what the reference computes of them. */
+void attention_case_check(const attention_case *o, uint32_t slot, const float *got,
+                          double tolerance);
+
 #endif

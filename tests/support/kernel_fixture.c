@@ -7,8 +7,6 @@
 
 #include <cmocka.h>
 
-#define MIB (UINT64_C(1) << 20)
-
 kernel_fixture fixture;
 
 static const uint32_t quiet_nan = 0x7fc0da7a;
@@ -29,12 +27,12 @@ int kernel_fixture_open(void **state)
         vly_gpu_memory memory;
         const char *label;
     } buffers[] = {
-        {&fixture.act, 8 * MIB, VLY_GPU_READBACK, "activations"},
-        {&fixture.weights, MIB, VLY_GPU_STEP, "weights"},
-        {&fixture.kv, 4 * MIB, VLY_GPU_READBACK, "cache"},
+        {&fixture.act, 8u << 20, VLY_GPU_READBACK, "activations"},
+        {&fixture.weights, 1u << 20, VLY_GPU_STEP, "weights"},
+        {&fixture.kv, 4u << 20, VLY_GPU_READBACK, "cache"},
         {&fixture.step, 2 * sizeof(struct vly_step), VLY_GPU_READBACK, "steps"},
         {&fixture.target, sizeof(struct vly_step), VLY_GPU_READBACK, "target's step"},
-        {&fixture.table, MIB, VLY_GPU_STEP, "tables"},
+        {&fixture.table, 1u << 20, VLY_GPU_STEP, "tables"},
         {&fixture.results, sizeof(struct vly_results), VLY_GPU_READBACK, "results"},
     };
     int rc = vly_gpu_create(getenv("VLY_TEST_DEVICE"), &fixture.gpu, &err);
@@ -113,16 +111,13 @@ struct vly_step *kernel_fixture_target(void)
     return fixture.target.mapped;
 }
 
-void kernel_fixture_run(vly_shader_id shader, const uint32_t *constants, uint32_t n_constants,
-                        const void *push, uint32_t push_bytes, uint32_t x, uint32_t y, uint32_t z)
+static void run(const vly_gpu_kernel *kernel, const void *push, uint32_t push_bytes, uint32_t x,
+                uint32_t y, uint32_t z)
 {
-    vly_gpu_kernel *kernel = NULL;
     vly_gpu_commands *commands = NULL;
     uint64_t ticket;
     vly_error err;
-    if (vly_gpu_kernel_get(fixture.gpu, shader, constants, n_constants, fixture.lanes, &kernel,
-                           &err) ||
-        vly_gpu_commands_create(fixture.gpu, "a kernel's test", &commands, &err))
+    if (vly_gpu_commands_create(fixture.gpu, "a kernel's test", &commands, &err))
         fail_msg("%s", err.message);
     vly_gpu_cmd_dispatch(commands, kernel, fixture.views, push, push_bytes, x, y, z);
     if (vly_gpu_commands_end(commands, &err) ||
@@ -130,4 +125,26 @@ void kernel_fixture_run(vly_shader_id shader, const uint32_t *constants, uint32_
         vly_gpu_wait(fixture.gpu, ticket, &err))
         fail_msg("%s", err.message);
     vly_gpu_commands_destroy(commands);
+}
+
+void kernel_fixture_run(vly_shader_id shader, const uint32_t *constants, uint32_t n_constants,
+                        const void *push, uint32_t push_bytes, uint32_t x, uint32_t y, uint32_t z)
+{
+    vly_gpu_kernel *kernel = NULL;
+    vly_error err;
+    if (vly_gpu_kernel_get(fixture.gpu, shader, constants, n_constants, fixture.lanes, &kernel,
+                           &err))
+        fail_msg("%s", err.message);
+    run(kernel, push, push_bytes, x, y, z);
+}
+
+void kernel_fixture_run_spirv(const gpu_spirv *spirv, const uint32_t *constants,
+                              uint32_t n_constants, const void *push, uint32_t push_bytes,
+                              uint32_t x, uint32_t y, uint32_t z)
+{
+    vly_gpu_kernel *kernel = NULL;
+    vly_error err;
+    if (gpu_kernel_get(fixture.gpu, spirv, constants, n_constants, 0, &kernel, &err))
+        fail_msg("%s", err.message);
+    run(kernel, push, push_bytes, x, y, z);
 }

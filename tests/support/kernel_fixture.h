@@ -2,7 +2,7 @@
 #ifndef TESTS_KERNEL_FIXTURE_H
 #define TESTS_KERNEL_FIXTURE_H
 
-#include "gpu/gpu.h"
+#include "gpu/gpu_internal.h"
 #include "shaders/shared.h"
 
 #include <stddef.h>
@@ -47,5 +47,9 @@ struct vly_step *kernel_fixture_target(void);
 /* Dispatches x * y * z workgroups and waits. Constant 0 is the width. Fails the test on errors. */
 void kernel_fixture_run(vly_shader_id shader, const uint32_t *constants, uint32_t n_constants,
                         const void *push, uint32_t push_bytes, uint32_t x, uint32_t y, uint32_t z);
+/* The same of a kernel of the test's own, whose subgroups may have any size. */
+void kernel_fixture_run_spirv(const gpu_spirv *spirv, const uint32_t *constants,
+                              uint32_t n_constants, const void *push, uint32_t push_bytes,
+                              uint32_t x, uint32_t y, uint32_t z);
 
 #endif
