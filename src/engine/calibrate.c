@@ -5,8 +5,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <math.h>
+
 #define BUDGET_NS 150000000u
-#define N_RUNS    3 /* of each pass; the least time counts */
+#define N_RUNS    3 /* of each pass; the median counts */
 #define N_FEED    16u
 
 /* Sizes of target passes, those first that tell most; the first few are measured in any case. */
@@ -50,8 +52,8 @@ static double run_ns(vly_engine *e, vly_gpu_commands *const *commands, uint32_t 
     return (double)(vly_clock_ns() - start_ns);
 }
 
-/* A time of a pass over n tokens and n_rows picks (0: layers alone), among `all` tokens of a draft
- * or the mapped ones; *ns becomes that if it is less, or 0. */
+/* *ns: the time of a pass over n tokens and n_rows picks (0: layers alone), among `all` tokens of a
+ * draft or the mapped ones. */
 static int run_pass(vly_engine *e, vly_model *model, const vly_kv_seq *seq, uint32_t n,
                     uint32_t n_rows, bool all, double *ns, vly_error *err)
 {
@@ -63,34 +65,41 @@ static int run_pass(vly_engine *e, vly_model *model, const vly_kv_seq *seq, uint
         rc = vly_model_pass(model, head_and_pick[i - 1], n_rows, &commands[i], err);
     if (rc) return rc;
     write_step(model, seq, n, n_rows);
-    double run = run_ns(e, commands, n_passes, &rc, err);
-    if (!(*ns > 0) || run < *ns) *ns = run;
+    *ns = run_ns(e, commands, n_passes, &rc, err);
     return rc;
 }
 
+static double median(const double t[N_RUNS])
+{
+    _Static_assert(N_RUNS == 3, "the middle one of three");
+    double low = fmin(t[0], t[1]), high = fmax(t[0], t[1]);
+    return fmax(low, fmin(high, t[2]));
+}
+
 /* The target's passes over n[0 .. count-1] tokens, in turns with one over a single token, even if
- * its time is known: clocks that fell while kernels were compiled rise again, and others compute
- * meanwhile. It is the ratios that matter. */
+ * its time is known. It is the ratios that matter, each of two passes that follow each other:
+ * clocks that fell while kernels were compiled, to a quarter, rise again amid of this, and others
+ * compute meanwhile. */
 static int measure_sizes(vly_engine *e, const vly_kv_seq *seq, const uint32_t *n, size_t count,
                          vly_error *err)
 {
     vly_profile *p = &e->profile;
-    double ns[N_SIZES] = {0}, one = 0;
+    double ratio[N_SIZES][N_RUNS] = {0}, one[N_RUNS] = {0}, ns;
     int rc = 0;
     if (count == 0) return 0;
     for (int round = 0; rc == 0 && round < N_RUNS; round++) {
-        rc = run_pass(e, e->target, seq, 1, 1, false, &one, err);
-        for (size_t i = 0; rc == 0 && i < count; i++)
-            if (n[i] > 1) rc = run_pass(e, e->target, seq, n[i], n[i], false, &ns[i], err);
+        rc = run_pass(e, e->target, seq, 1, 1, false, &one[round], err);
+        for (size_t i = 0; rc == 0 && i < count; i++) {
+            if (n[i] > 1) rc = run_pass(e, e->target, seq, n[i], n[i], false, &ns, err);
+            ratio[i][round] = n[i] > 1 && one[round] > 0 ? ns / one[round] : 1;
+        }
     }
     if (rc) return rc;
+    vly_profile_set_level(p, median(one));
     for (size_t i = 0; i < count; i++) {
-        if (n[i] == 1)
-            vly_profile_set_level(p, ns[i] = one);
-        else
-            vly_profile_set_ratio(p, n[i], ns[i] / one);
+        if (n[i] > 1) vly_profile_set_ratio(p, n[i], median(ratio[i]));
         vly_log(VLY_LOG_DEBUG, "governor", "target pass over %u tokens: %.3f ms, %.3f of one", n[i],
-                ns[i] * 1e-6, ns[i] / one);
+                median(ratio[i]) * median(one) * 1e-6, median(ratio[i]));
     }
     return 0;
 }
@@ -131,7 +140,7 @@ static int calibrate_target(vly_engine *e, const vly_kv_seq *seq, size_t n_sizes
 }
 
 /* Times of one draft step; and from passes over one token and many, of reading a token. In turns
- * with a pass of the target, whose time is known: clocks fall while passes are being compiled. */
+ * with a pass of the target, whose time is known, as in measure_sizes. */
 static int measure_draft(vly_engine *e, const vly_kv_seq *target, const vly_kv_seq *draft,
                          vly_error *err)
 {
@@ -141,20 +150,22 @@ static int measure_draft(vly_engine *e, const vly_kv_seq *target, const vly_kv_s
         bool all;
     } of[N] = {[TEXT] = {1, 1, true}, [MODEL] = {1, 1, false}, {1, 0, false}, {N_FEED, 0, false}};
     vly_profile *p = &e->profile;
-    double ns[N] = {0}, level = 0;
+    double ratio[N][N_RUNS] = {0}, ns[N], one, pass;
     int rc = 0;
-    if (p->step_ns[VLY_ARM_TEXT] > 0 && p->step_ns[VLY_ARM_MODEL] > 0 && p->feed_ns > 0) return 0;
+    if (p->n_loaded > 0 && p->step_ns[VLY_ARM_MODEL] > 0 && p->feed_ns > 0) return 0;
     for (int round = 0; rc == 0 && round < N_RUNS; round++) {
-        rc = run_pass(e, e->target, target, 1, 1, false, &level, err);
-        for (int i = 0; rc == 0 && i < N; i++)
-            rc = run_pass(e, e->draft, draft, of[i].n, of[i].n_rows, of[i].all, &ns[i], err);
+        rc = run_pass(e, e->target, target, 1, 1, false, &one, err);
+        for (int i = 0; rc == 0 && i < N; i++) {
+            rc = run_pass(e, e->draft, draft, of[i].n, of[i].n_rows, of[i].all, &pass, err);
+            ratio[i][round] = one > 0 ? pass / one : 0;
+        }
     }
     if (rc) return rc;
-    for (int i = 0; i < N && level > 0 && p->verify_ns > 0; i++) ns[i] *= p->verify_ns / level;
+    for (int i = 0; i < N; i++) ns[i] = median(ratio[i]) * p->verify_ns;
     double more = ns[FEED_MANY] - ns[FEED_ONE];
-    if (!(p->step_ns[VLY_ARM_TEXT] > 0)) p->step_ns[VLY_ARM_TEXT] = ns[TEXT];
-    if (!(p->step_ns[VLY_ARM_MODEL] > 0)) p->step_ns[VLY_ARM_MODEL] = ns[MODEL];
-    if (!(p->feed_ns > 0)) p->feed_ns = more > 0 ? more / (N_FEED - 1) : ns[FEED_ONE] / N_FEED;
+    p->step_ns[VLY_ARM_TEXT] = ns[TEXT];
+    p->step_ns[VLY_ARM_MODEL] = ns[MODEL];
+    p->feed_ns = more > 0 ? more / (N_FEED - 1) : ns[FEED_ONE] / N_FEED;
     vly_log(VLY_LOG_DEBUG, "governor", "draft step: %.3f ms, %.3f ms to read a token",
             p->step_ns[VLY_ARM_MODEL] * 1e-6, p->feed_ns * 1e-6);
     return 0;

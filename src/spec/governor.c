@@ -21,7 +21,7 @@
 #define KEEP         1.03 /* so much more must another length than that of blocks in flight */
 #define HOPE         1.5  /* standard errors of acceptance that a probe may hope for */
 #define MIN_INTERVAL 4    /* blocks between probes of an arm */
-#define MAX_INTERVAL 1024
+#define MAX_INTERVAL 128
 #define READ_BLOCKS  32.0 /* blocks over which what the draft model has to read may pay */
 #define MOST_CREDIT  8.0  /* probes can be saved up for, up to so many blocks' time */
 

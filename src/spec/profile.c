@@ -3,8 +3,13 @@
 #include <math.h>
 #include <string.h>
 
-#define FAST 0.1  /* weight of a new time in a mean */
-#define SLOW 0.03 /* the same in a ratio that comes from many times */
+#define QUICK 0.3  /* weight of a new time in that of one token */
+#define FAST  0.1  /* in other means */
+#define SLOW  0.03 /* in a ratio that comes from many times */
+
+#define CLOCKS     1.25 /* what is off by less is no change of clocks */
+#define MOST       4    /* no block changes the time of one token by more than this factor */
+#define CALIBRATED 3    /* so many times a measured ratio counts for */
 
 #define MIN_RATIO 1.0
 #define MAX_RATIO 128.0
@@ -33,7 +38,7 @@ void vly_profile_set_ratio(vly_profile *p, uint32_t n, double ratio)
 {
     if (!(ratio > 0) || !isfinite(ratio)) return;
     p->verify_ratio[n] = (float)clamp(ratio, MIN_RATIO, MAX_RATIO);
-    p->ratio_tries[n] = 1;
+    p->ratio_tries[n] = CALIBRATED;
     vly_profile_set_ready(p, n);
 }
 
@@ -72,9 +77,9 @@ void vly_profile_add_verify(vly_profile *p, uint32_t n, double ns)
 {
     if (!(ns > 0) || !isfinite(ns)) return;
     if (n == 1) {
-        double level = p->verify_ns;
-        vly_profile_add_time(&level, ns);
-        vly_profile_set_level(p, level);
+        double off = p->verify_ns > 0 ? ns / p->verify_ns : 1;
+        if (!(p->verify_ns > 0)) vly_profile_set_level(p, ns);
+        vly_profile_set_level(p, p->verify_ns * pow(clamp(off, 1.0 / MOST, MOST), QUICK));
         return;
     }
     if (!(p->verify_ns > 0)) return;
@@ -87,7 +92,7 @@ void vly_profile_add_verify(vly_profile *p, uint32_t n, double ns)
     change_level(p, pow(off, FAST * (1 - weight)));
     /* If calibration had the time of one token wrong, it has all ratios wrong alike. */
     for (uint32_t i = 2; i <= VLY_MAX_BATCH; i++)
-        if (i == n || p->ratio_tries[i] == 1) change_ratio(p, i, pow(off, weight));
+        if (i == n || p->ratio_tries[i] == CALIBRATED) change_ratio(p, i, pow(off, weight));
     p->ratio_tries[n] = (float)fmin(tries, 1 / SLOW);
     find_least_ratios(p);
 }
@@ -120,18 +125,33 @@ static double drafted_ns(const vly_profile *p, const vly_outcome *o, double draf
     return fmax(draft_ns - read * p->feed_ns, least);
 }
 
+/* By what factor the times of both models were off, in so far as they agree: that is the machine's,
+ * clocks or load, and says nothing of ratios. */
+static double shared_change(const vly_profile *p, vly_arm arm, uint32_t n_tok, double verify,
+                            double step)
+{
+    double expected = vly_profile_verify_ns(p, n_tok), usual = p->step_ns[arm];
+    if (!(verify > 0) || !(step > 0) || !(expected > 0) || !(usual > 0)) return 1;
+    double a = verify / expected, b = step / usual;
+    double both = a > 1 ? fmax(fmin(a, b), 1) : fmin(fmax(a, b), 1);
+    return both > CLOCKS || both < 1 / CLOCKS ? clamp(both, 1.0 / MOST, MOST) : 1;
+}
+
 void vly_profile_learn(vly_profile *p, vly_arm arm, const vly_outcome *o)
 {
     double device_ns = o->draft_ns + o->verify_ns;
     /* Without time stamps all of a block without draft steps is taken for the target's pass. */
     bool by_model = vly_arm_by_model(arm);
     double verify = o->verify_ns > 0 ? o->verify_ns : by_model ? 0 : o->wall_ns;
-    if (o->n_tok > 0 && o->n_tok <= VLY_MAX_BATCH) vly_profile_add_verify(p, o->n_tok, verify);
+    double step = 0;
     if (by_model && o->n_drafted > 0) {
         double draft = o->draft_ns;
         if (!(draft > 0)) draft = o->wall_ns - vly_profile_verify_ns(p, o->n_tok);
-        vly_profile_add_time(&p->step_ns[arm], drafted_ns(p, o, draft) / o->n_drafted);
+        step = drafted_ns(p, o, draft) / o->n_drafted;
     }
+    change_level(p, shared_change(p, arm, o->n_tok, verify, step));
+    if (o->n_tok > 0 && o->n_tok <= VLY_MAX_BATCH) vly_profile_add_verify(p, o->n_tok, verify);
+    if (step > 0) vly_profile_add_time(&p->step_ns[arm], step);
     double overhead = o->wall_ns - device_ns;
     if (!(o->n_tok > 0 && o->verify_ns > 0 && overhead > 0)) return;
     if (o->first) {

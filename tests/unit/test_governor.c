@@ -310,16 +310,15 @@ static void test_learns_what_calibration_got_wrong(void **state)
         }
 }
 
-/* An engine that met texts of another kind before notices within a text. */
-static void test_follows_a_change(void **state)
+/* Turns of 500 tokens, hard and easy, in one text that was easy for long before. */
+static void follow_changes(uint64_t seed)
 {
-    (void)state;
     static const text easy = {.accept = {0, 0, 0, 0.9}, .found = {0, 0, 0, 1}};
     static const text hard = {.accept = {0, 0, 0, 0.05}, .found = {0, 0, 0, 1}};
     const device *d = &devices[0];
     vly_profile p = calibrated(d);
     vly_governor g;
-    run r = {.state = 3};
+    run r = {.state = seed};
     vly_governor_init(&g, &p, false);
     govern(&r, &g, d, &easy, 2000, VLY_MAX_DRAFT);
     for (int turn = 0; turn < 4; turn++) {
@@ -329,9 +328,17 @@ static void test_follows_a_change(void **state)
         double rate = (r.tokens - n) / (r.ns - ns) * 1e9;
         double plain = fixed_rate(d, t, VLY_ARM_NONE, 0, 1, 500);
         double best = fixed_rate(d, t, VLY_ARM_MODEL, 6, 1, 500);
-        if (turn % 2 ? rate < 0.65 * best : rate < 0.95 * plain)
-            fail_msg("turn %d: %.1f tokens/s, %.1f plain, %.1f drafted", turn, rate, plain, best);
+        if (turn % 2 ? rate < 0.5 * best : rate < 0.93 * plain)
+            fail_msg("seed %d, turn %d: %.1f tokens/s, %.1f plain, %.1f drafted", (int)seed, turn,
+                     rate, plain, best);
     }
+}
+
+/* An engine that met texts of another kind before notices within a text. */
+static void test_follows_a_change(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 12; seed++) follow_changes(seed);
 }
 
 /* Tokens per second of `n_texts` of `n` tokens whose drafted tokens are accepted at the rate

@@ -97,6 +97,33 @@ static void test_a_level_is_that_of_both_models(void **state)
     expect_near(p.step_ns[VLY_ARM_TEXT], 40);
 }
 
+/* A GPU that rested has low clocks, which rise in the middle of a text: what both models' times
+ * agree on says nothing of ratios, though it be four times as much and nothing is known for long. */
+static void test_clocks_that_change(void **state)
+{
+    (void)state;
+    vly_profile p = {0};
+    vly_outcome o = {.n_tok = 3, .n_drafted = 2, .n_fed = 2, .draft_ns = 4 * 600, .verify_ns = 4400};
+    vly_profile_set_level(&p, 1000);
+    vly_profile_set_ratio(&p, 3, 1.1);
+    p.step_ns[VLY_ARM_MODEL] = 300;
+    for (int i = 0; i < 3; i++) vly_profile_learn(&p, VLY_ARM_MODEL, &o);
+    expect_near(p.verify_ns, 4000);
+    expect_near(p.step_ns[VLY_ARM_MODEL], 1200);
+    expect_near((double)p.verify_ratio[3], 1.1);
+    o.draft_ns /= 4;
+    o.verify_ns /= 4;
+    for (int i = 0; i < 3; i++) vly_profile_learn(&p, VLY_ARM_MODEL, &o);
+    expect_near(p.verify_ns, 1000);
+    expect_near((double)p.verify_ratio[3], 1.1);
+    o.draft_ns *= 4; /* the draft alone is slower than it was */
+    for (int i = 0; i < 60; i++) vly_profile_learn(&p, VLY_ARM_MODEL, &o);
+    expect_near(p.step_ns[VLY_ARM_MODEL], 1200);
+    expect_near(p.verify_ns, 1000);
+    for (int i = 0; i < 12; i++) vly_profile_add_verify(&p, 1, 4000); /* plain decoding's, soon */
+    expect_near(p.verify_ns, 4000);
+}
+
 /* A draft that reads what the text has grown by without it is not slower at drafting. */
 static void test_reading_is_no_drafting(void **state)
 {
@@ -195,6 +222,7 @@ int main(void)
         cmocka_unit_test(test_levels_and_ratios),
         cmocka_unit_test(test_ratios_that_were_wrong),
         cmocka_unit_test(test_a_level_is_that_of_both_models),
+        cmocka_unit_test(test_clocks_that_change),
         cmocka_unit_test(test_reading_is_no_drafting),
         cmocka_unit_test(test_overheads),
         cmocka_unit_test(test_leaving_is_free_where_nothing_runs_ahead),
