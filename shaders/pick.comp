@@ -10,7 +10,8 @@ layout(push_constant, scalar) uniform Push { vly_push_pick p; };
 
 #define WIDTH gl_WorkGroupSize.x
 // -log(-log u) lies between -3.2 and 22.9 here: what is further below the best cannot win.
-#define NOISE_SPAN 27.0
+#define LEAST_NOISE (-3.2)
+#define NOISE_SPAN  27.0
 
 shared float shared_value[128];
 shared uint shared_id[128];
@@ -168,16 +169,26 @@ void collect(uint row, float low)
     }
 }
 
-// The lowest logit that the filters leave; collects candidates that include all those left.
+bool has_top_k(vly_step_sampling how)
+{
+    return how.top_k > 0u && how.top_k < p.n_vocab;
+}
+
+float lowest_by_min_p(vly_step_sampling how, float high)
+{
+    return how.min_p > 0.0 ? high + how.temperature * log(how.min_p) : NEGATIVE_INFINITY;
+}
+
+// The lowest logit that top-k or top-p, and min-p, leave; collects candidates that include all those left.
 float filter_rows(uint row, vly_step_sampling how, float high)
 {
     float inv_t = 1.0 / how.temperature;
-    bool top_k = how.top_k > 0u && how.top_k < p.n_vocab, top_p = how.top_p < 1.0;
-    float min_p = how.min_p > 0.0 ? high + how.temperature * log(how.min_p) : NEGATIVE_INFINITY;
+    bool top_k = has_top_k(how), top_p = how.top_p < 1.0;
+    float min_p = lowest_by_min_p(how, high);
     float low = NEGATIVE_INFINITY, total = 0.0;
     if (top_k) {
         if (how.top_k <= n_blocks) low = kth_block(row, how.top_k);
-    } else if (top_p) {
+    } else {
         precise float sum = 0.0;
         for (uint b = thread; b < n_blocks; b += WIDTH) {
             vec2 stats = block_stats(row, b);
@@ -187,8 +198,6 @@ float filter_rows(uint row, vly_step_sampling how, float high)
         // Fewer than n_vocab tokens, each of less than (1 - top_p) / n_vocab, cannot be needed.
         low = max(min_p, high + how.temperature * log((1.0 - how.top_p) * total / float(p.n_vocab)));
         low = min(low, high);
-    } else {
-        low = max(min_p, high - how.temperature * NOISE_SPAN);
     }
     collect(row, low);
     if (top_k) low = threshold(float(how.top_k), false, high, inv_t, low);
@@ -221,24 +230,58 @@ uint pick_greedy(uint row, float high)
     return workgroup_argmax(best == VLY_NO_ID ? 0.0 : 1.0, best);
 }
 
-uint pick_sampled(uint row, vly_step_sampling how, float high, uint noise_pos)
+// The best token so far, of this thread's.
+float best_score;
+uint best_id;
+
+void consider(vly_step_sampling how, uint noise_pos, float below, uint id)
 {
-    float low = filter_rows(row, how, high);
-    float best = NEGATIVE_INFINITY;
-    uint best_id = VLY_NO_ID;
-    for (uint i = 0; i < n_mine; i++) {
-        float l = candidate_logit(i);
-        if (l < low) continue;
-        uint id = p.scratch.at[mine + 2u * i];
-        uint key = p.draft != 0u ? p.row_target.at[id] : id;
-        precise float score =
-            (l - high) / how.temperature + gumbel(how.seed_lo, how.seed_hi, noise_pos, key);
-        if (score > best || best_id == VLY_NO_ID) {
-            best = score;
-            best_id = id;
+    uint key = p.draft != 0u ? p.row_target.at[id] : id;
+    uint hash = vly_noise_hash(how.seed_lo, how.seed_hi, noise_pos, key);
+    // The token with the highest logit has LEAST_NOISE or more, and noise is -log v at most: most tokens cannot win, and
+    // need no logarithms.
+    float needed = max(best_score, LEAST_NOISE) - below;
+    if (noise_part(hash) > 1.01 * exp(-needed)) return;
+    precise float score = below + gumbel(hash);
+    if (score > best_score || best_id == VLY_NO_ID) {
+        best_score = score;
+        best_id = id;
+    }
+}
+
+// With neither top-k nor top-p: no threshold has to be found, and each logit is read once.
+void consider_all(uint row, vly_step_sampling how, float high, uint noise_pos)
+{
+    float low = min(max(lowest_by_min_p(how, high), high - how.temperature * NOISE_SPAN), high);
+    for (uint id = 4u * thread; id < p.n_vocab; id += 4u * WIDTH) {
+        vec4 l = READ_ACT(p.logits_quad + row * p.logits_stride + id / 4u);
+        [[unroll]] for (uint j = 0; j < 4u; j++) {
+            if (!(l[j] >= low) || id + j >= p.n_vocab) continue;
+            precise float below = (l[j] - high) / how.temperature;
+            consider(how, noise_pos, below, id + j);
         }
     }
-    return workgroup_argmax(best, best_id);
+}
+
+void consider_filtered(uint row, vly_step_sampling how, float high, uint noise_pos)
+{
+    float low = filter_rows(row, how, high);
+    for (uint i = 0; i < n_mine; i++) {
+        if (candidate_logit(i) < low) continue;
+        precise float below = (candidate_logit(i) - high) / how.temperature;
+        consider(how, noise_pos, below, p.scratch.at[mine + 2u * i]);
+    }
+}
+
+uint pick_sampled(uint row, vly_step_sampling how, float high, uint noise_pos)
+{
+    best_score = NEGATIVE_INFINITY;
+    best_id = VLY_NO_ID;
+    if (has_top_k(how) || how.top_p < 1.0)
+        consider_filtered(row, how, high, noise_pos);
+    else
+        consider_all(row, how, high, noise_pos);
+    return workgroup_argmax(best_score, best_id);
 }
 
 // One more than the logits above that of `id`.

@@ -85,7 +85,7 @@ struct vly_model {
 uint32_t vly_row_workgroups(const vly_geometry *geometry, uint32_t rows);
 uint32_t vly_row_blocks(const vly_geometry *geometry, uint32_t rows);
 uint32_t vly_block_rows(const vly_geometry *geometry);
-#define VLY_MAX_COUNTED       8u     /* tokens of a pass whose steps wait for counts */
+#define VLY_MAX_COUNTED       16u    /* tokens of a pass whose steps wait for counts */
 #define VLY_DOT_SHARED_BYTES  40960u /* of shared memory for x, where there are 48 KiB */
 #define VLY_MAX_SPLIT_WORKERS 16u    /* workgroups that share a token's attention */
 
