@@ -139,16 +139,20 @@ static int calibrate_target(vly_engine *e, const vly_kv_seq *seq, size_t n_sizes
     return rc;
 }
 
-/* Times of one draft step; and from passes over one token and many, of reading a token. In turns
- * with a pass of the target, whose time is known, as in measure_sizes. */
+/* Times of one draft step, and of a block's first; and from passes over one token and many, of
+ * reading a token. In turns with a pass of the target, whose time is known, as in measure_sizes. */
 static int measure_draft(vly_engine *e, const vly_kv_seq *target, const vly_kv_seq *draft,
                          vly_error *err)
 {
-    enum { TEXT, MODEL, FEED_ONE, FEED_MANY, N };
+    enum { TEXT, MODEL, BEGIN, FEED_ONE, FEED_MANY, N };
     static const struct {
         uint32_t n, n_rows;
         bool all;
-    } of[N] = {[TEXT] = {1, 1, true}, [MODEL] = {1, 1, false}, {1, 0, false}, {N_FEED, 0, false}};
+    } of[N] = {[TEXT] = {1, 1, true},
+               [MODEL] = {1, 1, false},
+               [BEGIN] = {VLY_USUALLY_FED, 1, false},
+               [FEED_ONE] = {1, 0, false},
+               [FEED_MANY] = {N_FEED, 0, false}};
     vly_profile *p = &e->profile;
     double ratio[N][N_RUNS] = {0}, ns[N], one, pass;
     int rc = 0;
@@ -165,6 +169,7 @@ static int measure_draft(vly_engine *e, const vly_kv_seq *target, const vly_kv_s
     double more = ns[FEED_MANY] - ns[FEED_ONE];
     p->step_ns[VLY_ARM_TEXT] = ns[TEXT];
     p->step_ns[VLY_ARM_MODEL] = ns[MODEL];
+    p->begin_ns[VLY_ARM_TEXT] = p->begin_ns[VLY_ARM_MODEL] = fmax(ns[BEGIN] - ns[MODEL], 0);
     p->feed_ns = more > 0 ? more / (N_FEED - 1) : ns[FEED_ONE] / N_FEED;
     vly_log(VLY_LOG_DEBUG, "governor", "draft step: %.3f ms, %.3f ms to read a token",
             p->step_ns[VLY_ARM_MODEL] * 1e-6, p->feed_ns * 1e-6);

@@ -17,7 +17,7 @@
 #define SEQUENCE_DECAY 0.96f
 #define PROFILE_DECAY  0.995f
 
-#define MARGIN       1.02 /* drafting must promise that much more than plain decoding */
+#define MARGIN       1.03 /* drafting must promise that much more than plain decoding */
 #define KEEP         1.03 /* so much more must another length than that of blocks in flight */
 #define HOPE         1.5  /* standard errors of acceptance that a probe may hope for */
 #define MIN_INTERVAL 4    /* blocks between probes of an arm */
@@ -99,7 +99,7 @@ static double block_ns(const vly_governor *g, vly_arm arm, uint32_t k, const vly
     uint32_t n = in->beside_tok + 1 + k;
     double verify = n <= VLY_MAX_BATCH ? vly_profile_verify_ns(p, n) : 0;
     if (!(verify > 0) || (vly_arm_by_model(arm) && !(p->step_ns[arm] > 0))) return 0;
-    return verify + vly_profile_overhead_ns(p, arm) + k * p->step_ns[arm];
+    return verify + vly_profile_overhead_ns(p, arm) + vly_profile_draft_ns(p, arm, k);
 }
 
 /* Waiting for the host, where another way than that of the blocks ahead is chosen. */

@@ -2,7 +2,7 @@
  * to draft and how many tokens, 0 included, so that tokens per second are the most.
  *
  *   score(arm, k) = expected tokens / expected time
- *                 = (1 + a1 + a1 a2 + ... + a1..ak) / (overhead + k step + verify(k + 1))
+ *                 = (1 + a1 + a1 a2 + ... + a1..ak) / (overhead + begin + k step + verify(k + 1))
  *
  * where a_i is how often the i-th drafted token is accepted once those before it were. What is not
  * known of a sequence is taken from the profile of the engine, and what is not known there from

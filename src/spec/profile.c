@@ -59,7 +59,10 @@ static void change_level(vly_profile *p, double factor)
 {
     p->verify_ns *= factor;
     p->feed_ns *= factor;
-    for (int arm = 0; arm < VLY_N_ARMS; arm++) p->step_ns[arm] *= factor;
+    for (int arm = 0; arm < VLY_N_ARMS; arm++) {
+        p->step_ns[arm] *= factor;
+        p->begin_ns[arm] *= factor;
+    }
 }
 
 void vly_profile_set_level(vly_profile *p, double ns)
@@ -125,14 +128,35 @@ static double drafted_ns(const vly_profile *p, const vly_outcome *o, double draf
     return fmax(draft_ns - read * p->feed_ns, least);
 }
 
+double vly_profile_draft_ns(const vly_profile *p, vly_arm arm, uint32_t k)
+{
+    return vly_arm_by_model(arm) ? p->begin_ns[arm] + k * p->step_ns[arm] : 0;
+}
+
+/* A block of one token tells what the first step takes, others what further ones do. */
+static void add_draft(vly_profile *p, vly_arm arm, uint32_t k, double ns)
+{
+    double *begin = &p->begin_ns[arm], *step = &p->step_ns[arm];
+    if (!(*step > 0)) *step = ns / k;
+    double expected = vly_profile_draft_ns(p, arm, k);
+    double more = FAST * (clamp(ns, expected / 2, expected * 2) - expected);
+    if (k > 1) {
+        *step = fmax(*step + more / k, *step / 2);
+        return;
+    }
+    *begin += more;
+    if (*begin > 0) return;
+    *step += *begin;
+    *begin = 0;
+}
+
 /* By what factor the times of both models were off, in so far as they agree: that is the machine's,
  * clocks or load, and says nothing of ratios. */
-static double shared_change(const vly_profile *p, vly_arm arm, uint32_t n_tok, double verify,
-                            double step)
+static double shared_change(double verify, double expected_verify, double draft,
+                            double expected_draft)
 {
-    double expected = vly_profile_verify_ns(p, n_tok), usual = p->step_ns[arm];
-    if (!(verify > 0) || !(step > 0) || !(expected > 0) || !(usual > 0)) return 1;
-    double a = verify / expected, b = step / usual;
+    if (!(verify > 0) || !(draft > 0) || !(expected_verify > 0) || !(expected_draft > 0)) return 1;
+    double a = verify / expected_verify, b = draft / expected_draft;
     double both = a > 1 ? fmax(fmin(a, b), 1) : fmin(fmax(a, b), 1);
     return both > CLOCKS || both < 1 / CLOCKS ? clamp(both, 1.0 / MOST, MOST) : 1;
 }
@@ -143,15 +167,15 @@ void vly_profile_learn(vly_profile *p, vly_arm arm, const vly_outcome *o)
     /* Without time stamps all of a block without draft steps is taken for the target's pass. */
     bool by_model = vly_arm_by_model(arm);
     double verify = o->verify_ns > 0 ? o->verify_ns : by_model ? 0 : o->wall_ns;
-    double step = 0;
+    double draft = 0, expected_verify = vly_profile_verify_ns(p, o->n_tok);
     if (by_model && o->n_drafted > 0) {
-        double draft = o->draft_ns;
-        if (!(draft > 0)) draft = o->wall_ns - vly_profile_verify_ns(p, o->n_tok);
-        step = drafted_ns(p, o, draft) / o->n_drafted;
+        draft = o->draft_ns > 0 ? o->draft_ns : o->wall_ns - expected_verify;
+        draft = drafted_ns(p, o, draft);
     }
-    change_level(p, shared_change(p, arm, o->n_tok, verify, step));
+    change_level(p, shared_change(verify, expected_verify, draft,
+                                  vly_profile_draft_ns(p, arm, o->n_drafted)));
     if (o->n_tok > 0 && o->n_tok <= VLY_MAX_BATCH) vly_profile_add_verify(p, o->n_tok, verify);
-    if (step > 0) vly_profile_add_time(&p->step_ns[arm], step);
+    if (draft > 0) add_draft(p, arm, o->n_drafted, draft);
     double overhead = o->wall_ns - device_ns;
     if (!(o->n_tok > 0 && o->verify_ns > 0 && overhead > 0)) return;
     if (o->first) {
@@ -185,7 +209,8 @@ static bool is_sane(const vly_profile *p)
         ok = ok && p->verify_ratio[n] >= 0 && p->verify_ratio[n] <= (float)MAX_RATIO &&
              p->ratio_tries[n] >= 0 && p->ratio_tries[n] < 1e6f;
     for (int arm = 0; arm < VLY_N_ARMS; arm++) {
-        ok = ok && is_time(p->step_ns[arm]) && is_time(p->overhead_ns[arm]);
+        ok = ok && is_time(p->step_ns[arm]) && is_time(p->begin_ns[arm]) &&
+             is_time(p->overhead_ns[arm]);
         for (int i = 0; i < VLY_N_ACCEPTANCES * VLY_MAX_DRAFT; i++)
             ok = ok && is_tally(p->accepted[i / VLY_MAX_DRAFT][arm][i % VLY_MAX_DRAFT]);
     }

@@ -42,6 +42,7 @@ typedef struct {
     bool ready[VLY_MAX_BATCH + 1];         /* may it be run, without time to prepare it? */
     float least_ratio[VLY_MAX_BATCH + 1];  /* of all sizes from n on that are ready; 0: none is */
     double step_ns[VLY_N_ARMS];            /* for each drafted token */
+    double begin_ns[VLY_N_ARMS];           /* what the first of a block's takes more than others */
     double feed_ns;                        /* for each token that the draft model has to read */
     double overhead_ns[VLY_N_ARMS];        /* of a block: see vly_profile_overhead_ns */
     double wait_ns; /* the same of a block that waited for the host, though its like need not */
@@ -98,6 +99,9 @@ double vly_profile_overhead_ns(const vly_profile *profile, vly_arm arm);
 /* What is lost each time that blocks which run ahead of the host are left, or begun: the wait for
  * the host. 0 where no blocks do so. */
 double vly_profile_leave_ns(const vly_profile *profile);
+
+/* The draft steps of a block of k tokens; 0: not known, or without the model. */
+double vly_profile_draft_ns(const vly_profile *profile, vly_arm arm, uint32_t k);
 
 /* A target pass over n tokens: the least time of one that holds them and is ready; 0: none is. */
 double vly_profile_verify_ns(const vly_profile *profile, uint32_t n);

@@ -13,21 +13,23 @@
 
 /* ---- what is simulated ---- */
 
-/* Times in microseconds; a pass over n tokens takes plain * (1 + slope * (n - 1)). `overhead` is
- * that of blocks that wait for the host, which blocks in a row do not where they run ahead of it.
+/* Times in microseconds; a pass over n tokens takes plain * (1 + slope * (n - 1)), k drafted tokens
+ * take begin + k * step. `overhead` is that of blocks that wait for the host, which blocks in a row
+ * do not where they run ahead of it.
  */
 typedef struct {
     const char *name;
-    double plain, slope, step, feed, overhead;
+    double plain, slope, begin, step, feed, overhead;
     bool ahead;
 } device;
 
 static const device devices[] = {
-    {"a large target on a fast GPU", 4000, 0.03, 400, 5, 60, true},
-    {"the same with steep passes", 4000, 0.3, 1300, 10, 60, true},
-    {"a tiny pair on a fast GPU", 340, 0.05, 190, 2, 60, true},
-    {"a tiny pair, waiting long for the host", 250, 0.05, 150, 2, 120, true},
-    {"a processor", 3900, 0.4, 2000, 1500, 80, false},
+    {"a large target on a fast GPU", 4000, 0.03, 0, 400, 5, 60, true},
+    {"the same with steep passes", 4000, 0.3, 0, 1300, 10, 60, true},
+    {"a tiny pair on a fast GPU", 340, 0.05, 0, 190, 2, 60, true},
+    {"a tiny pair, waiting long for the host", 250, 0.05, 0, 150, 2, 120, true},
+    {"a tiny pair whose first step is slow", 121, 0.015, 14, 50, 2, 30, true},
+    {"a processor", 3900, 0.4, 0, 2000, 1500, 80, false},
 };
 #define N_DEVICES (sizeof devices / sizeof *devices)
 
@@ -104,7 +106,7 @@ static vly_outcome block(run *r, const device *d, const text *t, vly_decision c)
             r->behind = 0;
         }
         double step = d->step * (text_too ? WHOLE_HEAD : 1);
-        o.draft_ns = (c.k * step + r->behind * d->feed) * 1000 * noise;
+        o.draft_ns = (d->begin + c.k * step + r->behind * d->feed) * 1000 * noise;
         o.n_fed = r->behind;
     }
     double waits = r->in_row ? ROW_OVERHEAD : d->overhead * (text_too ? 2 : 1);
@@ -385,7 +387,7 @@ static void test_short_texts_of_another_kind(void **state)
 static void test_hopeless_costs_nothing(void **state)
 {
     (void)state;
-    static const device slow = {"a draft as slow as its target", 1000, 0.5, 1000, 100, 10, true};
+    static const device slow = {"a draft as slow as its target", 1000, 0.5, 0, 1000, 100, 10, true};
     static const text best = {.accept = {0, 0, 0, 1}, .found = {0, 0, 0, 1}};
     vly_profile p = calibrated(&slow);
     vly_governor g;

@@ -98,12 +98,14 @@ static void test_a_level_is_that_of_both_models(void **state)
 }
 
 /* A GPU that rested has low clocks, which rise in the middle of a text: what both models' times
- * agree on says nothing of ratios, though it be four times as much and nothing is known for long. */
+ * agree on says nothing of ratios, though it be four times as much and nothing is known for long.
+ */
 static void test_clocks_that_change(void **state)
 {
     (void)state;
     vly_profile p = {0};
-    vly_outcome o = {.n_tok = 3, .n_drafted = 2, .n_fed = 2, .draft_ns = 4 * 600, .verify_ns = 4400};
+    vly_outcome o = {
+        .n_tok = 3, .n_drafted = 2, .n_fed = 2, .draft_ns = 4 * 600, .verify_ns = 4400};
     vly_profile_set_level(&p, 1000);
     vly_profile_set_ratio(&p, 3, 1.1);
     p.step_ns[VLY_ARM_MODEL] = 300;
@@ -122,6 +124,27 @@ static void test_clocks_that_change(void **state)
     expect_near(p.verify_ns, 1000);
     for (int i = 0; i < 12; i++) vly_profile_add_verify(&p, 1, 4000); /* plain decoding's, soon */
     expect_near(p.verify_ns, 4000);
+}
+
+/* What the first step of a block takes more than others is told apart from these. */
+static void test_the_first_step(void **state)
+{
+    (void)state;
+    vly_profile p = {0};
+    vly_outcome one = {.n_tok = 2, .n_drafted = 1, .n_fed = 2, .draft_ns = 64, .verify_ns = 120};
+    vly_outcome eight = {.n_tok = 9, .n_drafted = 8, .n_fed = 2, .draft_ns = 414, .verify_ns = 130};
+    vly_profile_set_level(&p, 118);
+    for (int i = 0; i < 200; i++) vly_profile_learn(&p, VLY_ARM_MODEL, &one);
+    assert_true(fabs(vly_profile_draft_ns(&p, VLY_ARM_MODEL, 1) - 64) < 1);
+    for (int i = 0; i < 200; i++) {
+        vly_profile_learn(&p, VLY_ARM_MODEL, &eight);
+        vly_profile_learn(&p, VLY_ARM_MODEL, &one);
+    }
+    assert_true(fabs(vly_profile_draft_ns(&p, VLY_ARM_MODEL, 1) - 64) < 1);
+    assert_true(fabs(vly_profile_draft_ns(&p, VLY_ARM_MODEL, 4) - 214) < 3);
+    for (int i = 0; i < 100; i++) vly_profile_learn(&p, VLY_ARM_MODEL, &eight);
+    assert_true(fabs(vly_profile_draft_ns(&p, VLY_ARM_MODEL, 1) - 64) < 1);
+    assert_true(vly_profile_draft_ns(&p, VLY_ARM_NGRAM, 8) == 0);
 }
 
 /* A draft that reads what the text has grown by without it is not slower at drafting. */
@@ -223,6 +246,7 @@ int main(void)
         cmocka_unit_test(test_ratios_that_were_wrong),
         cmocka_unit_test(test_a_level_is_that_of_both_models),
         cmocka_unit_test(test_clocks_that_change),
+        cmocka_unit_test(test_the_first_step),
         cmocka_unit_test(test_reading_is_no_drafting),
         cmocka_unit_test(test_overheads),
         cmocka_unit_test(test_leaving_is_free_where_nothing_runs_ahead),
