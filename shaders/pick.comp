@@ -16,6 +16,7 @@ layout(push_constant, scalar) uniform Push { vly_push_pick p; };
 shared float shared_value[128];
 shared uint shared_id[128];
 shared float shared_digit[64 * 16]; // [subgroup][digit]
+shared float shared_total[16];
 
 uint thread;   // 0 .. WIDTH - 1
 uint n_blocks; // row blocks of the head
@@ -110,12 +111,15 @@ uint best_digit(float target)
         if (subgroupElect()) shared_digit[gl_SubgroupID * 16u + d] = sum;
     }
     barrier();
-    uint best = 0u;
-    [[unroll]] for (uint d = 1; d < 16u; d++) {
+    if (thread > 0u && thread < 16u) {
         precise float sum = 0.0;
-        for (uint i = 0; i < gl_NumSubgroups; i++) sum += shared_digit[i * 16u + d];
-        if (sum >= target) best = d;
+        for (uint i = 0; i < gl_NumSubgroups; i++) sum += shared_digit[i * 16u + thread];
+        shared_total[thread] = sum;
     }
+    barrier();
+    uint best = 0u;
+    [[unroll]] for (uint d = 1; d < 16u; d++)
+        if (shared_total[d] >= target) best = d;
     return best;
 }
 
