@@ -383,6 +383,44 @@ static void test_short_texts_of_another_kind(void **state)
     }
 }
 
+/* Tokens per second of the first six texts of 64 tokens that an engine ever writes, with prompts of
+ * 25 tokens, whose drafted tokens are accepted at the rate `accept`. */
+static double first_rate(const device *d, double accept)
+{
+    const text t = {.accept = {0, 0, 0, accept}, .found = {0, 0, 0, 1}};
+    double tokens = 0, ns = 0;
+    for (uint64_t engine = 1; engine <= 50; engine++) {
+        vly_profile p = calibrated(d);
+        run r = {.state = 7 * engine};
+        for (uint32_t i = 0; i < 6; i++) {
+            vly_governor g;
+            vly_governor_init(&g, &p, false);
+            r.behind = 25;
+            govern(&r, &g, d, &t, 64, VLY_MAX_DRAFT);
+        }
+        tokens += r.tokens;
+        ns += r.ns;
+    }
+    return tokens / ns * 1e9;
+}
+
+/* Nothing is known but times: it must cost little to find out, and be found out soon. */
+static void test_first_texts(void **state)
+{
+    (void)state;
+    for (size_t d = 0; d < N_DEVICES; d++)
+        for (int tenths = 0; tenths <= 9; tenths++) {
+            const text t = {.accept = {0, 0, 0, tenths / 10.0}, .found = {0, 0, 0, 1}};
+            double plain = fixed_rate(&devices[d], &t, VLY_ARM_NONE, 0, 1, 2000), best = plain;
+            for (uint32_t k = 1; k <= VLY_MAX_DRAFT; k++)
+                best = fmax(best, fixed_rate(&devices[d], &t, VLY_ARM_MODEL, k, 20, 64));
+            double rate = first_rate(&devices[d], tenths / 10.0);
+            if (rate < 0.975 * plain || rate < 0.9 * best)
+                fail_msg("%s, %d of 10 accepted: %.1f of %.1f tokens/s plain, %.1f the best",
+                         devices[d].name, tenths, rate, plain, best);
+        }
+}
+
 /* Where even a draft that is always right could not pay, the model never has to read. */
 static void test_hopeless_costs_nothing(void **state)
 {
@@ -531,6 +569,7 @@ int main(void)
         cmocka_unit_test(test_near_the_best_fixed_length),
         cmocka_unit_test(test_learns_what_calibration_got_wrong),
         cmocka_unit_test(test_follows_a_change),
+        cmocka_unit_test(test_first_texts),
         cmocka_unit_test(test_short_texts_of_another_kind),
         cmocka_unit_test(test_hopeless_costs_nothing),
         cmocka_unit_test(test_unknown_times),
