@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/stats.h"
 
 #include <math.h>
 
@@ -69,17 +70,9 @@ static int run_pass(vly_engine *e, vly_model *model, const vly_kv_seq *seq, uint
     return rc;
 }
 
-static double median(const double t[N_RUNS])
-{
-    _Static_assert(N_RUNS == 3, "the middle one of three");
-    double low = fmin(t[0], t[1]), high = fmax(t[0], t[1]);
-    return fmax(low, fmin(high, t[2]));
-}
-
 /* The target's passes over n[0 .. count-1] tokens, in turns with one over a single token, even if
- * its time is known. It is the ratios that matter, each of two passes that follow each other:
- * clocks that fell while kernels were compiled, to a quarter, rise again amid of this, and others
- * compute meanwhile. */
+ * its time is known. It is the ratios that matter, each within one turn: clocks that fell while
+ * kernels were compiled, to a quarter, rise again amid of this, and others compute meanwhile. */
 static int measure_sizes(vly_engine *e, const vly_kv_seq *seq, const uint32_t *n, size_t count,
                          vly_error *err)
 {
@@ -95,11 +88,13 @@ static int measure_sizes(vly_engine *e, const vly_kv_seq *seq, const uint32_t *n
         }
     }
     if (rc) return rc;
-    vly_profile_set_level(p, median(one));
+    double level = vly_median(one, N_RUNS);
+    vly_profile_set_level(p, level);
     for (size_t i = 0; i < count; i++) {
-        if (n[i] > 1) vly_profile_set_ratio(p, n[i], median(ratio[i]));
+        double usual = vly_median(ratio[i], N_RUNS);
+        if (n[i] > 1) vly_profile_set_ratio(p, n[i], usual);
         vly_log(VLY_LOG_DEBUG, "governor", "target pass over %u tokens: %.3f ms, %.3f of one", n[i],
-                median(ratio[i]) * median(one) * 1e-6, median(ratio[i]));
+                usual * level * 1e-6, usual);
     }
     return 0;
 }
@@ -165,7 +160,7 @@ static int measure_draft(vly_engine *e, const vly_kv_seq *target, const vly_kv_s
         }
     }
     if (rc) return rc;
-    for (int i = 0; i < N; i++) ns[i] = median(ratio[i]) * p->verify_ns;
+    for (int i = 0; i < N; i++) ns[i] = vly_median(ratio[i], N_RUNS) * p->verify_ns;
     double more = ns[FEED_MANY] - ns[FEED_ONE];
     p->step_ns[VLY_ARM_TEXT] = ns[TEXT];
     p->step_ns[VLY_ARM_MODEL] = ns[MODEL];

@@ -312,8 +312,9 @@ static void test_learns_what_calibration_got_wrong(void **state)
         }
 }
 
-/* Turns of 500 tokens, hard and easy, in one text that was easy for long before. */
-static void follow_changes(uint64_t seed)
+/* Turns of 500 tokens, hard and easy, in one text that was easy for long before: at least so much
+ * of plain decoding's rate in hard ones, and of the best fixed length's in easy ones. */
+static void follow_changes(uint64_t seed, double least_hard, double least_easy)
 {
     static const text easy = {.accept = {0, 0, 0, 0.9}, .found = {0, 0, 0, 1}};
     static const text hard = {.accept = {0, 0, 0, 0.05}, .found = {0, 0, 0, 1}};
@@ -330,7 +331,7 @@ static void follow_changes(uint64_t seed)
         double rate = (r.tokens - n) / (r.ns - ns) * 1e9;
         double plain = fixed_rate(d, t, VLY_ARM_NONE, 0, 1, 500);
         double best = fixed_rate(d, t, VLY_ARM_MODEL, 6, 1, 500);
-        if (turn % 2 ? rate < 0.5 * best : rate < 0.93 * plain)
+        if (turn % 2 ? rate < least_easy * best : rate < least_hard * plain)
             fail_msg("seed %d, turn %d: %.1f tokens/s, %.1f plain, %.1f drafted", (int)seed, turn,
                      rate, plain, best);
     }
@@ -340,7 +341,9 @@ static void follow_changes(uint64_t seed)
 static void test_follows_a_change(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 12; seed++) follow_changes(seed);
+    follow_changes(3, 0.95, 0.65);
+    /* None is left behind, whatever its luck. */
+    for (uint64_t seed = 1; seed <= 12; seed++) follow_changes(seed, 0.93, 0.5);
 }
 
 /* Tokens per second of `n_texts` of `n` tokens whose drafted tokens are accepted at the rate
